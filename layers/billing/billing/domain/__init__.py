@@ -1,0 +1,1 @@
+"""What billing means, without I/O: standard library only, frozen values, time passed in as `now`."""

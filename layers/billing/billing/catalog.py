@@ -1,0 +1,20 @@
+"""The catalog that the deployment sells, read from `catalog.toml` beside this file."""
+
+import tomllib
+from functools import cache
+from pathlib import Path
+
+from billing.domain.plans import Catalog, Plan, Price
+
+CATALOG_PATH = Path(__file__).with_name("catalog.toml")
+
+
+@cache
+def load_catalog() -> Catalog:
+    """The catalog, read once. It was checked when the project was built (tests/adapters/test_catalog.py)."""
+    tables = tomllib.loads(CATALOG_PATH.read_text())["plans"]
+    return Catalog(
+        tuple(
+            Plan(**(table | {"prices": tuple(Price(**price) for price in table.get("prices", ()))})) for table in tables
+        )
+    )

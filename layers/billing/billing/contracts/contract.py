@@ -1,0 +1,82 @@
+"""What a contract is made of, and the one function that fills its shapes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from billing.domain.errors import BillingError
+
+
+class Operation(StrEnum):
+    """What the product does for a caller; one function each in `functions/`."""
+
+    SUBSCRIPTION = "subscription"
+    CHECKOUT = "checkout"
+    PORTAL = "portal"
+    STRIPE_WEBHOOK = "stripe_webhook"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A place in a shape that a fact of that name fills. An `optional` one is left out where there is no such fact."""
+
+    fact: str
+    optional: bool = False
+
+
+type Shape = Field | str | bool | int | Mapping[str, "Shape"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where an operation is served. `body` maps the document's field names to the operation's own."""
+
+    method: str
+    path: str
+    response: Shape
+    body: Mapping[str, str] = field(default_factory=dict)
+    needs_credential: bool = True
+
+    @property
+    def key(self) -> str:
+        """API Gateway's route key."""
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The status and the code an error has in a contract."""
+
+    status: int
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """One API document. `refusals` is looked up by the error's class, then by the class it derives from."""
+
+    name: str
+    base_path: str
+    routes: Mapping[Operation, Route]
+    error: Shape
+    refusals: Mapping[type[BillingError], Refusal]
+    internal_error: Refusal
+
+    def refusal(self, error: Exception) -> Refusal:
+        """The status and code of an error; that of an internal error where the contract names none."""
+        classes = (self.refusals.get(each) for each in type(error).__mro__ if issubclass(each, BillingError))
+        return next((found for found in classes if found), self.internal_error)
+
+
+def fill(shape: Shape, facts: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever JSON the shape describes
+    """The shape with its fields filled from `facts`. Raises KeyError where a fact is missing that is not optional."""
+    if isinstance(shape, Field):
+        return facts[shape.fact]
+    if isinstance(shape, Mapping):
+        return {
+            key: fill(inner, facts)
+            for key, inner in shape.items()
+            if not (isinstance(inner, Field) and inner.optional and inner.fact not in facts)
+        }
+    return shape

@@ -1,0 +1,141 @@
+"""What can go wrong, named for what happened. Which status and code each becomes is a contract's table.
+
+BillingError
+├── RequestRefused
+│   ├── RequestInvalid          the request itself is wrong; says what and where
+│   ├── Unauthenticated         no credential that counts
+│   ├── RouteUnknown            nothing answers at this path
+│   ├── MethodNotAllowed        the path exists, with other methods
+│   ├── SubscriptionExists      checkout while a subscription grants
+│   └── NeverSubscribed         portal without billing history
+├── StripeFailed
+│   ├── StripeUnavailable       down, slow, rate-limiting: worth another try
+│   └── StripeRefused           answered, and the answer is no use: another try changes nothing
+├── StoreUnavailable            DynamoDB throttles or does not answer
+├── ConfigurationMissing        the deployment lacks something that it cannot work without
+├── SignatureInvalid            a webhook delivery that Stripe did not sign, or not now
+└── EventUnreadable
+    ├── EventUnidentified       no JSON object with an id: nothing can be recorded
+    └── EventUnprocessable      an id, but an object that no later try will understand
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class BillingError(Exception):
+    """Everything this product raises on purpose."""
+
+
+class RequestRefused(BillingError):
+    """The caller has to change something before the same request can succeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a request: `path` as the caller wrote it ("success_url"), "" for the whole body."""
+
+    path: str
+    message: str
+
+
+class RequestInvalid(RequestRefused):
+    """A body, header or parameter that cannot be accepted."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        """Take every problem found, not only the first."""
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{each.path}: {each.message}" if each.path else each.message for each in problems))
+
+    @classmethod
+    def at(cls, path: str, message: str) -> "RequestInvalid":
+        """One problem at one place."""
+        return cls([Problem(path, message)])
+
+
+class Unauthenticated(RequestRefused):
+    """The credential is missing, malformed, unknown, revoked or expired: which of them is never told."""
+
+    def __init__(self) -> None:
+        super().__init__("Missing, invalid or expired credential")
+
+
+class RouteUnknown(RequestRefused):
+    """Nothing is served at this path."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"There is nothing at {path}")
+
+
+class MethodNotAllowed(RequestRefused):
+    """The path is served, with other methods (RFC 9110, 15.5.6)."""
+
+    def __init__(self, method: str, allowed: Sequence[str]) -> None:
+        """`allowed` goes into the `Allow` header."""
+        self.allowed = tuple(allowed)
+        super().__init__(f"{method} is not allowed here; allowed: {', '.join(allowed)}")
+
+
+class SubscriptionExists(RequestRefused):
+    """A second checkout would be a second subscription, and a second bill."""
+
+    def __init__(self) -> None:
+        super().__init__("This account already has a subscription; change or cancel it in the billing portal")
+
+
+class NeverSubscribed(RequestRefused):
+    """There is nothing to show in the portal."""
+
+    def __init__(self) -> None:
+        super().__init__("This account has no billing history: it never had a subscription")
+
+
+class StripeFailed(BillingError):
+    """A call to Stripe did not bring what was asked for."""
+
+
+class StripeUnavailable(StripeFailed):
+    """Stripe is unreachable, too slow, or limits our rate."""
+
+    def __init__(self, *, retry_after_seconds: int = 5) -> None:
+        """`retry_after_seconds` is Stripe's own word where it gave one."""
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__("The payment provider cannot be reached at the moment; try again shortly")
+
+
+class StripeRefused(StripeFailed):
+    """Stripe refused our request or answered what cannot be used. The cause is logged, not shown."""
+
+    def __init__(self, *, retry_after_seconds: int = 30) -> None:
+        """`retry_after_seconds` leaves an operator or Stripe the time to mend it."""
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__("The payment provider did not accept the request; it has been reported")
+
+
+class StoreUnavailable(BillingError):
+    """DynamoDB throttles, fails or does not answer; nothing was half-written."""
+
+    def __init__(self, *, retry_after_seconds: int = 2) -> None:
+        """`retry_after_seconds` is short: on-demand tables recover quickly."""
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__("The service is busy at the moment; try again shortly")
+
+
+class ConfigurationMissing(BillingError):
+    """Named for the operator; callers see only an internal error."""
+
+
+class SignatureInvalid(BillingError):
+    """Deliberately the same for every way in which a signature can be wrong, but for the words."""
+
+
+class EventUnreadable(BillingError):
+    """A delivery that is signed, and still is no event that can be understood."""
+
+
+class EventUnidentified(EventUnreadable):
+    """There is no id under which anything could be recorded."""
+
+
+class EventUnprocessable(EventUnreadable):
+    """An event whose object has impossible types or lacks what its kind must have."""
