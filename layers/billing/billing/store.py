@@ -356,7 +356,7 @@ def _row_sk(target: Target) -> str:
 
 
 def _sighting(item: Item) -> Sighting[Snapshot]:
-    content: Snapshot = _load(Invoice if item["sk"].startswith("INV#") else Subscription, item)
+    content = _load(Invoice, item) if item["sk"].startswith("INV#") else _load(Subscription, item)
     return Sighting(content, _moment(item["seen_from"]), _moment(item["seen_to"]), item["version"])
 
 

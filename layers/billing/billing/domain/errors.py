@@ -8,10 +8,11 @@ BillingError
 │   ├── MethodNotAllowed        the path exists, with other methods
 │   ├── SubscriptionExists      checkout while a subscription grants
 │   └── NeverSubscribed         portal without billing history
-├── StripeFailed
-│   ├── StripeUnavailable       down, slow, rate-limiting: worth another try
-│   └── StripeRefused           answered, and the answer is no use: another try changes nothing
-├── StoreUnavailable            DynamoDB throttles or does not answer
+├── TryAgainLater
+│   ├── StripeFailed
+│   │   ├── StripeUnavailable   down, slow, rate-limiting: soon worth another try
+│   │   └── StripeRefused       answered, and the answer is no use: somebody may have to mend something
+│   └── StoreUnavailable        DynamoDB throttles or does not answer
 ├── ConfigurationMissing        the deployment lacks something that it cannot work without
 ├── SignatureInvalid            a webhook delivery that Stripe did not sign, or not now
 └── EventUnreadable
@@ -90,35 +91,43 @@ class NeverSubscribed(RequestRefused):
         super().__init__("This account has no billing history: it never had a subscription")
 
 
-class StripeFailed(BillingError):
+class TryAgainLater(BillingError):
+    """Nothing was half-done; the same request can succeed after `retry_after_seconds`."""
+
+    def __init__(self, message: str, retry_after_seconds: int) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(message)
+
+
+class StripeFailed(TryAgainLater):
     """A call to Stripe did not bring what was asked for."""
+
+    message = "The payment provider failed"
+    default_retry_after_seconds = 30
+
+    def __init__(self, retry_after_seconds: int | None = None) -> None:
+        """`retry_after_seconds` is Stripe's own word where it gave one."""
+        super().__init__(self.message, retry_after_seconds or self.default_retry_after_seconds)
 
 
 class StripeUnavailable(StripeFailed):
     """Stripe is unreachable, too slow, or limits our rate."""
 
-    def __init__(self, *, retry_after_seconds: int = 5) -> None:
-        """`retry_after_seconds` is Stripe's own word where it gave one."""
-        self.retry_after_seconds = retry_after_seconds
-        super().__init__("The payment provider cannot be reached at the moment; try again shortly")
+    message = "The payment provider cannot be reached at the moment; try again shortly"
+    default_retry_after_seconds = 5
 
 
 class StripeRefused(StripeFailed):
     """Stripe refused our request or answered what cannot be used. The cause is logged, not shown."""
 
-    def __init__(self, *, retry_after_seconds: int = 30) -> None:
-        """`retry_after_seconds` leaves an operator or Stripe the time to mend it."""
-        self.retry_after_seconds = retry_after_seconds
-        super().__init__("The payment provider did not accept the request; it has been reported")
+    message = "The payment provider did not accept the request; it has been reported"
 
 
-class StoreUnavailable(BillingError):
+class StoreUnavailable(TryAgainLater):
     """DynamoDB throttles, fails or does not answer; nothing was half-written."""
 
-    def __init__(self, *, retry_after_seconds: int = 2) -> None:
-        """`retry_after_seconds` is short: on-demand tables recover quickly."""
-        self.retry_after_seconds = retry_after_seconds
-        super().__init__("The service is busy at the moment; try again shortly")
+    def __init__(self) -> None:
+        super().__init__("The service is busy at the moment; try again shortly", retry_after_seconds=2)
 
 
 class ConfigurationMissing(BillingError):

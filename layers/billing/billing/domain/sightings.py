@@ -8,7 +8,6 @@ docs/correctness.md has the argument; tests/domain/test_sightings.py checks it o
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Protocol
 
 SKEW = timedelta(seconds=5)
@@ -36,34 +35,30 @@ class Sighting[T: Content]:
     version: int = 0
 
 
-class Decision(Enum):
-    """What to do with an event about a row."""
+def advance[T: Content](
+    created: datetime, snapshot: T | None, known: Sighting[T] | None, now: datetime
+) -> Sighting[T] | None:
+    """The row after an event of Stripe's time `created`; `known` itself if the event tells nothing new.
 
-    APPLY = "the snapshot is newer than the row"
-    INCLUDED = "the row already includes the event"
-    CONFIRM = "the snapshot is what the row holds, seen at another time"
-    FETCH = "only Stripe can tell"
-
-
-def decide[T: Content](created: datetime, snapshot: T | None, known: Sighting[T] | None, now: datetime) -> Decision:
-    """What to do with an event of Stripe's time `created` that carries `snapshot`, or None if it only names the object.
-
-    `snapshot` must already hold what we derive ourselves, so that equal means equal to the row that would be written.
+    None where only Stripe can tell. `snapshot` is None if the event names the object without carrying it; it must
+    already hold what we derive ourselves, so that equal means equal to the row that would be written.
     """
     if known is not None and created < known.seen_from - SKEW:
-        return Decision.INCLUDED
+        return known
     if snapshot is None:
-        return Decision.FETCH
+        return None
+    is_old = now - created > OLD
     if known is None:
-        return Decision.FETCH if now - created > OLD else Decision.APPLY
+        return None if is_old else seen(snapshot, created, created, None)
     if snapshot == known.content:
-        return Decision.CONFIRM
-    if created > known.seen_to + SKEW:
-        goes_back = snapshot.stage < known.content.stage
-        return Decision.FETCH if goes_back or now - created > OLD else Decision.APPLY
-    if snapshot.stage != known.content.stage:
-        return Decision.APPLY if snapshot.stage > known.content.stage else Decision.INCLUDED
-    return Decision.FETCH
+        return known if created <= known.seen_to else seen(snapshot, created, created, known)
+    is_later = created > known.seen_to + SKEW
+    ahead = snapshot.stage - known.content.stage
+    if ahead < 0:
+        return None if is_later else known
+    if is_old:
+        return None
+    return seen(snapshot, created, created, known) if is_later or ahead > 0 else None
 
 
 def seen[T: Content](content: T, seen_from: datetime, seen_to: datetime, known: Sighting[T] | None) -> Sighting[T]:
@@ -76,10 +71,3 @@ def seen[T: Content](content: T, seen_from: datetime, seen_to: datetime, known: 
         max(seen_to, known.seen_to),
         version=known.version + 1,
     )
-
-
-def confirmed[T: Content](created: datetime, known: Sighting[T]) -> Sighting[T]:
-    """The row after the same content was seen again at `created`; itself if that tells nothing new."""
-    if created <= known.seen_to:
-        return known
-    return seen(known.content, created, created, known)

@@ -26,11 +26,13 @@ class Outcome(StrEnum):
     UNMATCHED = "unmatched"
     """Of a customer that no account has; processed again when it is seen again."""
     MISMATCHED = "mismatched"
-    """Names one account, while its customer belongs to another."""
+    """Names an account that has another customer: not applied."""
     MISSING = "missing"
     """Stripe does not have the object any more that had to be fetched."""
     FAILED = "failed"
     """Can never be processed: its object is not what its type says."""
+    DUPLICATE = "duplicate"
+    """Processed before; only ever answered, never recorded."""
 
     @property
     def is_final(self) -> bool:

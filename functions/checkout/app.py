@@ -1,0 +1,26 @@
+"""Take me to checkout."""
+
+from billing.catalog import load_catalog
+from billing.checkout import Checkout, CheckoutRequest
+from billing.contracts.contract import Operation
+from billing.endpoint import Call, Facts, operation
+from billing.inputs import CheckoutInput
+from billing.payments import connect_payments
+from billing.settings import load_settings
+from billing.store import open_store
+
+
+@operation(Operation.CHECKOUT, body=CheckoutInput)
+def handler(call: Call) -> Facts:
+    """Open a hosted page on which the account can pay for a tier."""
+    settings = load_settings()
+    request = CheckoutRequest(
+        tier=call.input.tier,
+        quantity=call.input.quantity,
+        success_url=call.return_url("success_url", default="/?checkout=success"),
+        cancel_url=call.return_url("cancel_url", default="/?checkout=cancelled"),
+    )
+    checkout = Checkout(
+        open_store(), connect_payments(), load_catalog(), settings.past_due_grace, settings.allow_promotion_codes
+    )
+    return {"url": checkout.open(call.account_id, request, call.now)}

@@ -1,0 +1,133 @@
+"""From a tier to a page to pay on: one Stripe customer an account, and one open Checkout Session at a time.
+
+Two open sessions could both be paid. So the account remembers the one that is open: the same order gets the same page
+again, another order closes it first. Simultaneous requests read the same version of the account, derive the same
+idempotency keys from it, and so get the same customer and the same session from Stripe.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+
+from billing.domain.accounts import Account, OpenCheckout, Profile
+from billing.domain.errors import RequestInvalid, StoreUnavailable, StripeRefused, SubscriptionExists
+from billing.domain.plans import Catalog, Plan
+from billing.payments import CheckoutOrder, CheckoutSession, Payments
+from billing.store import Store, VersionConflict
+
+ATTEMPTS_MAX = 10
+
+
+@dataclass(frozen=True, slots=True)
+class CheckoutRequest:
+    """What the caller wants: a tier of the catalog, seats, and where to send the browser (absolute, allowed URLs)."""
+
+    tier: str
+    quantity: int
+    success_url: str
+    cancel_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """Opens checkout pages. `grace` is how long `past_due` still grants."""
+
+    store: Store
+    payments: Payments
+    catalog: Catalog
+    grace: timedelta
+    allow_promotion_codes: bool
+
+    def open(self, account_id: str, request: CheckoutRequest, now: datetime) -> str:
+        """The URL of the page to pay on.
+
+        Raises RequestInvalid for a tier or quantity that is not for sale, SubscriptionExists where one already grants
+        or was just paid, and what Stripe and the store raise.
+        """
+        plan = plan_for_sale(self.catalog, request)
+        for _ in range(ATTEMPTS_MAX):
+            account = self.store.load_account(account_id)
+            account.refuse_second_subscription(now, self.grace)
+            try:
+                profile = self._with_customer(account.profile)
+                return self._session_url(replace(account, profile=profile), plan, request)
+            except VersionConflict:
+                continue
+        raise StoreUnavailable
+
+    def _with_customer(self, profile: Profile) -> Profile:
+        if profile.customer_id is not None:
+            return profile
+        key = f"customer-{profile.account_id}-{profile.version}"
+        customer_id = self.payments.create_customer(profile.account_id, profile.email, idempotency_key=_digest(key))
+        return self.store.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)
+
+    def _session_url(self, account: Account, plan: Plan, request: CheckoutRequest) -> str:
+        order = self._order(account.profile, plan, request)
+        fingerprint = _digest(json.dumps(asdict(order), sort_keys=True))
+        reusable = self._resolve_open_checkout(account, fingerprint)
+        if reusable:
+            return _url(reusable)
+        profile = account.profile
+        session = self.payments.create_checkout_session(
+            order, idempotency_key=_digest(f"checkout-{profile.version}-{fingerprint}")
+        )
+        self.store.save_profile(replace(profile, open_checkout=OpenCheckout(session.id, fingerprint)))
+        return _url(session)
+
+    def _order(self, profile: Profile, plan: Plan, request: CheckoutRequest) -> CheckoutOrder:
+        if profile.customer_id is None:
+            raise StripeRefused
+        price = plan.prices[0]
+        return CheckoutOrder(
+            account_id=profile.account_id,
+            customer_id=profile.customer_id,
+            price_id=price.id or self.payments.price_id(price.lookup_key),
+            quantity=request.quantity,
+            success_url=request.success_url,
+            cancel_url=request.cancel_url,
+            trial_days=0 if profile.trial_used else plan.trial_days,
+            allow_promotion_codes=self.allow_promotion_codes,
+        )
+
+    def _resolve_open_checkout(self, account: Account, fingerprint: str) -> CheckoutSession | None:
+        """The session open for the same order; any other is closed. Raises SubscriptionExists if it was just paid."""
+        checkout = account.profile.open_checkout
+        if checkout is None:
+            return None
+        find: Callable[[str], CheckoutSession | None] = self.payments.close_checkout_session
+        if checkout.fingerprint == fingerprint:
+            find = self.payments.find_checkout_session
+        session = find(checkout.session_id)
+        if session is None or session.status == "expired":
+            return None
+        if session.status == "complete":
+            paid = next((each for each in account.subscriptions if each.id == session.subscription_id), None)
+            if paid is None:
+                raise SubscriptionExists
+            return None
+        return session
+
+
+def plan_for_sale(catalog: Catalog, request: CheckoutRequest) -> Plan:
+    """The plan of the tier asked for. Raises RequestInvalid that says what is for sale, or whom to ask."""
+    plan = catalog.plan(request.tier)
+    if plan is not None and not plan.prices and plan.contact:
+        raise RequestInvalid.at("tier", f"{plan.name} is sold by agreement: write to {plan.contact}")
+    if plan is None or not plan.prices:
+        raise RequestInvalid.at("tier", f"must be one of: {', '.join(each.id for each in catalog.for_sale)}")
+    if request.quantity > 1 and not plan.prices[0].per_seat:
+        raise RequestInvalid.at("quantity", f"must be 1: {plan.name} is not priced per seat")
+    return plan
+
+
+def _url(session: CheckoutSession) -> str:
+    if session.url is None:
+        raise StripeRefused
+    return session.url
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

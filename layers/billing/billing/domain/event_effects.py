@@ -1,0 +1,48 @@
+"""What an event changes besides the rows it is about: whose it is, and what the account itself remembers of it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from billing.domain.accounts import Profile
+from billing.domain.stripe_events import Notice, Outcome, Snapshot
+from billing.domain.subscriptions import Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Whose an event is. `links_customer`: the account gets its first customer by it. `disagrees`: for the operator."""
+
+    profile: Profile
+    links_customer: bool = False
+    disagrees: bool = False
+
+
+def match(notice: Notice, owner: str | None, profile: Profile | None) -> Match | Outcome:
+    """The account an event belongs to, or the outcome of an event that belongs to none.
+
+    `owner` is the account its customer is stored with, `profile` that of `owner`, or else of the account it names.
+    The stored customer counts; metadata is a hint that anybody with a Stripe login can edit.
+    """
+    if profile is None:
+        return Outcome.UNMATCHED
+    if owner is not None:
+        return Match(profile, disagrees=notice.account_id not in {None, owner})
+    if notice.customer_deleted:
+        return Outcome.UNMATCHED
+    if profile.customer_id is not None:
+        return Outcome.MISMATCHED
+    return Match(profile, links_customer=True)
+
+
+def profile_after(matched: Match, notice: Notice, written: Iterable[Snapshot]) -> Profile:
+    """The account's profile after an event; the same object if the event says nothing of it."""
+    profile = matched.profile
+    if matched.links_customer:
+        profile = replace(profile, customer_id=notice.customer_id)
+    if notice.customer_deleted and profile.customer_id == notice.customer_id:
+        profile = replace(profile, customer_id=None)
+    if profile.open_checkout and profile.open_checkout.session_id == notice.ends_checkout:
+        profile = replace(profile, open_checkout=None)
+    if not profile.trial_used and any(isinstance(each, Subscription) and each.trial_end for each in written):
+        profile = replace(profile, trial_used=True)
+    return profile

@@ -1,0 +1,248 @@
+"""One event of Stripe, from whatever way it came, to its whole effect in the table or to none.
+
+    identify → read what is stored → decide (pure) → fetch where only Stripe can tell → commit in one transaction
+                 ↑______________________ the version was no longer the one read _____________|
+
+The fetch comes after the read: a row that is unchanged at the commit was written before the fetch, so what was fetched
+is at least as new. Returning means durable; everything else raises, and Stripe delivers again.
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from billing.domain import event_effects, stripe_events
+from billing.domain.errors import EventUnprocessable, StoreUnavailable
+from billing.domain.event_effects import Match
+from billing.domain.outbound_events import OutboundEvent, difference, outbound_data
+from billing.domain.plans import Catalog
+from billing.domain.sightings import Sighting, advance, seen
+from billing.domain.stripe_events import Notice, Outcome, Snapshot, StripeEvent, Target
+from billing.domain.stripe_objects import Json, is_id
+from billing.domain.subscriptions import Subscription
+from billing.store import Commit, EventAlreadyProcessed, EventContext, EventMarker, Store, VersionConflict
+from billing.telemetry import count, logger
+
+ATTEMPTS_MAX = 20
+CUSTOMER_SUBSCRIPTIONS_MAX = 45
+"""Two writes each fit a transaction of 100 (DynamoDB's limit); more would end by their own events."""
+PAUSE_SECONDS_MAX = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An object as Stripe answered it, and between which times of Stripe's clock it was its state."""
+
+    content: Snapshot
+    seen_from: datetime
+    seen_to: datetime
+
+
+type Fetch = Callable[[Target], Fetched | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What an event is about, and what is stored of it."""
+
+    targets: Sequence[Target]
+    known: Mapping[str, Sighting[Snapshot]]
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What the event's rows become, and whether Stripe lacked an object that had to be fetched."""
+
+    rows: Sequence[Sighting[Snapshot]]
+    missing: bool
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class EventProcessor:
+    """The protocol, over a store and a way to fetch from Stripe. `fetch` answers None for what Stripe does not have."""
+
+    store: Store
+    catalog: Catalog
+    fetch: Fetch
+    livemode: bool
+    now: Callable[[], datetime] = field(default=_now)
+    pause: Callable[[float], None] = field(default=time.sleep)
+
+    def process(self, payload: object) -> Outcome:
+        """Bring one Event object to its effect; safe to repeat.
+
+        Raises EventUnidentified for a payload without an id, and StoreUnavailable, StripeUnavailable or StripeRefused
+        where nothing was written and another delivery is needed.
+        """
+        event_id, body = stripe_events.identify(payload)
+        try:
+            event = stripe_events.read_event(body)
+            notice = self._read_notice(event)
+        except EventUnprocessable as error:
+            return self._record_failure(event_id, body, error)
+        for attempt in range(ATTEMPTS_MAX):
+            try:
+                return self._attempt(event, notice) if notice else self._record(event, Outcome.IGNORED)
+            except EventAlreadyProcessed:
+                return Outcome.DUPLICATE
+            except VersionConflict:
+                ceiling = min(PAUSE_SECONDS_MAX, 0.02 * 2**attempt)
+                self.pause(random.uniform(0, ceiling))  # noqa: S311 - jitter, no secret
+        raise StoreUnavailable
+
+    def _read_notice(self, event: StripeEvent) -> Notice | None:
+        foreign = stripe_events.is_foreign(event, livemode=self.livemode)
+        return None if foreign else stripe_events.read_notice(event, self.catalog)
+
+    def _attempt(self, event: StripeEvent, notice: Notice) -> Outcome:
+        context = self._read_context(event, notice)
+        if context.outcome is not None and context.outcome.is_final:
+            return Outcome.DUPLICATE
+        matched = event_effects.match(notice, context.account_of_customer, context.profile)
+        if isinstance(matched, Outcome):
+            return self._record(event, matched, notice)
+        subject = self._subject(notice, matched, context)
+        return self._commit(event, notice, matched, subject, self._news(event, subject))
+
+    def _read_context(self, event: StripeEvent, notice: Notice) -> EventContext:
+        context = self.store.read_event_context(event.id, notice.customer_id, notice.account_id, notice.targets)
+        owner = context.account_of_customer
+        if owner is None or owner == notice.account_id:
+            return context
+        return self.store.read_event_context(event.id, notice.customer_id, owner, notice.targets)
+
+    def _subject(self, notice: Notice, matched: Match, context: EventContext) -> _Subject:
+        """The rows an event names, or all that still lived by a customer that is gone."""
+        if not notice.customer_deleted:
+            return _Subject(notice.targets, context.rows)
+        known = self.store.load_subscription_rows(matched.profile.account_id)
+        lived = [
+            Target(Subscription, row.content.id)
+            for row in known.values()
+            if isinstance(row.content, Subscription)
+            and row.content.customer_id == notice.customer_id
+            and not row.content.has_ended
+        ]
+        return _Subject(lived[:CUSTOMER_SUBSCRIPTIONS_MAX], known)
+
+    def _news(self, event: StripeEvent, subject: _Subject) -> _News:
+        rows: list[Sighting[Snapshot]] = []
+        missing = False
+        for target in subject.targets:
+            known = subject.known.get(target.id)
+            snapshot = stripe_events.settle(target.snapshot, known, event.created) if target.snapshot else None
+            row = advance(event.created, snapshot, known, self.now())
+            if row is None:
+                fetched = self.fetch(target)
+                if fetched is None:
+                    missing = True
+                    continue
+                content = stripe_events.settle(fetched.content, known, event.created)
+                row = seen(content, fetched.seen_from, fetched.seen_to, known)
+            if row is not known:
+                rows.append(row)
+        return _News(rows, missing)
+
+    def _commit(self, event: StripeEvent, notice: Notice, matched: Match, subject: _Subject, news: _News) -> Outcome:
+        profile = event_effects.profile_after(matched, notice, [row.content for row in news.rows])
+        is_news = bool(news.rows) or profile is not matched.profile
+        outcome = Outcome.MISSING if news.missing else Outcome.APPLIED if is_news else Outcome.INCLUDED
+        alarms = _alarms(matched, news)
+        self.store.commit(
+            Commit(
+                marker=self._marker(event, outcome, notice, matched.profile.account_id, "; ".join(alarms.values())),
+                rows=news.rows,
+                outbound=_outbound(event, matched.profile.account_id, subject, news),
+                profile=profile if profile is not matched.profile else None,
+                new_customer_id=notice.customer_id if matched.links_customer else None,
+            )
+        )
+        self._tell(event, outcome, alarms, matched.profile.account_id)
+        return outcome
+
+    def _record(self, event: StripeEvent, outcome: Outcome, notice: Notice | None = None) -> Outcome:
+        """The outcome of an event that changes nothing."""
+        self.store.commit(Commit(self._marker(event, outcome, notice)))
+        alarms = {"CustomerMismatch": "the account it names has another customer"}
+        self._tell(event, outcome, alarms if outcome is Outcome.MISMATCHED else {})
+        return outcome
+
+    def _record_failure(self, event_id: str, body: Json, error: EventUnprocessable) -> Outcome:
+        """An event that no later try will understand: kept for the operator, and not asked for again."""
+        event_type = body.get("type")
+        marker = EventMarker(
+            event_id=event_id,
+            type=event_type if isinstance(event_type, str) and is_id(event_type) else "unknown",
+            outcome=Outcome.FAILED,
+            processed=self.now(),
+            reason=str(error),
+        )
+        try:
+            self.store.commit(Commit(marker))
+        except EventAlreadyProcessed:
+            return Outcome.DUPLICATE
+        logger().error("Event failed for good", event_id=event_id, reason=str(error))
+        count("EventFailed")
+        return Outcome.FAILED
+
+    def _marker(
+        self,
+        event: StripeEvent,
+        outcome: Outcome,
+        notice: Notice | None,
+        account_id: str | None = None,
+        reason: str | None = None,
+    ) -> EventMarker:
+        return EventMarker(
+            event_id=event.id,
+            type=event.type,
+            outcome=outcome,
+            processed=self.now(),
+            created=event.created,
+            account_id=account_id,
+            customer_id=notice.customer_id if notice else None,
+            reason=reason or None,
+        )
+
+    def _tell(
+        self, event: StripeEvent, outcome: Outcome, alarms: Mapping[str, str], account_id: str | None = None
+    ) -> None:
+        """Log and count only what is durable, so that a retried commit is told once."""
+        facts = {"event_id": event.id, "event_type": event.type, "account_id": account_id, "outcome": outcome.value}
+        logger().info("Event processed", extra=facts)
+        for metric, reason in alarms.items():
+            logger().error("Event needs an operator", extra=facts | {"reason": reason})
+            count(metric)
+
+
+def _alarms(matched: Match, news: _News) -> Mapping[str, str]:
+    """What an operator has to look at, by the metric that alarms."""
+    prices = [
+        row.content.price_id
+        for row in news.rows
+        if isinstance(row.content, Subscription) and not row.content.price_is_mapped and not row.content.has_ended
+    ]
+    alarms = {
+        "UnmappedPrice": f"no plan in the catalog has price {', '.join(map(str, prices))}" if prices else None,
+        "CustomerMismatch": "its metadata names another account than its customer's" if matched.disagrees else None,
+        "ObjectMissing": "Stripe does not have an object that it names" if news.missing else None,
+    }
+    return {metric: reason for metric, reason in alarms.items() if reason}
+
+
+def _outbound(event: StripeEvent, account_id: str, subject: _Subject, news: _News) -> Sequence[OutboundEvent]:
+    """What the account's own systems are to be told: the differences between before and after."""
+    events: list[OutboundEvent] = []
+    for row in news.rows:
+        known = subject.known.get(row.content.id)
+        event_type = difference(known.content if known else None, row.content)
+        if event_type:
+            data = outbound_data(row.content)
+            events.append(OutboundEvent(f"{event.id}.{row.content.id}", event_type, account_id, event.created, data))
+    return events

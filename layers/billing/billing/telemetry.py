@@ -1,0 +1,20 @@
+"""Structured logs and metrics. What is logged carries ids, never a key, token, signature or e-mail address."""
+
+from functools import cache
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
+
+METRICS_NAMESPACE = "ServerlessBilling"
+
+
+@cache
+def logger() -> Logger:
+    """The process's logger; service name and level come from POWERTOOLS_SERVICE_NAME and LOG_LEVEL."""
+    return Logger()
+
+
+def count(metric: str) -> None:
+    """Add one to a CloudWatch metric, through a log line in the embedded metric format."""
+    with single_metric(name=metric, unit=MetricUnit.Count, value=1, namespace=METRICS_NAMESPACE):
+        """The metric is written when the block ends."""
