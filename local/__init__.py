@@ -1,0 +1,1 @@
+"""The world without accounts: everything that `make run` starts on one machine."""

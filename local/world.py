@@ -1,0 +1,300 @@
+"""The world without accounts: the stack deployed to an AWS emulator, an HTTP front and a Stripe simulator.
+
+`running_world` brings it up as an operator would - sam build, sam deploy, billing setup, billing accounts create - and
+takes it down again. `make run` and the end-to-end tests both stand on it.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+from local import stack
+from local.processes import Child, StartFailed, finish, start, stop, wait_until
+
+ACCOUNTS = ("acme", "globex")
+STRIPE_ITSELF = "https://api.stripe.com"
+
+_SIMULATOR_KEY = "sk_test_simulator"  # the simulator takes any test key
+_BILLING = Path(sys.executable).parent / "billing"
+_EMULATOR = stack.ROOT / ".tools/emulator/bin/ministack"
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AnotherStripe:
+    """A Stripe in the simulator's place. An empty `api_base` means Stripe itself."""
+
+    api_key: str
+    api_base: str
+    webhook_secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorldConfig:
+    """What to bring up, and where. `aws_endpoint_url` and `stripe` are used in place of an emulator and a simulator."""
+
+    state_dir: Path
+    port: int
+    stripe_port: int
+    aws_endpoint_url: str | None = None
+    stripe: AnotherStripe | None = None
+
+    @property
+    def api_url(self) -> str:
+        """Where the front serves."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def stripe_api_base(self) -> str:
+        """Stripe's address for the functions and the operator."""
+        return self.stripe.api_base if self.stripe else f"http://127.0.0.1:{self.stripe_port}"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A running local world. `env` is what a command needs to talk to it; `services` are its processes by name."""
+
+    api_url: str
+    stripe_url: str
+    webhook_secret: str
+    accounts: Mapping[str, Mapping[str, str]]
+    env: Mapping[str, str]
+    services: Mapping[str, Child]
+
+    def wait(self) -> None:
+        """Block until one of the services ends, which none should. Raises StartFailed telling which."""
+        while True:
+            for child in self.services.values():
+                if child.process.poll() is not None:
+                    raise child.failed()
+            time.sleep(0.2)
+
+
+@contextmanager
+def running_world(config: WorldConfig) -> Iterator[World]:
+    """Bring the world up, and down again on leaving. Raises StartFailed; no process stays in any case."""
+    _require_free("PORT", config.port)
+    if config.stripe is None:
+        _require_free("STRIPE_PORT", config.stripe_port)
+    with ExitStack() as cleanup:
+        cleanup.enter_context(_state_of_its_own(config.state_dir))
+        rising = _Rising(config, _environment(config))
+        cleanup.callback(lambda: stop(rising.children.values()))
+        with _step("Build the stack"):
+            _build(rising)
+        with _step("Deploy it to the AWS emulator"):
+            _deploy(rising)
+        with _step("Set up Stripe, accounts and keys"):
+            accounts = _provision(rising)
+        world = World(
+            api_url=config.api_url,
+            stripe_url=config.stripe_api_base or STRIPE_ITSELF,
+            webhook_secret=stack.webhook_secret(rising.env, stack.STACK),
+            accounts=accounts,
+            env=rising.env,
+            services={name: child for name, child in rising.children.items() if child.process.poll() is None},
+        )
+        _write_down(world, config.state_dir)
+        yield world
+
+
+# --- Steps ------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class _Rising:
+    """A world that is coming up, with all that was started for it."""
+
+    config: WorldConfig
+    env: Mapping[str, str]
+    children: dict[str, Child] = field(default_factory=dict)
+
+    def start(self, name: str, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Child:
+        log = self.config.state_dir / "logs" / f"{name.replace(' ', '-')}.log"
+        self.children[name] = start(name, command, env or self.env, log)
+        return self.children[name]
+
+    def module(self, name: str, module: str, *options: str) -> Child:
+        return self.start(name, [sys.executable, "-m", module, *options])
+
+    def billing(self, *words: str) -> Child:
+        return self.start(" ".join(("billing", *words[:3])), [_BILLING, *words, "--stack", stack.STACK, "--json"])
+
+    @property
+    def build_dir(self) -> Path:
+        return self.config.state_dir / "build"
+
+
+def _build(rising: _Rising) -> None:
+    """Build the stack; the emulator and the simulator come up meanwhile."""
+    config = rising.config
+    build = rising.start("sam build", stack.build_command(rising.build_dir))
+    if config.aws_endpoint_url is None:
+        rising.start("emulator", [_EMULATOR], _emulator_environment(rising))
+    if config.stripe is None:
+        rising.module("simulator", "local.stripe_simulator", "--port", str(config.stripe_port))
+    finish(build)
+    if emulator := rising.children.get("emulator"):
+        wait_until(lambda: _answers(f"{rising.env['AWS_ENDPOINT_URL']}/_ministack/health"), emulator)
+    if simulator := rising.children.get("simulator"):
+        wait_until(lambda: _listens(config.stripe_port), simulator)
+
+
+def _deploy(rising: _Rising) -> None:
+    config = rising.config
+    parameters = {
+        "Architecture": stack.architecture(),
+        "AllowedOrigins": f"http://localhost:3000,{config.api_url}",
+        "StripeApiBase": config.stripe_api_base,
+        "AllowPromotionCodes": "true",
+        "LogLevel": "DEBUG",
+    }
+    if config.aws_endpoint_url:
+        stack.delete(rising.env, stack.STACK)
+    finish(rising.start("sam deploy", stack.deploy_command(rising.build_dir, parameters)))
+    rising.module("front", "local.front", "--port", str(config.port), "--stack", stack.STACK)
+
+
+def _provision(rising: _Rising) -> dict[str, dict[str, str]]:
+    """What an operator types once: products and webhook endpoint, accounts, keys. Side by side where order is free."""
+    config = rising.config
+    # Another Stripe cannot reach this machine, so it gets no endpoint.
+    webhook = ["--no-webhook-endpoint"] if config.stripe else ["--webhook-url", f"{config.api_url}/v1/billing/webhooks"]
+    first = [rising.billing("setup", *webhook)]
+    first += [rising.billing("accounts", "create", name, "--email", f"billing@{name}.example") for name in ACCOUNTS]
+    for command in first:
+        finish(command)
+    keys = {name: rising.billing("keys", "create", name) for name in ACCOUNTS}
+    accounts = {name: {"secret_key": json.loads(finish(command))["key"]} for name, command in keys.items()}
+    wait_until(lambda: _listens(config.port), rising.children["front"])
+    return accounts
+
+
+def _write_down(world: World, state_dir: Path) -> None:
+    """Say where everything is: run.json for programs, run.env for the operator's command in another shell."""
+    run = {
+        "api_url": world.api_url,
+        "stripe_url": world.stripe_url,
+        "webhook_secret": world.webhook_secret,
+        "accounts": world.accounts,
+    }
+    _write_private(state_dir / "run.json", json.dumps(run, indent=2))
+    shared = {name: value for name, value in world.env.items() if name.startswith(("AWS_", "STRIPE_"))}
+    _write_private(state_dir / "run.env", "\n".join(f"{name}={value}" for name, value in shared.items()))
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(f"{text}\n")
+
+
+# --- Environments -----------------------------------------------------------------------------------------------------
+def _environment(config: WorldConfig) -> dict[str, str]:
+    """This process's environment with its AWS replaced by the emulator and its Stripe by the configured one."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "STRIPE_", "SAM_"))}
+    return inherited | {
+        # sam build takes the first python3.13 that it finds.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONUNBUFFERED": "1",
+        "SAM_CLI_TELEMETRY": "0",
+        "SAM_CLI_POLL_DELAY": "0.2",
+        "AWS_ENDPOINT_URL": config.aws_endpoint_url or f"http://127.0.0.1:{free_port()}",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        # No profile of this machine: its credentials must not reach an emulator, nor its settings us.
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "STRIPE_API_BASE": config.stripe_api_base,
+        "STRIPE_API_KEY": config.stripe.api_key if config.stripe else _SIMULATOR_KEY,
+        **({"STRIPE_WEBHOOK_SECRET": config.stripe.webhook_secret} if config.stripe else {}),
+    }
+
+
+def _emulator_environment(rising: _Rising) -> dict[str, str]:
+    """The emulator hands its environment on to the functions, so it holds nothing that AWS would not give them."""
+    scratch = rising.config.state_dir / "tmp"
+    scratch.mkdir()
+    return {
+        "PATH": rising.env["PATH"],
+        "HOME": str(scratch),
+        "TMPDIR": str(scratch),
+        "STATE_DIR": str(scratch),
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": rising.env["AWS_ENDPOINT_URL"].rsplit(":", 1)[1],
+        "LAMBDA_EXECUTOR": "local",
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+    }
+
+
+@contextmanager
+def _state_of_its_own(state_dir: Path) -> Iterator[None]:
+    """An empty state directory that no other run uses meanwhile. What the emulator unpacked goes at the end."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with (state_dir / "lock").open("w") as lock:
+        _require_alone(lock, state_dir)
+        for entry in state_dir.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.name != "lock":
+                entry.unlink()
+        try:
+            yield
+        finally:
+            shutil.rmtree(state_dir / "tmp", ignore_errors=True)
+
+
+def _require_alone(lock: IO[str], state_dir: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StartFailed(f"Another run uses {state_dir} already. Stop it first.") from None
+
+
+# --- Ports ------------------------------------------------------------------------------------------------------------
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _require_free(variable: str, port: int) -> None:
+    with socket.socket() as probe:
+        # As a server sets it: connections of a run that has just ended do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            hint = f"Choose another with {variable}, as in `{variable}={port + 100} make run`"
+            raise StartFailed(f"Port {port} cannot be used: {error.strerror}. {hint}.") from error
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+@contextmanager
+def _step(what: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    _LOGGER.info("%s: %.1f s", what, time.monotonic() - began)
