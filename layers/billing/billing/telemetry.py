@@ -16,5 +16,5 @@ def logger() -> Logger:
 
 def count(metric: str) -> None:
     """Add one to a CloudWatch metric, through a log line in the embedded metric format."""
-    with single_metric(name=metric, unit=MetricUnit.Count, value=1, namespace=METRICS_NAMESPACE):
-        """The metric is written when the block ends."""
+    with single_metric(name=metric, unit=MetricUnit.Count, value=1, namespace=METRICS_NAMESPACE) as written:
+        written.add_dimension(name="service", value=logger().service)

@@ -1,0 +1,116 @@
+"""What the tests stand on: a DynamoDB engine over HTTP, and the one table as template.yaml has it."""
+
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from billing.store import Store
+
+from local.processes import start, stop, wait_until
+from local.stack import ROOT
+
+EMULATOR = ROOT / ".tools/emulator/bin/ministack"
+
+AWS_ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _aws_environment() -> Iterator[None]:
+    """Never a real account's credentials, whoever runs the tests."""
+    patch = pytest.MonkeyPatch()
+    for name in [name for name in os.environ if re.match(r"AWS_|STRIPE_|BILLING_", name)]:
+        if name != "AWS_CA_BUNDLE":
+            patch.delenv(name)
+    for name, value in AWS_ENVIRONMENT.items():
+        patch.setenv(name, value)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def emulator_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The AWS emulator, started for this run."""
+    from local.world import free_port
+
+    state, port = tmp_path_factory.mktemp("emulator"), free_port()
+    settings = {
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "LAMBDA_EXECUTOR": "local",
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        "STATE_DIR": str(state),
+    }
+    child = start("ministack", [EMULATOR], os.environ | settings, state / "ministack.log")
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: _answers(f"{url}/_ministack/health"), child)
+        yield url
+    finally:
+        stop([child])
+
+
+def _answers(url: str) -> bool:
+    import httpx
+
+    try:
+        return httpx.get(url, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def dynamodb(request: pytest.FixtureRequest) -> Any:
+    """A client of the engine under test: DYNAMODB_ENDPOINT, or else the emulator's own."""
+    endpoint = os.environ.get("DYNAMODB_ENDPOINT") or request.getfixturevalue("emulator_url")
+    return boto3.client("dynamodb", endpoint_url=endpoint)
+
+
+@pytest.fixture
+def table_name(dynamodb: Any) -> Iterator[str]:
+    """A table of this test's own."""
+    name = f"billing-{uuid.uuid4().hex}"
+    dynamodb.create_table(TableName=name, **table_properties())
+    dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
+    yield name
+    dynamodb.delete_table(TableName=name)
+
+
+@pytest.fixture
+def store(dynamodb: Any, table_name: str) -> Store:
+    """The real store on that table."""
+    return Store(dynamodb, table_name)
+
+
+def table_properties() -> dict[str, Any]:
+    """What CreateTable needs of the template's table."""
+    properties = template()["Resources"]["Table"]["Properties"]
+    return {name: properties[name] for name in ("AttributeDefinitions", "KeySchema", "BillingMode")}
+
+
+def template() -> dict[str, Any]:
+    """template.yaml; CloudFormation's own tags become {tag: value}."""
+
+    class Loader(yaml.SafeLoader):
+        """A loader of its own, so that the tags are known to it alone."""
+
+    def construct(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+        if isinstance(node, yaml.ScalarNode):
+            return {suffix: loader.construct_scalar(node)}
+        if isinstance(node, yaml.SequenceNode):
+            return {suffix: loader.construct_sequence(node, deep=True)}
+        return {suffix: loader.construct_mapping(node, deep=True)}  # type: ignore[arg-type]
+
+    Loader.add_multi_constructor("!", construct)
+    return yaml.load(Path(ROOT / "template.yaml").read_text(), Loader)  # type: ignore[no-any-return]  # noqa: S506
