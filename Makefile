@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/sam/bin:$(PATH)
 
 .PHONY: help
 help: ## Say what there is to make
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 # --- What everything else stands on: one environment per set of pins --------------------------------------------------
 $(UV): requirements/uv.txt
@@ -29,6 +29,57 @@ $(UV): requirements/uv.txt
 
 .PHONY: install
 install: .venv/.installed .tools/sam/.installed .tools/emulator/.installed ## Install every pinned dependency
+
+# --- Every day ----------------------------------------------------------------------------------------------------------
+.PHONY: run
+run: install ## The whole product on this machine, with neither AWS, Stripe nor Docker
+	@$(BIN)/python -m local.run
+
+.PHONY: invoke
+invoke: install ## Run one built function: make invoke FUNCTION=checkout EVENT=events/checkout.json
+	@$(BIN)/python -m local.invoke $(FUNCTION) $(EVENT)
+
+# --- Is it right? -------------------------------------------------------------------------------------------------------
+.PHONY: test
+test: install ## Every test: first the fast ones, then those on a DynamoDB engine, then those on the deployed stack
+	$(BIN)/pytest -m "not engine and not stack" --durations=5
+	$(BIN)/pytest -m "engine and not stack" --durations=5
+	$(BIN)/pytest -m stack --durations=5
+
+.PHONY: check
+check: install ## Everything that is known without running it
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy layers/billing/billing local cli tests bench
+	for app in functions/*/app.py; do $(BIN)/mypy $$app || exit 1; done
+	$(BIN)/cfn-lint template.yaml
+	.tools/sam/bin/sam validate --lint --region us-east-1
+	$(BIN)/pytest -q tests/test_architecture.py tests/test_template.py
+
+.PHONY: e2e
+e2e: install ## The tests on the deployed stack alone
+	$(BIN)/pytest -m stack --durations=5
+
+.PHONY: bench
+bench: install ## Measure what docs/performance.md says
+	$(BIN)/python -m bench
+
+# --- AWS ----------------------------------------------------------------------------------------------------------------
+ENV ?= default
+
+.PHONY: build
+build: install ## sam build
+	.tools/sam/bin/sam build
+
+.PHONY: deploy
+deploy: build ## sam deploy to the account of your AWS credentials: make deploy ENV=prod
+	.tools/sam/bin/sam deploy --config-env $(ENV)
+
+# --- Housekeeping -------------------------------------------------------------------------------------------------------
+.PHONY: clean
+clean: ## Remove what was built, not what was installed
+	rm -rf .aws-sam .local .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -not -path './.tools/*' -prune -exec rm -rf {} +
 
 .PHONY: lock
 lock: $(UV) ## Resolve requirements/*.in again

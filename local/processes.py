@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +28,11 @@ class StartFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A child process in a process group of its own, with what it printed in `log`."""
+    """A child process in a process group of its own: its answer in `output`, the rest in `log`, which may be one."""
 
     name: str
     process: subprocess.Popen[bytes]
+    output: Path
     log: Path
 
     def failed(self) -> StartFailed:
@@ -43,27 +44,29 @@ class Child:
         )
 
 
-def start(name: str, command: Sequence[str | Path], env: Mapping[str, str], log: Path) -> Child:
+def start(
+    name: str, command: Sequence[str | Path], env: Mapping[str, str], log: Path, output: Path | None = None
+) -> Child:
     """Start a command. Ctrl-C in a terminal does not reach it: its parent decides in which order things end."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
+    with log.open("wb") as errors, output.open("wb") if output else nullcontext(errors) as answers:
         process = subprocess.Popen(  # noqa: S603 - our own commands, no shell
             [str(word) for word in command],
             env=dict(env),
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            stdout=answers,
+            stderr=errors,
             start_new_session=True,
             preexec_fn=_die_with_parent if _libc else None,  # noqa: PLW1509 - calls one function loaded beforehand
         )
-    return Child(name, process, log)
+    return Child(name, process, output or log, log)
 
 
 def finish(child: Child) -> str:
-    """Wait for a command to end and return what it printed. Raises StartFailed when its exit status is not 0."""
+    """Wait for a command to end and return its answer. Raises StartFailed when its exit status is not 0."""
     if child.process.wait() != 0:
         raise child.failed()
-    return child.log.read_text()
+    return child.output.read_text()
 
 
 def wait_until(ready: Callable[[], bool], child: Child) -> None:

@@ -119,16 +119,25 @@ class _Rising:
     env: Mapping[str, str]
     children: dict[str, Child] = field(default_factory=dict)
 
-    def start(self, name: str, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Child:
-        log = self.config.state_dir / "logs" / f"{name.replace(' ', '-')}.log"
-        self.children[name] = start(name, command, env or self.env, log)
+    def start(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        env: Mapping[str, str] | None = None,
+        answer: str | None = None,
+    ) -> Child:
+        logs = self.config.state_dir / "logs"
+        log = logs / f"{name.replace(' ', '-')}.log"
+        self.children[name] = start(name, command, env or self.env, log, output=logs / answer if answer else None)
         return self.children[name]
 
     def module(self, name: str, module: str, *options: str) -> Child:
         return self.start(name, [sys.executable, "-m", module, *options])
 
     def billing(self, *words: str) -> Child:
-        return self.start(" ".join(("billing", *words[:3])), [_BILLING, *words, "--stack", stack.STACK, "--json"])
+        name = " ".join(("billing", *words[:3]))
+        command: list[str | Path] = [_BILLING, *words, "--stack", stack.STACK, "--json"]
+        return self.start(name, command, answer=f"{name.replace(' ', '-')}.json")
 
     @property
     def build_dir(self) -> Path:
