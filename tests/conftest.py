@@ -10,8 +10,8 @@ from typing import Any
 import boto3
 import pytest
 import yaml
-from billing.store import Store
 
+from billing.store import Store
 from local.processes import start, stop, wait_until
 from local.stack import ROOT
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from greenlet import getcurrent, greenlet
+
 from billing.domain.accounts import Profile
 from billing.domain.errors import StripeUnavailable
 from billing.domain.outbound_events import OutboundEvent
@@ -20,11 +22,10 @@ from billing.domain.stripe_events import Outcome, Snapshot, Target
 from billing.domain.stripe_objects import read_invoice, read_subscription
 from billing.event_processor import EventProcessor, Fetched
 from billing.store import Commit, EventAlreadyProcessed, EventContext, VersionConflict
-from greenlet import getcurrent, greenlet
 
 START = 1_780_000_000
 CLOCK_SKEW_SECONDS = 2
-"""Each of Stripe's servers is at most so far from the true time: two differ by 4, and a timestamp drops up to 1 more."""
+"""Each of Stripe's servers is at most so far from the true time: two differ by 4, a timestamp drops up to 1 more."""
 
 CATALOG = Catalog(
     (

@@ -1,0 +1,173 @@
+"""Each handler as Lambda calls it, with a real table on the engine and a real secret; only the wires are local."""
+
+import importlib.util
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+
+import billing.aws
+import billing.endpoint
+import billing.settings
+import billing.store
+import billing.telemetry
+from billing.auth import digest_of, new_secret_key
+from billing.domain.accounts import Profile
+from billing.store import KeyRecord, Store
+from billing.webhook_signature import sign
+from local.stack import ROOT
+
+WEBHOOK_SECRET = "whsec_of_these_tests"
+
+
+@dataclass
+class Answer:
+    """A Lambda answer, read."""
+
+    status: int
+    body: Any
+    headers: dict[str, str]
+
+
+@dataclass
+class Deployment:
+    """What the tests call: functions by operation, the table behind them and a key for acme."""
+
+    store: Store
+    key: str
+    handlers: dict[str, Callable[[dict[str, Any], object], dict[str, Any]]] = field(default_factory=dict)
+
+    def call(self, method: str, path: str, *, route: str | None = None, **request: Any) -> Answer:
+        """Send a request through the function that template.yaml gives its route."""
+        event = payload(method, path, route=route or f"{method} {path}", **request)
+        function = FUNCTIONS.get(event["routeKey"], "unknown_route")
+        if function not in self.handlers:
+            self.handlers[function] = load_handler(function)
+        answer = self.handlers[function](event, None)
+        return Answer(answer["statusCode"], json.loads(answer["body"]), answer["headers"])
+
+    def authorized(self, method: str, path: str, body: object = None, **request: Any) -> Answer:
+        """The same, as acme."""
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        sent = None if body is None else json.dumps(body)
+        return self.call(method, path, headers=headers, body=sent, **request)
+
+    def deliver(self, event: object, *, secret: str = WEBHOOK_SECRET) -> Answer:
+        """Deliver an event as Stripe does, signed now."""
+        body = json.dumps(event)
+        signature = sign(body.encode(), secret, datetime.now(UTC))
+        return self.call("POST", "/v1/billing/webhooks", headers={"Stripe-Signature": signature}, body=body)
+
+
+FUNCTIONS = {
+    "GET /v1/billing": "subscription",
+    "POST /v1/billing/checkout": "checkout",
+    "POST /v1/billing/portal": "portal",
+    "POST /v1/billing/webhooks": "stripe_webhook",
+}
+
+
+def payload(
+    method: str,
+    path: str,
+    *,
+    route: str,
+    headers: dict[str, str] | None = None,
+    body: str | None = None,
+    is_base64: bool = False,
+) -> dict[str, Any]:
+    """An API Gateway payload 2.0 event; header names arrive in lower case."""
+    event: dict[str, Any] = {
+        "version": "2.0",
+        "routeKey": route,
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": {name.lower(): value for name, value in (headers or {}).items()},
+        "requestContext": {
+            "requestId": "request-1",
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1"},
+            "domainName": "api.example.com",
+            "stage": "$default",
+        },
+        "isBase64Encoded": is_base64,
+    }
+    return event if body is None else event | {"body": body}
+
+
+def load_handler(function: str) -> Callable[[dict[str, Any], object], dict[str, Any]]:
+    """The handler of functions/<function>/app.py, each under a module name of its own."""
+    path = ROOT / "functions" / function / "app.py"
+    spec = importlib.util.spec_from_file_location(f"function_{function}", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.handler  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="session")
+def stripe_secret_id(emulator_url: str) -> Callable[[dict[str, Any]], str]:
+    """Stores a secret as `billing setup` does, and names it."""
+    client = boto3.client("secretsmanager", endpoint_url=emulator_url)
+    return lambda value: client.create_secret(
+        Name=f"stripe-{datetime.now(UTC).timestamp()}", SecretString=json.dumps(value)
+    )["ARN"]
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """All that the functions wrote: the log, and metrics on standard output."""
+    log = io.StringIO()
+    [handler] = billing.telemetry.logger().handlers
+    monkeypatch.setattr(handler, "stream", log)
+    return lambda: log.getvalue() + capsys.readouterr().out
+
+
+@pytest.fixture
+def deployment(
+    store: Store,
+    table_name: str,
+    dynamodb: Any,
+    emulator_url: str,
+    stripe_secret_id: Callable[[dict[str, Any]], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Deployment]:
+    """A deployment with one account, acme, that has a key."""
+    secret = {"api_key": "sk_test_functions", "webhook_secrets": ["whsec_older", WEBHOOK_SECRET]}
+    environment = {
+        "TABLE_NAME": table_name,
+        "STRIPE_SECRET_ID": stripe_secret_id(secret),
+        "ALLOWED_ORIGINS": "http://localhost:3000,https://app.example.com",
+        "ALLOW_PROMOTION_CODES": "true",
+        "AWS_ENDPOINT_URL": emulator_url,
+        "AWS_ENDPOINT_URL_DYNAMODB": dynamodb.meta.endpoint_url,
+        "POWERTOOLS_SERVICE_NAME": "billing-test",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    key = new_secret_key(livemode=False)
+    store.create_account(Profile("acme", email="billing@acme.test"))
+    store.create_key(digest_of(key), KeyRecord("key_1", "acme", "secret", datetime.now(UTC), key[-4:]))
+    yield Deployment(store, key)
+    forget_process_state()
+
+
+def forget_process_state() -> None:
+    """What a new Lambda process would not have."""
+    for cached in (
+        billing.aws.client,
+        billing.aws.session,
+        billing.settings.load_settings,
+        billing.settings._stripe_secrets,
+        billing.store.open_store,
+        billing.endpoint._authenticator,
+    ):
+        cached.cache_clear()
+    if "billing.payments" in sys.modules:
+        sys.modules["billing.payments"].connect_payments.cache_clear()
