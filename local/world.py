@@ -29,6 +29,7 @@ STRIPE_ITSELF = "https://api.stripe.com"
 _SIMULATOR_KEY = "sk_test_simulator"  # the simulator takes any test key
 _BILLING = Path(sys.executable).parent / "billing"
 _EMULATOR = stack.ROOT / ".tools/emulator/bin/ministack"
+_RUN_JSON, _RUN_ENV = _DESCRIPTIONS = "run.json", "run.env"
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -136,8 +137,7 @@ class _Rising:
 
     def billing(self, *words: str) -> Child:
         name = " ".join(("billing", *words[:3]))
-        command: list[str | Path] = [_BILLING, *words, "--stack", stack.STACK, "--json"]
-        return self.start(name, command, answer=f"{name.replace(' ', '-')}.json")
+        return self.start(name, [_BILLING, *words], answer=f"{name.replace(' ', '-')}.out")
 
     @property
     def build_dir(self) -> Path:
@@ -183,7 +183,7 @@ def _provision(rising: _Rising) -> dict[str, dict[str, str]]:
     first += [rising.billing("accounts", "create", name, "--email", f"billing@{name}.example") for name in ACCOUNTS]
     for command in first:
         finish(command)
-    keys = {name: rising.billing("keys", "create", name) for name in ACCOUNTS}
+    keys = {name: rising.billing("keys", "create", name, "--json") for name in ACCOUNTS}
     accounts = {name: {"secret_key": json.loads(finish(command))["key"]} for name, command in keys.items()}
     wait_until(lambda: _listens(config.port), rising.children["front"])
     return accounts
@@ -197,9 +197,9 @@ def _write_down(world: World, state_dir: Path) -> None:
         "webhook_secret": world.webhook_secret,
         "accounts": world.accounts,
     }
-    _write_private(state_dir / "run.json", json.dumps(run, indent=2))
-    shared = {name: value for name, value in world.env.items() if name.startswith(("AWS_", "STRIPE_"))}
-    _write_private(state_dir / "run.env", "\n".join(f"{name}={value}" for name, value in shared.items()))
+    _write_private(state_dir / _RUN_JSON, json.dumps(run, indent=2))
+    shared = {name: value for name, value in world.env.items() if name.startswith(("AWS_", "BILLING_", "STRIPE_"))}
+    _write_private(state_dir / _RUN_ENV, "\n".join(f"{name}={value}" for name, value in shared.items()))
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -224,6 +224,7 @@ def _environment(config: WorldConfig) -> dict[str, str]:
         # No profile of this machine: its credentials must not reach an emulator, nor its settings us.
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "BILLING_STACK": stack.STACK,
         "STRIPE_API_BASE": config.stripe_api_base,
         "STRIPE_API_KEY": config.stripe.api_key if config.stripe else _SIMULATOR_KEY,
         **({"STRIPE_WEBHOOK_SECRET": config.stripe.webhook_secret} if config.stripe else {}),
@@ -249,7 +250,7 @@ def _emulator_environment(rising: _Rising) -> dict[str, str]:
 
 @contextmanager
 def _state_of_its_own(state_dir: Path) -> Iterator[None]:
-    """An empty state directory that no other run uses meanwhile. What the emulator unpacked goes at the end."""
+    """An empty state directory that no other run uses meanwhile; afterwards it holds the logs and the build."""
     state_dir.mkdir(parents=True, exist_ok=True)
     with (state_dir / "lock").open("w") as lock:
         _require_alone(lock, state_dir)
@@ -261,6 +262,8 @@ def _state_of_its_own(state_dir: Path) -> Iterator[None]:
         try:
             yield
         finally:
+            for name in _DESCRIPTIONS:
+                (state_dir / name).unlink(missing_ok=True)
             shutil.rmtree(state_dir / "tmp", ignore_errors=True)
 
 

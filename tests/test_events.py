@@ -1,0 +1,52 @@
+"""The sample events must be what AWS and Stripe would send."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from billing.contracts import CONTRACTS
+from billing.domain.stripe_events import READERS
+from billing.webhook_signature import verify
+from local.sample_events import read_sample
+from local.stripe_simulator.shapes import check_object
+
+EVENTS = Path(__file__).parents[1] / "events"
+NOW = datetime(2026, 11, 21, 14, 0, 0, tzinfo=UTC)
+SECRET = "whsec_test"
+
+
+def test_a_sample_for_each_operation() -> None:
+    """Every function has its sample, and every sample its function."""
+    functions = {path.parent.name for path in EVENTS.parent.glob("functions/*/app.py")}
+    assert {path.stem for path in EVENTS.glob("*.json")} == functions
+
+
+def test_samples_have_routes() -> None:
+    """A sample's route is one of a contract's, or the one for everything else."""
+    routes = {route.key for contract in CONTRACTS for route in contract.routes.values()} | {"$default"}
+    keys = {json.loads(path.read_text())["routeKey"] for path in EVENTS.glob("*.json")}
+    assert keys <= routes
+
+
+def test_a_sample_for_each_stripe_event() -> None:
+    """Every type that the product handles has its sample."""
+    assert {path.stem for path in EVENTS.glob("stripe/*.json")} == set(READERS)
+
+
+@pytest.mark.parametrize("path", sorted(EVENTS.glob("stripe/*.json")), ids=lambda path: path.stem)
+def test_stripe_sample(path: Path) -> None:
+    """A Stripe sample holds an object that Stripe's own SDK knows, and arrives signed and fresh."""
+    sample = json.loads(path.read_text())
+    assert sample["type"] == path.stem
+    check_object(sample["data"]["object"])
+    event = read_sample(path, secret_key="sk_test_x", webhook_secret=SECRET, now=NOW)
+    verify(event["body"].encode(), event["headers"]["stripe-signature"], [SECRET], NOW)
+    assert json.loads(event["body"])["created"] == NOW.timestamp()
+
+
+def test_key_is_filled_in() -> None:
+    """A sample asks with the key of the world that it is sent to."""
+    event = read_sample(EVENTS / "checkout.json", secret_key="sk_test_x", webhook_secret=SECRET, now=NOW)
+    assert event["headers"]["authorization"] == "Bearer sk_test_x"

@@ -1,0 +1,137 @@
+"""What must be true of template.yaml whatever is added to it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from local.invoke import logical_id
+
+ROOT = Path(__file__).parents[1]
+
+
+class _Intrinsics(yaml.SafeLoader):
+    """CloudFormation's short forms as their long ones: `!Ref Table` is {"Ref": "Table"}."""
+
+
+def _long_form(loader: yaml.Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    name = suffix if suffix in {"Ref", "Condition"} else f"Fn::{suffix}"
+    if isinstance(node, yaml.ScalarNode):
+        return {name: loader.construct_scalar(node)}
+    if isinstance(node, yaml.SequenceNode):
+        return {name: loader.construct_sequence(node, deep=True)}
+    raise TypeError(f"!{suffix} of a mapping is not used here")
+
+
+_Intrinsics.add_multi_constructor("!", _long_form)
+TEMPLATE: dict[str, Any] = yaml.load((ROOT / "template.yaml").read_text(), _Intrinsics)  # noqa: S506 - a SafeLoader
+RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
+FUNCTIONS = {
+    name: resource["Properties"]
+    for name, resource in RESOURCES.items()
+    if resource["Type"].endswith("Serverless::Function")
+}
+
+STRIPE_SECRET_READERS = {"CheckoutFunction", "PortalFunction", "StripeWebhookFunction"}
+TABLE_WRITERS = {"CheckoutFunction", "StripeWebhookFunction"}
+WRITING_ACTIONS = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}
+
+
+def _statements(function: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for policy in function.get("Policies", []):
+        yield from policy["Statement"]
+
+
+def _actions(function: dict[str, Any]) -> set[str]:
+    granted = [statement["Action"] for statement in _statements(function)]
+    return {action for each in granted for action in ([each] if isinstance(each, str) else each)}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_function_folder(name: str) -> None:
+    """Each function is the one folder of functions/ that its name says, and holds nothing but app.py."""
+    folder = ROOT / FUNCTIONS[name]["CodeUri"]
+    assert logical_id(folder.name) == name
+    assert [path.name for path in folder.iterdir() if path.name != "__pycache__"] == ["app.py"]
+
+
+def test_every_folder_is_deployed() -> None:
+    """No folder of functions/ is left out of the template."""
+    folders = {path.parent for path in ROOT.glob("functions/*/app.py")}
+    assert folders == {ROOT / function["CodeUri"].rstrip("/") for function in FUNCTIONS.values()}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_log_group(name: str) -> None:
+    """Each function logs to a group of its own, which forgets after the days of the parameter."""
+    group = RESOURCES[FUNCTIONS[name]["LoggingConfig"]["LogGroup"]["Ref"]]
+    assert group["Type"] == "AWS::Logs::LogGroup"
+    assert group["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+    owners = [other for other in FUNCTIONS.values() if other["LoggingConfig"] == FUNCTIONS[name]["LoggingConfig"]]
+    assert len(owners) == 1
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_policies_name_their_resources(name: str) -> None:
+    """No function is allowed an action wholesale, or on anything but a resource of this stack."""
+    for statement in _statements(FUNCTIONS[name]):
+        assert isinstance(statement["Resource"], dict)
+        assert statement["Effect"] == "Allow"
+    assert not [action for action in _actions(FUNCTIONS[name]) if "*" in action]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_least_privilege(name: str) -> None:
+    """Only who calls Stripe reads its secret and carries its SDK, only who writes may write, and nobody scans."""
+    function = FUNCTIONS[name]
+    actions = _actions(function)
+    reads_secret = name in STRIPE_SECRET_READERS
+    assert ("secretsmanager:GetSecretValue" in actions) is reads_secret
+    assert ("STRIPE_SECRET_ID" in function.get("Environment", {}).get("Variables", {})) is reads_secret
+    assert ({"Ref": "StripeSdkLayer"} in function["Layers"]) is reads_secret
+    assert bool(actions & WRITING_ACTIONS) is (name in TABLE_WRITERS)
+    assert "dynamodb:Scan" not in actions
+
+
+def test_unknown_routes_touch_nothing() -> None:
+    """The function that anybody can call without a credential has no permission at all."""
+    assert _actions(FUNCTIONS["UnknownRouteFunction"]) == set()
+
+
+def test_functions_answer_before_api_gateway_gives_up() -> None:
+    """API Gateway waits 30 s: a function that takes longer would go on after its caller was told it failed."""
+    default = TEMPLATE["Globals"]["Function"]["Timeout"]
+    assert all(function.get("Timeout", default) < 30 for function in FUNCTIONS.values())
+
+
+def test_no_secret_in_the_template() -> None:
+    """The Stripe key and webhook secrets are neither parameters nor variables: billing setup stores them."""
+    assert RESOURCES["StripeSecret"]["Properties"]["SecretString"] == "{}"
+    assert not [name for name in TEMPLATE["Parameters"] if "Key" in name or "Secret" in name]
+
+
+def test_table_survives() -> None:
+    """Deleting or replacing the stack leaves the table; it can be restored to any second; rows expire by themselves."""
+    table = RESOURCES["Table"]
+    properties = table["Properties"]
+    assert table["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert table["UpdateReplacePolicy"] == "Retain"
+    assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert properties["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+    assert properties["DeletionProtectionEnabled"] == {"Ref": "DeletionProtection"}
+
+
+@pytest.mark.parametrize("name", [name for name, each in RESOURCES.items() if each["Type"] == "AWS::CloudWatch::Alarm"])
+def test_alarm_reaches_somebody(name: str) -> None:
+    """Each alarm says what to do, and mails where an address is given."""
+    properties = RESOURCES[name]["Properties"]
+    assert len(properties["AlarmDescription"]) > 40
+    assert properties["AlarmActions"] == {"Fn::If": ["HasAlarmEmail", [{"Ref": "AlarmTopic"}], {"Ref": "AWS::NoValue"}]}
+
+
+@pytest.mark.parametrize("kind", ["Parameters", "Outputs"])
+def test_everything_is_described(kind: str) -> None:
+    """Whoever deploys reads what each parameter and output means."""
+    assert all(each.get("Description") for each in TEMPLATE[kind].values())
