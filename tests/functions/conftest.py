@@ -160,14 +160,15 @@ def deployment(
 
 def forget_process_state() -> None:
     """What a new Lambda process would not have."""
-    for cached in (
+    caches: tuple[Any, ...] = (
         billing.aws.client,
         billing.aws.session,
         billing.settings.load_settings,
         billing.settings._stripe_secrets,
         billing.store.open_store,
         billing.endpoint._authenticator,
-    ):
+    )
+    for cached in caches:
         cached.cache_clear()
     if "billing.payments" in sys.modules:
         sys.modules["billing.payments"].connect_payments.cache_clear()

@@ -140,7 +140,7 @@ def test_what_is_not_ours_is_recorded_as_ignored(deployment: Deployment, name: s
     assert deployment.authorized("GET", "/v1/billing").body["plan"] == "free"
 
 
-FAILED = {
+FAILED: dict[str, dict[str, Any]] = {
     "no object": {"data": {}},
     "a list for an object": {"data": {"object": []}},
     "data is text": {"data": "x"},
