@@ -3,6 +3,7 @@
 Calls are bounded: 3 s to connect, 8 s to answer, one retry by the SDK (which sends the same idempotency key again).
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from billing.domain import stripe_objects
 from billing.domain.errors import EventUnprocessable, StripeFailed, StripeRefused, StripeUnavailable
 from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog
-from billing.domain.stripe_events import Target
+from billing.domain.stripe_events import Snapshot, Target
 from billing.event_processor import Fetched
 from billing.settings import load_settings, load_stripe_secrets
 from billing.telemetry import logger
@@ -30,6 +31,7 @@ CONNECT_SECONDS_MAX = 3
 ANSWER_SECONDS_MAX = 8
 PRICE_AGE_SECONDS_MAX = 300
 RETRY_AFTER_SECONDS_MAX = 60
+RETRY_AFTER = re.compile(r"[0-9]{1,9}", re.ASCII)
 NOT_FOUND = 404
 
 # Most specific first; tests/adapters/test_payments.py fails if the SDK raises what has no line here.
@@ -44,6 +46,9 @@ TRANSLATION: tuple[tuple[type[stripe.StripeError], type[StripeFailed]], ...] = (
     (stripe.APIError, StripeRefused),
     (stripe.StripeError, StripeRefused),
 )
+
+# An answer that is not Stripe's: what the SDK stumbles over when it takes one apart, and what our readers refuse.
+NONSENSE = (AttributeError, EventUnprocessable, LookupError, OverflowError, RecursionError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,8 @@ class Payments:
         """Make the account's customer; the same key makes it once. Returns its id."""
         params: Any = {"metadata": {"account_id": account_id}} | ({"email": email} if email else {})
         with _translated():
-            return self._v1.customers.create(params, {"idempotency_key": idempotency_key}).id
+            customer = self._v1.customers.create(params, {"idempotency_key": idempotency_key})
+            return stripe_objects.required_id(customer.to_dict(), "id")
 
     def price_id(self, lookup_key: str) -> str:
         """The active price that has this lookup key, remembered for five minutes."""
@@ -90,12 +96,13 @@ class Payments:
         if price_id and time.monotonic() - found_at < PRICE_AGE_SECONDS_MAX:
             return price_id
         with _translated():
-            prices = self._v1.prices.list({"lookup_keys": [lookup_key], "active": True, "limit": 1}).data
-        if not prices:
+            prices = self._v1.prices.list({"lookup_keys": [lookup_key], "active": True, "limit": 1})
+            found = [stripe_objects.required_id(price.to_dict(), "id") for price in prices.data]
+        if not found:
             logger().error("Stripe has no active price with a lookup key", lookup_key=lookup_key)
             raise StripeRefused
-        self._price_ids[lookup_key] = (time.monotonic(), prices[0].id)
-        return prices[0].id
+        self._price_ids[lookup_key] = (time.monotonic(), found[0])
+        return found[0]
 
     def create_checkout_session(self, order: CheckoutOrder, *, idempotency_key: str) -> CheckoutSession:
         """Open a hosted checkout page for one subscription."""
@@ -118,52 +125,42 @@ class Payments:
                 },
                 {"idempotency_key": idempotency_key},
             )
-        return _checkout_session(session)
+            return _checkout_session(session)
 
     def find_checkout_session(self, session_id: str) -> CheckoutSession | None:
         """A Checkout Session as it is now; None if Stripe does not have it."""
         with _translated():
-            session = _or_none(lambda: self._v1.checkout.sessions.retrieve(session_id))
-        return _checkout_session(session) if session else None
+            return _or_none(lambda: _checkout_session(self._v1.checkout.sessions.retrieve(session_id)))
 
     def close_checkout_session(self, session_id: str) -> CheckoutSession | None:
         """Expire a session, so that nobody can pay it any more; as it is now if it was no longer open."""
-        try:
-            return _checkout_session(self._v1.checkout.sessions.expire(session_id))
-        except stripe.InvalidRequestError:
-            return self.find_checkout_session(session_id)
-        except stripe.StripeError as error:
-            raise _translate(error) from error
+        with _translated():
+            try:
+                return _checkout_session(self._v1.checkout.sessions.expire(session_id))
+            except stripe.InvalidRequestError:
+                return self.find_checkout_session(session_id)
 
     def create_portal_session(self, customer_id: str, return_url: str) -> str:
         """The URL of a billing portal session."""
         with _translated():
-            return self._v1.billing_portal.sessions.create({"customer": customer_id, "return_url": return_url}).url
+            session = self._v1.billing_portal.sessions.create({"customer": customer_id, "return_url": return_url})
+            return stripe_objects.required_text(session.to_dict(), "url")
 
     def fetch(self, target: Target, catalog: Catalog) -> Fetched | None:
         """The object an event is about, as it is now and between which times of Stripe's clock; None if it is gone."""
-        started = time.monotonic()
         with _translated():
-            found: Any = _or_none(
-                lambda: (
-                    self._v1.invoices.retrieve(target.id)
-                    if target.kind is Invoice
-                    else self._v1.subscriptions.retrieve(target.id)
-                )
-            )
-        if found is None:
-            return None
+            return _or_none(lambda: self._fetch(target, catalog))
+
+    def _fetch(self, target: Target, catalog: Catalog) -> Fetched:
+        is_invoice = target.kind is Invoice
+        started = time.monotonic()
+        found: Any = (self._v1.invoices if is_invoice else self._v1.subscriptions).retrieve(target.id)
         took = timedelta(seconds=time.monotonic() - started)
         source = found.to_dict()
-        try:
-            answered = parsedate_to_datetime(found.last_response.headers["date"]).astimezone(UTC)
-            content = (
-                stripe_objects.read_invoice(source)
-                if target.kind is Invoice
-                else stripe_objects.read_subscription(source, catalog)
-            )
-        except (EventUnprocessable, KeyError, ValueError) as error:
-            raise StripeRefused from error
+        answered = parsedate_to_datetime(found.last_response.headers["date"]).astimezone(UTC)
+        content: Snapshot = (
+            stripe_objects.read_invoice(source) if is_invoice else stripe_objects.read_subscription(source, catalog)
+        )
         return Fetched(content, answered - took, answered)
 
 
@@ -190,6 +187,9 @@ def _translated() -> Iterator[None]:
         yield
     except stripe.StripeError as error:
         raise _translate(error) from error
+    except NONSENSE as error:
+        logger().error("Stripe's answer cannot be understood", extra={"reason": type(error).__name__})
+        raise StripeRefused from error
 
 
 def _translate(error: stripe.StripeError) -> StripeFailed:
@@ -203,7 +203,7 @@ def _translate(error: stripe.StripeError) -> StripeFailed:
 
 def _retry_after_seconds(headers: Mapping[str, str]) -> int | None:
     value = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
-    return min(int(value), RETRY_AFTER_SECONDS_MAX) if value.isascii() and value.isdigit() else None
+    return min(int(value), RETRY_AFTER_SECONDS_MAX) if RETRY_AFTER.fullmatch(value) else None
 
 
 def _or_none[T](call: Callable[[], T]) -> T | None:
@@ -216,10 +216,10 @@ def _or_none[T](call: Callable[[], T]) -> T | None:
 
 
 def _checkout_session(session: stripe.checkout.Session) -> CheckoutSession:
-    subscription = session.subscription
+    source = session.to_dict()
     return CheckoutSession(
-        id=session.id,
-        status=session.status,
-        url=session.url,
-        subscription_id=subscription if isinstance(subscription, str) or subscription is None else subscription.id,
+        id=stripe_objects.required_id(source, "id"),
+        status=stripe_objects.text(source, "status"),
+        url=stripe_objects.text(source, "url"),
+        subscription_id=stripe_objects.reference(source, "subscription"),
     )
