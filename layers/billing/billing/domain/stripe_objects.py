@@ -81,8 +81,8 @@ def account_id_of(source: Json) -> str | None:
     What could not be an account of ours is another product's, and counts as none.
     """
     parents = (source, _invoice_parent(source), mapping(source, "subscription_details"))
-    found = (text(mapping(parent, "metadata"), "account_id") for parent in parents)
-    return next((account_id for account_id in found if account_id and is_id(account_id)), None)
+    found = (mapping(parent, "metadata").get("account_id") for parent in parents)
+    return next((account_id for account_id in found if isinstance(account_id, str) and is_id(account_id)), None)
 
 
 def is_id(value: str) -> bool:
