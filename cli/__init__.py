@@ -1,0 +1,1 @@
+"""`billing`: the operator's command."""

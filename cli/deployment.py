@@ -1,0 +1,105 @@
+"""A deployed stack: what the operator's commands have to know of it, read from CloudFormation."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from billing.store import Store
+from cli.failures import refuse
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.client import CloudFormationClient
+    from mypy_boto3_cloudformation.type_defs import StackTypeDef
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_secretsmanager.client import SecretsManagerClient
+
+# A person waits, perhaps on another continent than the region.
+CLIENT_CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3})
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A stack's name and region, its outputs and its parameters. `stripe_api_base` None is Stripe itself."""
+
+    stack_name: str
+    region: str | None
+    table_name: str
+    stripe_secret_arn: str
+    webhook_url: str
+    livemode: bool
+    stripe_api_base: str | None
+    past_due_grace: timedelta
+
+    def store(self) -> Store:
+        """The deployment's table."""
+        return Store(_client("dynamodb", self.region), self.table_name)
+
+    def load_secret(self) -> dict[str, Any]:
+        """What the Stripe secret holds; empty before the first `billing setup`. Raises CommandFailed."""
+        answer = _client("secretsmanager", self.region).get_secret_value(SecretId=self.stripe_secret_arn)
+        try:
+            value = json.loads(answer["SecretString"])
+        except (KeyError, ValueError):
+            value = None
+        if not isinstance(value, dict):
+            refuse("secret_unreadable", f"The secret {self.stripe_secret_arn} is not a JSON object: set it to {{}}.")
+        return value
+
+    def save_secret(self, value: Mapping[str, Any]) -> None:
+        """Replace what the Stripe secret holds."""
+        _client("secretsmanager", self.region).put_secret_value(
+            SecretId=self.stripe_secret_arn, SecretString=json.dumps(value)
+        )
+
+
+def find_deployment(stack_name: str, region: str | None) -> Deployment:
+    """The deployed stack of that name. Raises CommandFailed, and botocore's errors."""
+    stack = _describe(stack_name, region)
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", ())}
+    parameters = {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", ())}
+    try:
+        return Deployment(
+            stack_name=stack_name,
+            region=region,
+            table_name=outputs["TableName"],
+            stripe_secret_arn=outputs["StripeSecretArn"],
+            webhook_url=outputs["WebhookUrl"],
+            livemode=parameters["StripeMode"] == "live",
+            stripe_api_base=parameters["StripeApiBase"] or None,
+            past_due_grace=timedelta(days=int(parameters["PastDueGraceDays"])),
+        )
+    except KeyError as missing:
+        refuse(
+            "stack_unfit",
+            f"The stack {stack_name} ({stack['StackStatus']}) has no {missing.args[0]}: "
+            "deploy this project's template with `sam deploy`, or name another stack with --stack.",
+        )
+
+
+def _describe(stack_name: str, region: str | None) -> "StackTypeDef":
+    try:
+        return _client("cloudformation", region).describe_stacks(StackName=stack_name)["Stacks"][0]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationError":
+            raise
+        refuse(
+            "stack_not_found",
+            f"There is no stack {stack_name} in this AWS account and region: "
+            "deploy it with `sam deploy`, or name another with --stack, --region or AWS_PROFILE.",
+        )
+
+
+@overload
+def _client(service: Literal["cloudformation"], region: str | None) -> "CloudFormationClient": ...
+@overload
+def _client(service: Literal["dynamodb"], region: str | None) -> "DynamoDBClient": ...
+@overload
+def _client(service: Literal["secretsmanager"], region: str | None) -> "SecretsManagerClient": ...
+def _client(service: str, region: str | None) -> object:
+    return botocore.session.get_session().create_client(service, region_name=region, config=CLIENT_CONFIG)

@@ -1,0 +1,87 @@
+"""`billing keys`: what an account's servers authenticate with."""
+
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from billing.auth import CACHE_SECONDS_MAX, digest_of, new_secret_key
+from billing.domain.outbound_events import iso
+from billing.store import KeyRecord
+from cli.accounts import load_existing
+from cli.deployment import find_deployment
+from cli.failures import refuse
+from cli.options import DEFAULT_STACK, AccountId, AsJson, Region, Stack
+from cli.output import reporting
+
+LAST_CHARACTERS = 4
+
+app = typer.Typer(help="Create, list and revoke secret keys.", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    account_id: AccountId, stack: Stack = DEFAULT_STACK, region: Region = None, *, as_json: AsJson = False
+) -> None:
+    """Create a secret key and print it, this once: only its SHA-256 is kept."""
+    with reporting(as_json=as_json) as output:
+        deployment = find_deployment(stack, region)
+        store = deployment.store()
+        load_existing(store, account_id)
+        key = new_secret_key(livemode=deployment.livemode)
+        record = KeyRecord(
+            id=f"key_{secrets.token_hex(8)}",
+            account_id=account_id,
+            kind="secret",
+            created=datetime.now(UTC),
+            last_characters=key[-LAST_CHARACTERS:],
+        )
+        store.create_key(digest_of(key), record)
+        output.note(f"{record.id}, a secret key of {account_id}. Keep it: it cannot be shown again.")
+        output.result({**_facts(record), "key": key}, key)
+
+
+@app.command(name="list")
+def list_all(
+    account_id: AccountId, stack: Stack = DEFAULT_STACK, region: Region = None, *, as_json: AsJson = False
+) -> None:
+    """List an account's keys, revoked ones too."""
+    with reporting(as_json=as_json) as output:
+        store = find_deployment(stack, region).store()
+        load_existing(store, account_id)
+        records = sorted(store.list_keys(account_id), key=lambda record: record.created)
+        output.result({"keys": [_facts(record) for record in records]}, _shown(account_id, records))
+
+
+@app.command()
+def revoke(
+    account_id: AccountId, key_id: str, stack: Stack = DEFAULT_STACK, region: Region = None, *, as_json: AsJson = False
+) -> None:
+    """Stop a key from working, for good. KEY_ID is what `billing keys list` shows."""
+    with reporting(as_json=as_json) as output:
+        record = find_deployment(stack, region).store().revoke_key(account_id, key_id, datetime.now(UTC))
+        if record is None:
+            refuse("key_not_found", f"{account_id} has no key {key_id}: see `billing keys list {account_id}`.")
+        output.result(_facts(record), f"Revoked {key_id} of {account_id}.")
+        output.note(f"Functions that have just seen it may take it for up to {CACHE_SECONDS_MAX} s more.")
+
+
+def _facts(record: KeyRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "account_id": record.account_id,
+        "created": iso(record.created),
+        "last_characters": record.last_characters,
+        "revoked": iso(record.revoked),
+    }
+
+
+def _shown(account_id: str, records: list[KeyRecord]) -> Table | str:
+    if not records:
+        return f"{account_id} has no keys. Create one: billing keys create {account_id}"
+    table = Table("id", "ends in", "created", "revoked")
+    for record in records:
+        table.add_row(record.id, f"…{record.last_characters}", iso(record.created), iso(record.revoked) or "-")
+    return table
