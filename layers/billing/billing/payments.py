@@ -78,9 +78,10 @@ class CheckoutOrder:
 class Payments:
     """Stripe, by what is asked of it. Every method raises StripeUnavailable and StripeRefused."""
 
-    def __init__(self, client: stripe.StripeClient) -> None:
-        """Take a client for any Stripe-compatible server."""
+    def __init__(self, client: stripe.StripeClient, portal_configuration: str | None = None) -> None:
+        """Take a client for any Stripe-compatible server, and the portal configuration of this deployment there."""
         self._v1 = client.v1
+        self._portal_configuration = portal_configuration
         self._price_ids: dict[str, tuple[float, str]] = {}
 
     def create_customer(self, account_id: str, email: str | None, *, idempotency_key: str) -> str:
@@ -141,9 +142,12 @@ class Payments:
                 return self.find_checkout_session(session_id)
 
     def create_portal_session(self, customer_id: str, return_url: str) -> str:
-        """The URL of a billing portal session."""
+        """The URL of a billing portal session. Without a configuration Stripe takes the account's default, if any."""
+        params: Any = {"customer": customer_id, "return_url": return_url}
+        if self._portal_configuration:
+            params["configuration"] = self._portal_configuration
         with _translated():
-            session = self._v1.billing_portal.sessions.create({"customer": customer_id, "return_url": return_url})
+            session = self._v1.billing_portal.sessions.create(params)
             return stripe_objects.required_text(session.to_dict(), "url")
 
     def fetch(self, target: Target, catalog: Catalog) -> Fetched | None:
@@ -168,7 +172,7 @@ class Payments:
 def connect_payments() -> Payments:
     """Stripe as this deployment reaches it, connected on first use."""
     settings, secrets = load_settings(), load_stripe_secrets()
-    return Payments(connect(secrets.api_key, settings.stripe_api_base))
+    return Payments(connect(secrets.api_key, settings.stripe_api_base), secrets.portal_configuration)
 
 
 def connect(api_key: str, api_base: str | None) -> stripe.StripeClient:

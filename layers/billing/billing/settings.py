@@ -29,10 +29,14 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class StripeSecrets:
-    """What `billing setup` stored: the API key, and one webhook signing secret or two during a rotation."""
+    """What `billing setup` stored: the API key, and one webhook signing secret or two during a rotation.
+
+    `portal_configuration` is the id of the portal configuration that it made; None is the Stripe account's default.
+    """
 
     api_key: str
     webhook_secrets: tuple[str, ...]
+    portal_configuration: str | None = None
 
     def __repr__(self) -> str:
         """Never the secrets: a value like this ends up in logs and tracebacks."""
@@ -73,7 +77,12 @@ def read_stripe_secrets(value: Mapping[str, object]) -> StripeSecrets:
         raise ConfigurationMissing("The Stripe secret holds no api_key: run `billing setup`")
     if not isinstance(webhook_secrets, list) or not webhook_secrets or not all(webhook_secrets):
         raise ConfigurationMissing("The Stripe secret holds no webhook_secrets: run `billing setup`")
-    return StripeSecrets(api_key, tuple(str(secret) for secret in webhook_secrets))
+    portal_configuration = value.get("portal_configuration")
+    return StripeSecrets(
+        api_key,
+        tuple(str(secret) for secret in webhook_secrets),
+        str(portal_configuration) if portal_configuration else None,
+    )
 
 
 def _required(name: str) -> str:
