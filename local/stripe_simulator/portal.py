@@ -1,0 +1,121 @@
+"""What a customer does on the portal's page, within what its configuration allows."""
+
+from local.stripe_simulator import cards, subscriptions
+from local.stripe_simulator.collection import OVER, end
+from local.stripe_simulator.errors import InvalidRequest
+from local.stripe_simulator.subscriptions import Line, current_period
+from local.stripe_simulator.world import Object, World
+
+
+def features_of(world: World, session: Object) -> Object:
+    """Return the features of the session's configuration."""
+    features: Object = world.objects[session["configuration"]]["features"]
+    return features
+
+
+def subscriptions_of(world: World, session: Object) -> list[Object]:
+    """Return the customer's subscriptions that are not over, newest first."""
+    return [
+        subscription
+        for subscription in world.all("subscription")
+        if subscription["customer"] == session["customer"] and subscription["status"] not in OVER
+    ]
+
+
+def offers(world: World, session: Object) -> list[Object]:
+    """Return the active prices that a customer may change to."""
+    products = features_of(world, session)["subscription_update"]["products"] or []
+    prices = [world.objects[price] for product in products for price in product["prices"] if price in world.objects]
+    return [price for price in prices if price["active"]]
+
+
+def change_plan(world: World, session: Object, subscription_id: str, price_id: str) -> None:
+    """Move a subscription to another of the configured prices.
+
+    Raises:
+        InvalidRequest: The configuration does not allow it.
+        CardError: The difference is invoiced at once, and the card does not pay.
+    """
+    update = _allowed(world, session, "subscription_update")
+    subscription = _owned(world, session, subscription_id)
+    price = next((price for price in offers(world, session) if price["id"] == price_id), None)
+    if price is None:
+        raise InvalidRequest("This plan is not on offer.", param="price")
+    refused = cards.refusal(world, cards.payment_method_of(world, subscription))
+    if refused and update["proration_behavior"] == "always_invoice":
+        raise refused
+    item = subscription["items"]["data"][0]
+    subscriptions.change_items(
+        world,
+        subscription,
+        [Line(price, item["quantity"], item["metadata"], item)],
+        proration_behavior=update["proration_behavior"],
+        restart=update["billing_cycle_anchor"] == "now",
+        changes={},
+    )
+
+
+def cancel(world: World, session: Object, subscription_id: str, feedback: str | None = None) -> None:
+    """Cancel a subscription, now or at its period's end, as configured.
+
+    In flexible billing mode Stripe's portal sets ``cancel_at`` and leaves ``cancel_at_period_end`` false.
+
+    Raises:
+        InvalidRequest: The configuration does not allow it.
+    """
+    settings = _allowed(world, session, "subscription_cancel")
+    subscription = _owned(world, session, subscription_id)
+    details = {"feedback": feedback or None}
+    if settings["mode"] == "immediately":
+        end(world, subscription, reason="cancellation_requested", details=details)
+        return
+    subscriptions.schedule_cancellation(
+        world,
+        subscription,
+        cancel_at=current_period(subscription)[1],
+        cancel_at_period_end=subscription["billing_mode"]["type"] == "classic",
+        cancellation_details=details,
+    )
+
+
+def resume(world: World, session: Object, subscription_id: str) -> None:
+    """Take back a scheduled cancellation.
+
+    Raises:
+        InvalidRequest: None is scheduled.
+    """
+    subscription = _owned(world, session, subscription_id)
+    if not (subscription["cancel_at"] or subscription["cancel_at_period_end"]):
+        raise InvalidRequest("This subscription is not going to be canceled.")
+    details = {"comment": None, "feedback": None}
+    subscriptions.schedule_cancellation(
+        world, subscription, cancel_at=None, cancel_at_period_end=False, cancellation_details=details
+    )
+
+
+def replace_card(world: World, session: Object, card: str) -> None:
+    """Put another card on file and use it for all of the customer's subscriptions.
+
+    Raises:
+        InvalidRequest: The configuration does not allow it.
+    """
+    _allowed(world, session, "payment_method_update")
+    customer = world.get("customer", session["customer"])
+    method = cards.attach(world, customer, card)
+    cards.set_default(world, customer, method["id"])
+    for subscription in subscriptions_of(world, session):
+        world.change(subscription, "customer.subscription.updated", default_payment_method=method["id"])
+
+
+def _allowed(world: World, session: Object, feature: str) -> Object:
+    settings: Object = features_of(world, session)[feature]
+    if not settings["enabled"]:
+        raise InvalidRequest(f"The portal's configuration does not enable {feature}.")
+    return settings
+
+
+def _owned(world: World, session: Object, subscription_id: str) -> Object:
+    for subscription in subscriptions_of(world, session):
+        if subscription["id"] == subscription_id:
+            return subscription
+    raise InvalidRequest(f"No such subscription: '{subscription_id}'", param="subscription")

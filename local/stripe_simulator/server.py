@@ -1,0 +1,201 @@
+"""The simulator as an HTTP server: the API, the hosted pages and the control surface on one port."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from local.stripe_simulator import agenda
+from local.stripe_simulator.api import Api, Call, encoded
+from local.stripe_simulator.control import control_routes
+from local.stripe_simulator.faults import Fault, take
+from local.stripe_simulator.idempotency import Answer
+from local.stripe_simulator.pages import page_routes
+from local.stripe_simulator.webhooks import Deliveries
+from local.stripe_simulator.world import Settings, World
+
+TICK_SECONDS = 1.0
+START_DEADLINE = 10.0
+METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH"]
+
+
+class Server:
+    """One simulated Stripe: its world, its API, its deliveries and its faults."""
+
+    def __init__(self, settings: Settings, base_url: str) -> None:
+        self.world = World(agenda.due, settings, base_url)
+        self.api = Api(self.world)
+        self.faults: list[Fault] = []
+        self.deliveries: Deliveries
+
+    def app(self) -> ASGIApp:
+        """Return the ASGI application."""
+        routes = [
+            *control_routes(self),
+            *page_routes(self),
+            Route("/{path:path}", self._serve_api, methods=METHODS),
+        ]
+        return _with_abort(Starlette(routes=routes, lifespan=self._lifespan))
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        self.deliveries = Deliveries(self.world)
+        ticking = asyncio.get_running_loop().create_task(self._tick())
+        yield
+        ticking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await ticking
+        await self.deliveries.close()
+
+    async def _tick(self) -> None:
+        """Let time do its work while nobody calls."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self._settle()
+
+    def _settle(self) -> None:
+        agenda.settle(self.world, self.world.now())
+        self.deliveries.dispatch()
+
+    async def _serve_api(self, request: Request) -> Response:
+        self._settle()
+        call = Call(request.method, request.url.path, request.url.query, await request.body(), request.headers)
+        fault = take(self.faults, call.method, call.path)
+        if fault is None:
+            return self._response(await self.api.answer(call))
+        if fault.kind.startswith("slow"):
+            return self._response(await self.api.answer(call, hesitation=fault.argument))
+        if fault.when == "after":
+            await self.api.answer(call)
+            self.deliveries.dispatch()
+        return _faulty(fault, request, self.api.common_headers())
+
+    def _response(self, answer: Answer) -> Response:
+        self.deliveries.dispatch()
+        return Response(encoded(answer), answer.status, dict(answer.headers), "application/json")
+
+
+def _faulty(fault: Fault, request: Request, headers: dict[str, str]) -> Response:
+    if fault.kind == "nonsense":
+        return Response("<html>Bad gateway?</html>", 200, headers, "text/html")
+    if fault.kind in {"timeout", "reset"}:
+        return _NoResponse(request.scope["abort"] if fault.kind == "reset" else None)
+    status = int(fault.argument)
+    error = {"type": "api_error", "message": "Sorry! There was an error while talking to one of our backends."}
+    if status == 429:
+        error = {
+            "type": "invalid_request_error",
+            "code": "rate_limit",
+            "message": "Too many requests in too short a time.",
+        }
+    return Response(encoded(Answer(status, {"error": error}, {})), status, headers, "application/json")
+
+
+class _NoResponse(Response):
+    """Never answers: breaks the connection, or keeps it until the client gives up."""
+
+    def __init__(self, abort: Callable[[], None] | None) -> None:
+        super().__init__()
+        self._abort = abort
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._abort:
+            self._abort()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+def _with_abort(app: ASGIApp) -> ASGIApp:
+    """Put a way to break the connection into the scope.
+
+    ASGI has none; uvicorn's ``send`` is a method of the request's cycle, which holds the transport.
+    """
+
+    async def wrapped(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["abort"] = lambda: send.__self__.transport.abort()  # type: ignore[attr-defined]
+        await app(scope, receive, send)
+
+    return wrapped
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """Return a listening socket, so that a taken port fails here and port 0 is known before anything starts.
+
+    Raises:
+        OSError: The address cannot be had.
+    """
+    return socket.create_server((host, port), backlog=256)
+
+
+def uvicorn_server(server: Server) -> uvicorn.Server:
+    """Return the HTTP server; its own Date header would not follow the simulator's clock."""
+    config = uvicorn.Config(
+        server.app(),
+        log_level="warning",
+        access_log=False,
+        date_header=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
+    )
+    return uvicorn.Server(config)
+
+
+@dataclass(frozen=True, slots=True)
+class Simulator:
+    """A running simulator: where it is, and its state for whoever lives in the same process."""
+
+    url: str
+    world: World
+
+
+@contextmanager
+def running_simulator(port: int = 0, host: str = "127.0.0.1", settings: Settings | None = None) -> Iterator[Simulator]:
+    """Run a simulator in a thread of this process.
+
+    Args:
+        port: 0 takes a free one.
+        host: The address to listen on.
+        settings: The account's settings.
+
+    Yields:
+        The simulator, ready to be called.
+
+    Raises:
+        OSError: The port is taken.
+        TimeoutError: It did not start.
+    """
+    listening = bound_socket(host, port)
+    url = f"http://{host}:{listening.getsockname()[1]}"
+    server = Server(settings or Settings(), url)
+    http = uvicorn_server(server)
+    thread = threading.Thread(target=http.run, kwargs={"sockets": [listening]}, name="stripe-simulator", daemon=True)
+    thread.start()
+    try:
+        _wait_until_started(http)
+        yield Simulator(url, server.world)
+    finally:
+        http.should_exit = True
+        thread.join(START_DEADLINE)
+        listening.close()
+
+
+def _wait_until_started(http: uvicorn.Server) -> None:
+    waiting = threading.Event()
+    for _ in range(int(START_DEADLINE * 100)):
+        if http.started:
+            return
+        waiting.wait(0.01)
+    raise TimeoutError("the Stripe simulator did not start")
