@@ -1,0 +1,81 @@
+"""What catalog.toml must be: the check of an edited catalog when the project is built.
+
+The functions read the file without a check, since it cannot change after the build.
+"""
+
+import tomllib
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+Text = Annotated[str, Field(min_length=1, max_length=250)]
+Count = Annotated[int, Field(ge=0)]
+
+# ISO 4217 in lower case, as Stripe writes it. Which of them an account can charge is Stripe's answer to `billing setup`.
+Currency = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
+
+
+class Table(BaseModel):
+    """Strict: no coercion, no key that nothing reads."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class PriceTable(Table):
+    """A recurring price."""
+
+    lookup_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,200}$")]
+    unit_amount: Count
+    currency: Currency
+    interval: Literal["day", "week", "month", "year"]
+    per_seat: bool = False
+    id: Annotated[str, Field(pattern=r"^(price|plan)_[A-Za-z0-9]+$")] | None = None
+
+
+class PlanTable(Table):
+    """A plan. `trial_days` needs a price to try, and Stripe allows two years."""
+
+    id: Identifier
+    name: Text
+    prices: list[PriceTable] = []
+    trial_days: Annotated[int, Field(ge=0, le=730)] = 0
+    contact: Text | None = None
+    features: dict[Identifier, bool | str] = {}
+    limits: dict[Identifier, Count] = {}
+
+    @model_validator(mode="after")
+    def _trial_needs_a_price(self) -> Self:
+        if self.trial_days and not self.prices:
+            raise ValueError(f"plan {self.id} has a trial and no price")
+        return self
+
+
+class CatalogFile(Table):
+    """The whole file."""
+
+    plans: Annotated[list[PlanTable], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _ids_are_unique(self) -> Self:
+        _require_unique("plan id", [plan.id for plan in self.plans])
+        _require_unique("lookup_key", [price.lookup_key for plan in self.plans for price in plan.prices])
+        _require_unique("price id", [price.id for plan in self.plans for price in plan.prices if price.id])
+        return self
+
+    @model_validator(mode="after")
+    def _first_plan_is_free(self) -> Self:
+        if self.plans[0].prices:
+            raise ValueError(f"the first plan is what nobody pays for: {self.plans[0].id} must have no prices")
+        return self
+
+
+def check_catalog(text: str) -> CatalogFile:
+    """The catalog in `text`. Raises TOMLDecodeError, and ValidationError, which says what is wrong and where."""
+    return CatalogFile.model_validate(tomllib.loads(text))
+
+
+def _require_unique(what: str, values: list[str]) -> None:
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"{what} used twice: {', '.join(twice)}")
