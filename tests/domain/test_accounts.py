@@ -1,0 +1,134 @@
+"""What an account is on, from its subscriptions alone."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from billing.domain.accounts import Account, AccountStatus, Profile
+from billing.domain.errors import NeverSubscribed, SubscriptionExists
+from billing.domain.plans import Catalog, Plan, Price
+from billing.domain.subscriptions import ACCESS_OF_STATUS, Subscription
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+GRACE = timedelta(days=14)
+CATALOG = Catalog(
+    (
+        Plan("free", "Free"),
+        Plan("pro", "Pro", (Price("pro_monthly", 1900, "usd", "month"),)),
+        Plan("team", "Team", (Price("team_monthly", 4900, "usd", "month"),)),
+    )
+)
+ACTIVE = Subscription(
+    id="sub_1",
+    customer_id="cus_1",
+    status="active",
+    created=NOW - timedelta(days=30),
+    plan="pro",
+    price_id="price_1",
+    price_lookup_key="pro_monthly",
+    price_is_mapped=True,
+    quantity=1,
+    current_period_start=NOW - timedelta(days=1),
+    current_period_end=NOW + timedelta(days=29),
+    cancel_at_period_end=False,
+    cancel_at=None,
+    canceled_at=None,
+    ended_at=None,
+    trial_end=None,
+)
+
+
+def account(*subscriptions: Subscription) -> Account:
+    """An account with a customer."""
+    return Account(Profile("acme", version=1, customer_id="cus_1"), subscriptions)
+
+
+def status(*subscriptions: Subscription) -> AccountStatus:
+    """What it is on now."""
+    return account(*subscriptions).status(CATALOG, NOW, GRACE)
+
+
+def ended(days_ago: int, **changes: object) -> Subscription:
+    """A canceled subscription."""
+    return replace(ACTIVE, status="canceled", ended_at=NOW - timedelta(days=days_ago), **changes)  # type: ignore[arg-type]
+
+
+def test_without_a_subscription_everything_but_the_plan_is_null() -> None:
+    """Free, and nothing to say of a subscription."""
+    assert status() == AccountStatus("free", None, None, None)
+
+
+def test_if_none_grants_the_one_that_ended_last_is_shown() -> None:
+    """Its status and period, on free."""
+    latest = ended(1, id="sub_2", current_period_end=NOW)
+    assert status(ended(9), latest, ended(5, id="sub_3")) == AccountStatus(
+        "free", "canceled", NOW, cancel_at_period_end=False
+    )
+
+
+def test_one_that_has_not_ended_counts_as_ending_later_than_all_that_have() -> None:
+    """An unpaid subscription says more than a canceled one."""
+    assert status(ended(1), replace(ACTIVE, id="sub_2", status="unpaid")).status == "unpaid"
+
+
+@pytest.mark.parametrize(("days", "plan"), [(0, "pro"), (13, "pro"), (14, "free"), (40, "free")])
+def test_past_due_grants_for_exactly_the_grace_period(days: int, plan: str) -> None:
+    """Up to 14 days after it became so, and not at the fourteenth's end."""
+    past_due = replace(ACTIVE, status="past_due", past_due_since=NOW - timedelta(days=days))
+    assert status(past_due).plan == plan
+
+
+@pytest.mark.parametrize(
+    ("changes", "cancelling"),
+    [
+        ({"cancel_at_period_end": True}, True),
+        ({"cancel_at": NOW + timedelta(days=3)}, True),
+        ({}, False),
+        ({"status": "canceled", "ended_at": NOW, "cancel_at": NOW}, False),
+    ],
+)
+def test_cancelling_is_either_of_stripes_two_ways(changes: dict[str, object], cancelling: bool) -> None:  # noqa: FBT001
+    """At the period's end or at a set time; one that has ended is not cancelling any more."""
+    assert status(replace(ACTIVE, **changes)).cancel_at_period_end is cancelling  # type: ignore[arg-type]
+
+
+SUBSCRIPTIONS = st.builds(
+    replace,
+    st.just(ACTIVE),
+    id=st.uuids().map(str),
+    status=st.sampled_from([*ACCESS_OF_STATUS, "of_tomorrow"]),
+    plan=st.sampled_from(["free", "pro", "team", "withdrawn", None]),
+    past_due_since=st.sampled_from([NOW - timedelta(days=days) for days in (1, 20)]),
+    ended_at=st.sampled_from([None, NOW - timedelta(days=3), NOW - timedelta(days=2)]),
+)
+
+
+@given(st.lists(SUBSCRIPTIONS, max_size=6))
+def test_the_plan_is_the_most_that_any_subscription_grants(subscriptions: list[Subscription]) -> None:
+    """Never a plan that no subscription grants, never less than one that does, in whatever order they are stored."""
+    granted = [each.plan for each in subscriptions if each.grants_access(NOW, GRACE) and each.plan in {"pro", "team"}]
+    expected = max(granted, key=CATALOG.rank, default="free")
+    assert status(*subscriptions).plan == expected
+    assert status(*reversed(subscriptions)).plan == expected
+
+
+@given(st.lists(SUBSCRIPTIONS, max_size=6))
+def test_checkout_is_refused_exactly_while_something_grants(subscriptions: list[Subscription]) -> None:
+    """Also for a price that maps to no plan: it is paid for."""
+    if any(each.grants_access(NOW, GRACE) for each in subscriptions):
+        with pytest.raises(SubscriptionExists):
+            account(*subscriptions).refuse_second_subscription(NOW, GRACE)
+    else:
+        account(*subscriptions).refuse_second_subscription(NOW, GRACE)
+
+
+def test_a_customer_that_never_subscribed_has_no_billing_history() -> None:
+    """A customer alone opens no portal; neither does a history whose customer is gone."""
+    with pytest.raises(NeverSubscribed):
+        account().customer_with_history()
+    with pytest.raises(NeverSubscribed):
+        Account(Profile("acme"), (ACTIVE,)).customer_with_history()
+    assert account(ended(1)).customer_with_history() == "cus_1"

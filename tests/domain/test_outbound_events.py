@@ -1,0 +1,75 @@
+"""An account's systems are told of differences, not of events."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from billing.domain.invoices import Invoice
+from billing.domain.outbound_events import difference, outbound_data
+from tests.domain.test_accounts import ACTIVE, ended
+
+OPEN = Invoice(
+    id="in_1",
+    customer_id="cus_1",
+    subscription_id="sub_1",
+    status="open",
+    number="ACME-1",
+    created=datetime(2026, 1, 1, tzinfo=UTC),
+    currency="usd",
+    total=1900,
+    amount_due=1900,
+    amount_paid=0,
+    amount_remaining=1900,
+    attempt_count=0,
+    period_start=None,
+    period_end=None,
+    hosted_invoice_url="https://invoice.example",
+    invoice_pdf=None,
+)
+INCOMPLETE = replace(ACTIVE, status="incomplete")
+PAID = replace(OPEN, status="paid", attempt_count=1, amount_paid=1900, amount_remaining=0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (None, ACTIVE, "subscription.created"),
+        (None, INCOMPLETE, None),
+        (INCOMPLETE, ACTIVE, "subscription.created"),
+        (INCOMPLETE, replace(ACTIVE, status="incomplete_expired"), None),
+        (ACTIVE, replace(ACTIVE, plan="team"), "subscription.updated"),
+        (ACTIVE, replace(ACTIVE, cancel_at_period_end=True), "subscription.updated"),
+        (ACTIVE, replace(ACTIVE, price_id="price_2"), None),
+        (ACTIVE, ACTIVE, None),
+        (ACTIVE, ended(0), "subscription.canceled"),
+        (ended(0), ended(0), None),
+        (None, ended(0), None),
+        (None, OPEN, None),
+        (OPEN, PAID, "invoice.paid"),
+        (None, PAID, "invoice.paid"),
+        (PAID, PAID, None),
+        (OPEN, replace(OPEN, attempt_count=1), "invoice.payment_failed"),
+        (replace(OPEN, attempt_count=1), replace(OPEN, attempt_count=2), "invoice.payment_failed"),
+        (replace(OPEN, attempt_count=1), replace(OPEN, attempt_count=1, number="ACME-2"), None),
+    ],
+)
+def test_each_difference_has_one_name(before: object, after: object, told: str | None) -> None:
+    """The types of the subscription contract's list, or nothing to tell."""
+    assert difference(before, after) == told  # type: ignore[arg-type]
+
+
+def test_what_is_told_is_json() -> None:
+    """Times in ISO 8601 UTC, amounts as integers."""
+    assert outbound_data(ACTIVE) == {
+        "subscription": "sub_1",
+        "plan": "pro",
+        "status": "active",
+        "quantity": 1,
+        "current_period_start": "2026-02-28T00:00:00Z",
+        "current_period_end": "2026-03-30T00:00:00Z",
+        "cancel_at_period_end": False,
+        "cancel_at": None,
+        "ended_at": None,
+    }
+    assert outbound_data(PAID)["amount_paid"] == 1900

@@ -1,0 +1,74 @@
+"""Browsers go where the deployment says, and nowhere else."""
+
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from billing.domain.errors import RequestInvalid
+from billing.domain.return_urls import resolve_return_url
+
+ORIGINS = ("http://localhost:3000", "https://app.example.com")
+
+
+def resolve(url: str | None) -> str:
+    """As the checkout does."""
+    return resolve_return_url("success_url", url, "/done", ORIGINS)
+
+
+@pytest.mark.parametrize(
+    ("url", "resolved"),
+    [
+        (None, "http://localhost:3000/done"),
+        ("/pricing?canceled=true", "http://localhost:3000/pricing?canceled=true"),
+        ("done", "http://localhost:3000/done"),
+        ("https://app.example.com", "https://app.example.com"),
+        (
+            "https://app.example.com/a?session={CHECKOUT_SESSION_ID}",
+            "https://app.example.com/a?session={CHECKOUT_SESSION_ID}",
+        ),
+        ("HTTPS://APP.example.com/a", "HTTPS://APP.example.com/a"),
+    ],
+)
+def test_allowed_urls_become_absolute(url: str | None, resolved: str) -> None:
+    """Relative ones are of the first origin."""
+    assert resolve(url).lower() == resolved.lower()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.example",
+        "http://app.example.com/",
+        "https://app.example.com:8443/",
+        "https://app.example.com.evil.example/",
+        "https://app.example.com@evil.example/",
+        "https://user@app.example.com/",
+        "//evil.example/",
+        "\\\\evil.example",
+        "https:/\\evil.example",
+        "javascript:alert(1)",
+        "data:text/html,x",
+        "https://[::1",
+        "https://app.example.com/ a",
+        "https://app.example.com/\n",
+        "https://äpp.example.com/",
+        "https://app.example.com/" + "a" * 2048,
+    ],
+)
+def test_every_other_url_is_refused_at_its_field(url: str) -> None:
+    """Whatever trick it plays, the answer names the field."""
+    with pytest.raises(RequestInvalid) as refused:
+        resolve(url)
+    assert [problem.path for problem in refused.value.problems] == ["success_url"]
+
+
+@given(st.text(alphabet="htps:/\\@.#?ab%[]0{ \t", max_size=30))
+def test_what_is_accepted_is_on_an_allowed_origin(url: str) -> None:
+    """Anything else is RequestInvalid, never another error."""
+    try:
+        parts = urlsplit(resolve(url))
+    except RequestInvalid:
+        return
+    assert f"{parts.scheme}://{parts.netloc}" in ORIGINS
