@@ -12,7 +12,7 @@ Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Text = Annotated[str, Field(min_length=1, max_length=250)]
 Count = Annotated[int, Field(ge=0)]
 
-# ISO 4217 in lower case, as Stripe writes it. Which of them an account can charge is Stripe's answer to `billing setup`.
+# ISO 4217 in lower case, as Stripe writes it. Whether an account can charge it is Stripe's answer to `billing setup`.
 Currency = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
 
 
