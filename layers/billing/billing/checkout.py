@@ -51,6 +51,9 @@ class Checkout:
             account = self.store.load_account(account_id)
             account.refuse_second_subscription(now, self.grace)
             try:
+                if account.profile.version == 0:
+                    self.store.create_account(account.profile)
+                    continue
                 profile = self._with_customer(account.profile)
                 return self._session_url(replace(account, profile=profile), plan, request)
             except VersionConflict:
@@ -60,7 +63,7 @@ class Checkout:
     def _with_customer(self, profile: Profile) -> Profile:
         if profile.customer_id is not None:
             return profile
-        key = f"customer-{profile.account_id}-{profile.version}"
+        key = f"customer-{profile.nonce}-{profile.version}"
         customer_id = self.payments.create_customer(profile.account_id, profile.email, idempotency_key=_digest(key))
         return self.store.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)
 

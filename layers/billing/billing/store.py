@@ -4,6 +4,7 @@ Every write that depends on what was read is conditional on the row's `version`,
 transaction. Errors of DynamoDB become StoreUnavailable; what a condition refuses has a name of its own.
 """
 
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, replace
@@ -135,8 +136,9 @@ class Store:
         return {row.content.id: row for row in rows}
 
     def create_account(self, profile: Profile) -> None:
-        """Write a new account. Raises VersionConflict if it is there."""
-        self._transact([_put_profile(replace(profile, version=1), expected_version=0)])
+        """Write a new account, with a nonce of its own. Raises VersionConflict if it is there."""
+        created = replace(profile, version=1, nonce=secrets.token_hex(16))
+        self._transact([_put_profile(created, expected_version=0)])
 
     def save_profile(self, profile: Profile, *, new_customer_id: str | None = None) -> Profile:
         """Write the profile over the version it was read at. Raises VersionConflict.

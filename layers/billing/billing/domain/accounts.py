@@ -20,10 +20,14 @@ class OpenCheckout:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The account itself. `version` counts its writes; 0 is an account that only a credential has named so far."""
+    """The account itself. `version` counts its writes; 0 is an account that only a credential has named so far.
+
+    `nonce` is random and made with the stored account: what is derived from it is of this account in this table alone.
+    """
 
     account_id: str
     version: int = 0
+    nonce: str | None = None
     customer_id: str | None = None
     email: str | None = None
     trial_used: bool = False
