@@ -44,7 +44,7 @@ def connect(simulator: Simulator) -> stripe.StripeClient:
 @pytest.fixture
 def stripe_client(
     simulator: Simulator,
-    deployment: Deployment,
+    deployment: Deployment,  # noqa: ARG001 - its environment comes first
     monkeypatch: pytest.MonkeyPatch,
     stripe_secret_id: Callable[[Any], str],
 ) -> Iterator[stripe.StripeClient]:
