@@ -110,7 +110,8 @@ class Front:
         except (BotoCoreError, ClientError) as error:
             print(f"{function}: {error}", flush=True)
             return gateway.UNAVAILABLE
-        print(base64.b64decode(answer.get("LogResult", "")).decode(errors="replace"), end="", flush=True)
+        if log := base64.b64decode(answer.get("LogResult", "")).decode(errors="replace").strip():
+            print(log, flush=True)
         if answer.get("FunctionError"):
             print(f"{function} failed: {result}", flush=True)
             return gateway.FUNCTION_FAILED

@@ -80,7 +80,7 @@ def _await_result(process: subprocess.Popen[bytes], results: "queue.Queue[Result
             return results.get(timeout=0.05)
         except queue.Empty:
             if process.poll() is not None and results.empty():
-                return Result(succeeded=False, payload={"errorType": "Runtime.ExitError"})
+                return Result(succeeded=False, payload={"errorMessage": f"The runtime ended with {process.returncode}"})
     return Result(succeeded=False, payload={"errorMessage": f"Task timed out after {timeout_seconds} seconds"})
 
 
@@ -114,6 +114,9 @@ def _runtime_api(function: BuiltFunction, event: Mapping[str, Any]) -> Iterator[
                 self.close_connection = True
                 return
             self.send_response(200)
+            # The client crashes where AWS's headers are missing.
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Lambda-Runtime-Trace-Id", "Root=1-00000000-000000000000000000000000;Sampled=0")
             self.send_header("Lambda-Runtime-Aws-Request-Id", str(uuid.uuid4()))
             self.send_header("Lambda-Runtime-Deadline-Ms", str(int((time.time() + function.timeout_seconds) * 1000)))
             self.send_header("Lambda-Runtime-Invoked-Function-Arn", function.arn)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import IO
 
@@ -136,7 +137,7 @@ class _Rising:
         return self.start(name, [sys.executable, "-m", module, *options])
 
     def billing(self, *words: str) -> Child:
-        name = " ".join(("billing", *words[:3]))
+        name = " ".join(("billing", *takewhile(lambda word: not word.startswith("-"), words)))
         return self.start(name, [_BILLING, *words], answer=f"{name.replace(' ', '-')}.out")
 
     @property
