@@ -1,0 +1,37 @@
+"""What several adapters' tests stand on."""
+
+import io
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from billing.telemetry import logger
+from tests.adapters.wire import Wire, open_wire
+
+
+@pytest.fixture(scope="session")
+def _server() -> Iterator[Wire]:
+    with open_wire() as wire:
+        yield wire
+
+
+@pytest.fixture
+def wire(_server: Wire) -> Iterator[Wire]:
+    """The other end of an HTTP client, with nothing recorded."""
+    _server.reset()
+    yield _server
+    _server.hang_up()
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """All that the product wrote: its log, standard output and standard error."""
+    log = io.StringIO()
+    [handler] = logger().handlers
+    monkeypatch.setattr(handler, "stream", log)
+
+    def read() -> str:
+        captured = capsys.readouterr()
+        return log.getvalue() + captured.out + captured.err
+
+    return read
