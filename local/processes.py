@@ -31,6 +31,8 @@ class Child:
     """A child process in a process group of its own: its answer in `output`, the rest in `log`, which may be one."""
 
     name: str
+    command: tuple[str, ...]
+    env: Mapping[str, str]
     process: subprocess.Popen[bytes]
     output: Path
     log: Path
@@ -48,10 +50,11 @@ def start(
     name: str, command: Sequence[str | Path], env: Mapping[str, str], log: Path, output: Path | None = None
 ) -> Child:
     """Start a command. Ctrl-C in a terminal does not reach it: its parent decides in which order things end."""
+    words = tuple(str(word) for word in command)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as errors, output.open("wb") if output else nullcontext(errors) as answers:
         process = subprocess.Popen(  # noqa: S603 - our own commands, no shell
-            [str(word) for word in command],
+            words,
             env=dict(env),
             stdin=subprocess.DEVNULL,
             stdout=answers,
@@ -59,7 +62,7 @@ def start(
             start_new_session=True,
             preexec_fn=_die_with_parent if _libc else None,  # noqa: PLW1509 - calls one function loaded beforehand
         )
-    return Child(name, process, output or log, log)
+    return Child(name, words, env, process, output or log, log)
 
 
 def finish(child: Child) -> str:

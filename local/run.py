@@ -5,12 +5,14 @@ emulator that runs already. STRIPE_API_KEY and STRIPE_API_BASE use another Strip
 with STRIPE_WEBHOOK_SECRET.
 """
 
+import argparse
 import logging
 import os
 import secrets
 import signal
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from local import stack
 from local.processes import StartFailed
@@ -19,10 +21,10 @@ from local.world import AnotherStripe, World, WorldConfig, running_world
 STATE_DIR = stack.ROOT / ".local"
 
 
-def read_config(env: Mapping[str, str]) -> WorldConfig:
+def read_config(env: Mapping[str, str], state_dir: Path) -> WorldConfig:
     """What the environment asks for. Raises StartFailed naming the variable that makes no sense."""
     return WorldConfig(
-        state_dir=STATE_DIR,
+        state_dir=state_dir,
         port=_port(env, "PORT", 8000),
         stripe_port=_port(env, "STRIPE_PORT", 8001),
         aws_endpoint_url=env.get("AWS_ENDPOINT_URL", "").rstrip("/") or None,
@@ -48,30 +50,34 @@ def _another_stripe(env: Mapping[str, str]) -> AnotherStripe | None:
     return AnotherStripe(api_key, api_base, webhook_secret)
 
 
-def summary(world: World) -> str:
+def summary(world: World, state_dir: Path) -> str:
     """What to know and to type next."""
+    shown = state_dir.relative_to(Path.cwd()) if state_dir.is_relative_to(Path.cwd()) else state_dir
     key = world.accounts["acme"]["secret_key"]
     return f"""
 API     {world.api_url}
 Stripe  {world.stripe_url}
-Key     {key} (account acme; more in .local/run.json)
+Key     {key} (account acme; more in {shown}/run.json)
 
 Try:
   curl -s {world.api_url}/v1/billing -H 'Authorization: Bearer {key}'
   curl -s {world.api_url}/v1/billing/checkout -H 'Authorization: Bearer {key}' \\
     -H 'Content-Type: application/json' -d '{{"tier": "pro"}}'
 
-Logs are in .local/logs. Ctrl-C ends it all."""
+Logs are in {shown}/logs. Ctrl-C ends it all."""
 
 
 def main() -> int:
     """Serve until Ctrl-C or SIGTERM. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="make run", description="The local world until Ctrl-C.")
+    parser.add_argument("--state-dir", type=Path, default=STATE_DIR, help="what is there is replaced")
+    state_dir = parser.parse_args().state_dir.resolve()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with running_world(read_config(os.environ)) as world:
-            print(summary(world), flush=True)
+        with running_world(read_config(os.environ, state_dir)) as world:
+            print(summary(world, state_dir), flush=True)
             world.wait()
     except StartFailed as failure:
         print(failure, file=sys.stderr)

@@ -73,7 +73,13 @@ class World:
     webhook_secret: str
     accounts: Mapping[str, Mapping[str, str]]
     env: Mapping[str, str]
-    services: Mapping[str, Child]
+    services: dict[str, Child]
+
+    def restart(self, name: str) -> None:
+        """End one of the services and start it anew, without the others noticing more than that."""
+        child = self.services[name]
+        stop([child])
+        self.services[name] = start(name, child.command, child.env, child.log)
 
     def wait(self) -> None:
         """Block until one of the services ends, which none should. Raises StartFailed telling which."""
@@ -93,20 +99,23 @@ def running_world(config: WorldConfig) -> Iterator[World]:
     with ExitStack() as cleanup:
         cleanup.enter_context(_state_of_its_own(config.state_dir))
         rising = _Rising(config, _environment(config))
-        cleanup.callback(lambda: stop(rising.children.values()))
+        children = rising.children
+        cleanup.callback(lambda: stop(children.values()))
         with _step("Build the stack"):
             _build(rising)
         with _step("Deploy it to the AWS emulator"):
             _deploy(rising)
         with _step("Set up Stripe, accounts and keys"):
             accounts = _provision(rising)
+        for name in [name for name, child in children.items() if child.process.poll() is not None]:
+            del children[name]
         world = World(
             api_url=config.api_url,
             stripe_url=config.stripe_api_base or STRIPE_ITSELF,
             webhook_secret=stack.webhook_secret(rising.env, stack.STACK),
             accounts=accounts,
             env=rising.env,
-            services={name: child for name, child in rising.children.items() if child.process.poll() is None},
+            services=children,
         )
         _write_down(world, config.state_dir)
         yield world

@@ -1,32 +1,15 @@
 """What must be true of template.yaml whatever is added to it."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from local.invoke import logical_id
+from local.stack import ROOT
+from tests.conftest import template
 
-ROOT = Path(__file__).parents[1]
-
-
-class _Intrinsics(yaml.SafeLoader):
-    """CloudFormation's short forms as their long ones: `!Ref Table` is {"Ref": "Table"}."""
-
-
-def _long_form(loader: yaml.Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
-    name = suffix if suffix in {"Ref", "Condition"} else f"Fn::{suffix}"
-    if isinstance(node, yaml.ScalarNode):
-        return {name: loader.construct_scalar(node)}
-    if isinstance(node, yaml.SequenceNode):
-        return {name: loader.construct_sequence(node, deep=True)}
-    raise TypeError(f"!{suffix} of a mapping is not used here")
-
-
-_Intrinsics.add_multi_constructor("!", _long_form)
-TEMPLATE: dict[str, Any] = yaml.load((ROOT / "template.yaml").read_text(), _Intrinsics)  # noqa: S506 - a SafeLoader
+TEMPLATE = template()
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
 FUNCTIONS = {
     name: resource["Properties"]
@@ -128,7 +111,7 @@ def test_alarm_reaches_somebody(name: str) -> None:
     """Each alarm says what to do, and mails where an address is given."""
     properties = RESOURCES[name]["Properties"]
     assert len(properties["AlarmDescription"]) > 40
-    assert properties["AlarmActions"] == {"Fn::If": ["HasAlarmEmail", [{"Ref": "AlarmTopic"}], {"Ref": "AWS::NoValue"}]}
+    assert properties["AlarmActions"] == {"If": ["HasAlarmEmail", [{"Ref": "AlarmTopic"}], {"Ref": "AWS::NoValue"}]}
 
 
 @pytest.mark.parametrize("kind", ["Parameters", "Outputs"])
