@@ -1,0 +1,83 @@
+"""Cold starts, beside a function that only makes a DynamoDB client.
+
+A cold start is all that a process does from its start to its first answer: interpreter, imports, clients and the first
+request itself, which for the webhook is a signed event of the common path. The module that calls the handler is so
+small that nothing else counts; Lambda's runtime client would add the same to every function.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.deliveries import LambdaEvent, status_request, subscription_updated
+from bench.engine import Deployment
+from local.stack import ROOT
+
+ROUNDS = 15
+
+_NOTHING = "bench/functions/nothing"
+_FLOOR = "bench/functions/dynamodb_client"
+_WEBHOOK = "functions/stripe_webhook"
+_STATUS = "functions/subscription"
+_FIRST_ANSWER = "import app, json, sys; assert app.handler(json.load(sys.stdin), None)['statusCode'] == 200"
+_PYTHON_PATH = (ROOT / "layers/billing", sysconfig.get_path("purelib"))
+
+
+@dataclass(frozen=True, slots=True)
+class ColdStart:
+    """Seconds on the clock, and seconds of processor time that the function's process used."""
+
+    wall: float
+    cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One cold start of each: of nothing but the interpreter, of the floor and of the product's functions."""
+
+    nothing: ColdStart
+    floor: ColdStart
+    webhook: ColdStart
+    status: ColdStart
+
+
+def measure(deployment: Deployment) -> Sequence[Round]:
+    """Each round starts every function once, so that what else the machine does falls on all of them alike."""
+    environment = deployment.environment
+    # Makes the subscription's row, and reads every file once.
+    _start(_WEBHOOK, subscription_updated("acme", 0), environment)
+    return [
+        Round(
+            nothing=_start(_NOTHING, {}, environment),
+            webhook=_start(_WEBHOOK, subscription_updated("acme", number), environment),
+            floor=_start(_FLOOR, {}, environment),
+            status=_start(_STATUS, status_request(deployment.secret_key), environment),
+        )
+        for number in range(1, ROUNDS + 1)
+    ]
+
+
+def _start(function: str, event: LambdaEvent, environment: Mapping[str, str]) -> ColdStart:
+    """Start a process for one function and one event. Raises CalledProcessError when the answer is not 200."""
+    python_path = os.pathsep.join(map(str, (ROOT / function, *_PYTHON_PATH)))
+    cpu_before, started = _cpu_of_children(), time.perf_counter()
+    subprocess.run(  # noqa: S603 - our own functions
+        # -S: no .pth file of this machine's site-packages is run.
+        [sys.executable, "-S", "-c", _FIRST_ANSWER],
+        env={**environment, "PYTHONPATH": python_path},
+        input=json.dumps(event).encode(),
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    return ColdStart(time.perf_counter() - started, _cpu_of_children() - cpu_before)
+
+
+def _cpu_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

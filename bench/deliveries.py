@@ -1,0 +1,39 @@
+"""Requests as API Gateway hands them to functions: Stripe's deliveries of the common path, and the status request."""
+
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from billing.webhook_signature import sign
+from local.stack import ROOT
+
+WEBHOOK_SECRET = "whsec_bench"  # noqa: S105 - signs for this machine's own emulator only
+
+type LambdaEvent = dict[str, Any]
+
+_EVENTS = ROOT / "events"
+_REQUEST: LambdaEvent = json.loads((_EVENTS / "stripe_webhook.json").read_text())
+_STRIPE_EVENT: str = (_EVENTS / "stripe/customer.subscription.updated.json").read_text()
+_SECONDS_APART = 10
+_STARTED = int(time.time())
+
+
+def subscription_updated(account_id: str, number: int) -> LambdaEvent:
+    """The account's `number`th customer.subscription.updated, signed now; all of an account name one subscription.
+
+    Each has news, and is so much later by Stripe's clock than the one before that its snapshot is applied as it is:
+    for an account with a customer and a subscription, `number` > 0, that is the common path.
+    """
+    event = json.loads(_STRIPE_EVENT.replace("SampleAcme", account_id))
+    event |= {"id": f"evt_{account_id}_{number}", "created": _STARTED + number * _SECONDS_APART}
+    event["data"]["object"] |= {"metadata": {"account_id": account_id}, "cancel_at_period_end": number % 2 == 1}
+    body = json.dumps(event)
+    signature = sign(body.encode(), WEBHOOK_SECRET, datetime.now(UTC))
+    return _REQUEST | {"headers": _REQUEST["headers"] | {"stripe-signature": signature}, "body": body}
+
+
+def status_request(secret_key: str) -> LambdaEvent:
+    """GET /v1/billing with a secret key."""
+    request: LambdaEvent = json.loads((_EVENTS / "subscription.json").read_text().replace("{secret_key}", secret_key))
+    return request
