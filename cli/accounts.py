@@ -1,11 +1,10 @@
 """`billing accounts`: who may have a plan."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import typer
-from rich.console import Group
-from rich.table import Table
 
 from billing.catalog import load_catalog
 from billing.domain.accounts import Account, AccountStatus, Profile
@@ -14,7 +13,7 @@ from billing.store import Store, VersionConflict
 from cli.deployment import find_deployment
 from cli.failures import refuse
 from cli.options import DEFAULT_STACK, AccountId, AsJson, Email, Region, Stack
-from cli.output import reporting
+from cli.output import columns, reporting
 
 app = typer.Typer(help="Create and look at accounts.", no_args_is_help=True)
 
@@ -75,7 +74,7 @@ def _facts(account: Account, status: AccountStatus, keys: int) -> dict[str, Any]
         "status": status.status,
         "current_period_end": iso(status.current_period_end),
         "cancel_at_period_end": status.cancel_at_period_end,
-        "customer_id": profile.customer_id,
+        "customer": profile.customer_id,
         "trial_used": profile.trial_used,
         "keys": keys,
         "subscriptions": [
@@ -93,24 +92,9 @@ def _facts(account: Account, status: AccountStatus, keys: int) -> dict[str, Any]
     }
 
 
-def _shown(facts: dict[str, Any]) -> Group:
-    account = Table.grid("name", "value", padding=(0, 2))
-    for name, value in facts.items():
-        if name != "subscriptions":
-            account.add_row(name, _text(value))
-    if not facts["subscriptions"]:
-        return Group(account)
-    subscriptions = Table(*facts["subscriptions"][0])
-    for subscription in facts["subscriptions"]:
-        subscriptions.add_row(*map(_text, subscription.values()))
-    return Group(account, subscriptions)
-
-
-def _text(value: object) -> str:
-    match value:
-        case None:
-            return "-"
-        case bool():
-            return "yes" if value else "no"
-        case _:
-            return str(value)
+def _shown(facts: Mapping[str, Any]) -> str:
+    account = columns([(name, value) for name, value in facts.items() if name != "subscriptions"])
+    subscriptions = facts["subscriptions"]
+    if not subscriptions:
+        return account
+    return f"{account}\n\n{columns([list(subscriptions[0]), *(list(each.values()) for each in subscriptions)])}"

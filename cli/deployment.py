@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.session import Session
 
 from billing.store import Store
 from cli.failures import refuse
@@ -25,10 +25,10 @@ CLIENT_CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "sta
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A stack's name and region, its outputs and its parameters. `stripe_api_base` None is Stripe itself."""
+    """A stack, by its outputs and its parameters. `stripe_api_base` None is Stripe itself."""
 
+    session: Session
     stack_name: str
-    region: str | None
     table_name: str
     stripe_secret_arn: str
     webhook_url: str
@@ -38,11 +38,11 @@ class Deployment:
 
     def store(self) -> Store:
         """The deployment's table."""
-        return Store(_client("dynamodb", self.region), self.table_name)
+        return Store(_client(self.session, "dynamodb"), self.table_name)
 
     def load_secret(self) -> dict[str, Any]:
         """What the Stripe secret holds; empty before the first `billing setup`. Raises CommandFailed."""
-        answer = _client("secretsmanager", self.region).get_secret_value(SecretId=self.stripe_secret_arn)
+        answer = _client(self.session, "secretsmanager").get_secret_value(SecretId=self.stripe_secret_arn)
         try:
             value = json.loads(answer["SecretString"])
         except (KeyError, ValueError):
@@ -53,20 +53,22 @@ class Deployment:
 
     def save_secret(self, value: Mapping[str, Any]) -> None:
         """Replace what the Stripe secret holds."""
-        _client("secretsmanager", self.region).put_secret_value(
+        _client(self.session, "secretsmanager").put_secret_value(
             SecretId=self.stripe_secret_arn, SecretString=json.dumps(value)
         )
 
 
 def find_deployment(stack_name: str, region: str | None) -> Deployment:
     """The deployed stack of that name. Raises CommandFailed, and botocore's errors."""
-    stack = _describe(stack_name, region)
+    session = Session()
+    session.set_config_variable("region", region)
+    stack = _describe(session, stack_name)
     outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", ())}
     parameters = {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", ())}
     try:
         return Deployment(
+            session=session,
             stack_name=stack_name,
-            region=region,
             table_name=outputs["TableName"],
             stripe_secret_arn=outputs["StripeSecretArn"],
             webhook_url=outputs["WebhookUrl"],
@@ -82,9 +84,9 @@ def find_deployment(stack_name: str, region: str | None) -> Deployment:
         )
 
 
-def _describe(stack_name: str, region: str | None) -> "StackTypeDef":
+def _describe(session: Session, stack_name: str) -> "StackTypeDef":
     try:
-        return _client("cloudformation", region).describe_stacks(StackName=stack_name)["Stacks"][0]
+        return _client(session, "cloudformation").describe_stacks(StackName=stack_name)["Stacks"][0]
     except ClientError as error:
         if error.response["Error"]["Code"] != "ValidationError":
             raise
@@ -96,10 +98,10 @@ def _describe(stack_name: str, region: str | None) -> "StackTypeDef":
 
 
 @overload
-def _client(service: Literal["cloudformation"], region: str | None) -> "CloudFormationClient": ...
+def _client(session: Session, service: Literal["cloudformation"]) -> "CloudFormationClient": ...
 @overload
-def _client(service: Literal["dynamodb"], region: str | None) -> "DynamoDBClient": ...
+def _client(session: Session, service: Literal["dynamodb"]) -> "DynamoDBClient": ...
 @overload
-def _client(service: Literal["secretsmanager"], region: str | None) -> "SecretsManagerClient": ...
-def _client(service: str, region: str | None) -> object:
-    return botocore.session.get_session().create_client(service, region_name=region, config=CLIENT_CONFIG)
+def _client(session: Session, service: Literal["secretsmanager"]) -> "SecretsManagerClient": ...
+def _client(session: Session, service: str) -> object:
+    return session.create_client(service, config=CLIENT_CONFIG)

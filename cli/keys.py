@@ -2,10 +2,9 @@
 
 import secrets
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from billing.auth import CACHE_SECONDS_MAX, digest_of, new_secret_key
 from billing.domain.outbound_events import iso
@@ -14,9 +13,11 @@ from cli.accounts import load_existing
 from cli.deployment import find_deployment
 from cli.failures import refuse
 from cli.options import DEFAULT_STACK, AccountId, AsJson, Region, Stack
-from cli.output import reporting
+from cli.output import columns, reporting
 
 LAST_CHARACTERS = 4
+
+KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="What `billing keys list` shows.")]
 
 app = typer.Typer(help="Create, list and revoke secret keys.", no_args_is_help=True)
 
@@ -57,9 +58,14 @@ def list_all(
 
 @app.command()
 def revoke(
-    account_id: AccountId, key_id: str, stack: Stack = DEFAULT_STACK, region: Region = None, *, as_json: AsJson = False
+    account_id: AccountId,
+    key_id: KeyId,
+    stack: Stack = DEFAULT_STACK,
+    region: Region = None,
+    *,
+    as_json: AsJson = False,
 ) -> None:
-    """Stop a key from working, for good. KEY_ID is what `billing keys list` shows."""
+    """Stop a key from working, for good."""
     with reporting(as_json=as_json) as output:
         record = find_deployment(stack, region).store().revoke_key(account_id, key_id, datetime.now(UTC))
         if record is None:
@@ -78,10 +84,8 @@ def _facts(record: KeyRecord) -> dict[str, Any]:
     }
 
 
-def _shown(account_id: str, records: list[KeyRecord]) -> Table | str:
+def _shown(account_id: str, records: list[KeyRecord]) -> str:
     if not records:
         return f"{account_id} has no keys. Create one: billing keys create {account_id}"
-    table = Table("id", "ends in", "created", "revoked")
-    for record in records:
-        table.add_row(record.id, f"…{record.last_characters}", iso(record.created), iso(record.revoked) or "-")
-    return table
+    rows = [(each.id, f"…{each.last_characters}", iso(each.created), iso(each.revoked)) for each in records]
+    return columns([("id", "ends in", "created", "revoked"), *rows])

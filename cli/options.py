@@ -25,7 +25,7 @@ def _email(value: str | None) -> str | None:
 
 Stack = Annotated[str, typer.Option("--stack", envvar="BILLING_STACK", help="The CloudFormation stack to work on.")]
 Region = Annotated[
-    str | None, typer.Option("--region", help="Its AWS region.  [default: what the AWS CLI would use]", metavar="NAME")
+    str | None, typer.Option("--region", help="Its AWS region. (default: what the AWS CLI would use)", metavar="NAME")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer as one JSON object; errors too, on stderr.")]
 AccountId = Annotated[

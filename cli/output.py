@@ -5,14 +5,14 @@ stderr: {"error": {"code", "message"}}.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
-from rich.console import Console, RenderableType
+from rich.console import Console
 
 from billing.domain.errors import StoreUnavailable
 from cli.failures import CommandFailed, explain_aws, explain_store
@@ -20,18 +20,14 @@ from cli.failures import CommandFailed, explain_aws, explain_store
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A command's two streams, for people or for programs."""
+    """A command's results and messages, for people or for programs. Lines are never wrapped or cut: ids are copied."""
 
     as_json: bool
-    stdout: Console
     stderr: Console
 
-    def result(self, facts: Mapping[str, Any], shown: RenderableType) -> None:
-        """What the command brought: `facts` for programs, `shown` for people. Never wrapped where a line is copied."""
-        if self.as_json:
-            self.stdout.out(json.dumps(facts), highlight=False)
-        else:
-            self.stdout.print(shown, soft_wrap=isinstance(shown, str), markup=False, highlight=False)
+    def result(self, facts: Mapping[str, Any], shown: str) -> None:
+        """What the command brought: `facts` for programs, `shown` for people."""
+        typer.echo(json.dumps(facts) if self.as_json else shown)
 
     def note(self, text: str) -> None:
         """Something that a person should know; programs find it in the result."""
@@ -54,7 +50,7 @@ class Output:
 @contextmanager
 def reporting(*, as_json: bool) -> Iterator[Output]:
     """The output of a command that runs inside; what keeps it from its work becomes one line and exit code 1."""
-    output = Output(as_json, Console(), Console(stderr=True, quiet=as_json))
+    output = Output(as_json, Console(stderr=True, quiet=as_json))
     try:
         yield output
     except CommandFailed as error:
@@ -67,3 +63,21 @@ def reporting(*, as_json: bool) -> Iterator[Output]:
         return
     output.failed(failure)
     raise typer.Exit(1)
+
+
+def columns(rows: Sequence[Sequence[object]]) -> str:
+    """Rows as lines of aligned columns. What is not there shows as a dash."""
+    texts = [[_text(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in texts)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _text(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return str(value)

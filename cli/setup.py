@@ -9,14 +9,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from billing.catalog import load_catalog
 from cli.changes import Change
 from cli.deployment import Deployment, find_deployment
 from cli.failures import refuse
 from cli.options import DEFAULT_STACK, AsJson, Region, Stack
-from cli.output import Output, reporting
+from cli.output import Output, columns, reporting
 
 if TYPE_CHECKING:
     import stripe
@@ -26,7 +25,7 @@ WEBHOOK_SECRETS_MAX = 2  # the new one, and the one before while what it signed 
 
 WebhookUrl = Annotated[
     str | None,
-    typer.Option("--webhook-url", metavar="URL", help="Where Stripe sends events.  [default: the stack's WebhookUrl]"),
+    typer.Option("--webhook-url", metavar="URL", help="Where Stripe sends events. (default: the stack's WebhookUrl)"),
 ]
 NoWebhookEndpoint = Annotated[
     bool,
@@ -139,10 +138,8 @@ def _store(deployment: Deployment, stored: Mapping[str, Any], secret: Mapping[st
 
 def _report(output: Output, deployment: Deployment, changes: list[Change]) -> None:
     warnings = [change.warning for change in changes if change.warning]
-    table = Table("", "what", "name", "id", box=None)
-    for change in changes:
-        table.add_row(change.outcome, change.kind, change.name, change.id)
     facts = [{name: value for name, value in asdict(change).items() if name != "warning"} for change in changes]
-    output.result({"stack": deployment.stack_name, "changes": facts, "warnings": warnings}, table)
+    shown = columns([(change.outcome, change.kind, change.name, change.id) for change in changes])
+    output.result({"stack": deployment.stack_name, "changes": facts, "warnings": warnings}, shown)
     for warning in warnings:
         output.note(f"Note: {warning}")

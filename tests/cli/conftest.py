@@ -1,0 +1,136 @@
+"""A deployed stack on the emulator, a Stripe, and the command as an operator types it."""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+from typer.testing import CliRunner, Result
+
+from billing.store import Store
+from cli.main import app
+from local.stripe_simulator.server import Simulator, running_simulator
+from tests.conftest import table_properties, template
+
+WEBHOOK_URL = "https://api.example.com/v1/billing/webhooks"
+STRIPE_KEY = "sk_test_operator"
+
+type Billing = Callable[..., Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A deployed stack: the parts of template.yaml that the command works on."""
+
+    name: str
+    table_name: str
+    secret_id: str
+    endpoint_url: str
+
+    def secret(self) -> dict[str, Any]:
+        """What the Stripe secret holds."""
+        stored = self._secrets.get_secret_value(SecretId=self.secret_id)
+        return json.loads(stored["SecretString"])  # type: ignore[no-any-return]
+
+    def secret_version(self) -> str:
+        """Changes with each write of the secret."""
+        return str(self._secrets.get_secret_value(SecretId=self.secret_id)["VersionId"])
+
+    def write_secret(self, text: str) -> None:
+        """Replace what the Stripe secret holds."""
+        self._secrets.put_secret_value(SecretId=self.secret_id, SecretString=text)
+
+    def store(self) -> Store:
+        """The stack's table."""
+        return Store(boto3.client("dynamodb", endpoint_url=self.endpoint_url), self.table_name)
+
+    @property
+    def _secrets(self) -> Any:
+        return boto3.client("secretsmanager", endpoint_url=self.endpoint_url)
+
+
+@pytest.fixture
+def deploy(emulator_url: str) -> Iterator[Callable[..., Stack]]:
+    """Deploys a stack with some parameters, as often as it is called."""
+    cloudformation = boto3.client("cloudformation", endpoint_url=emulator_url)
+    names: list[str] = []
+
+    def deploy(**parameters: str) -> Stack:
+        names.append(f"billing-{uuid.uuid4().hex[:8]}")
+        given: Any = [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()]
+        body = json.dumps(stack_template())
+        cloudformation.create_stack(StackName=names[-1], TemplateBody=body, Parameters=given)
+        cloudformation.get_waiter("stack_create_complete").wait(StackName=names[-1], WaiterConfig={"Delay": 1})
+        [stack] = cloudformation.describe_stacks(StackName=names[-1])["Stacks"]
+        outputs = {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
+        return Stack(names[-1], outputs["TableName"], outputs["StripeSecretArn"], emulator_url)
+
+    yield deploy
+    for name in names:
+        cloudformation.delete_stack(StackName=name)
+
+
+@pytest.fixture
+def stack(deploy: Callable[..., Stack]) -> Stack:
+    """A stack in test mode that nobody has set up yet."""
+    return deploy()
+
+
+@pytest.fixture
+def stripe_account() -> Iterator[Simulator]:
+    """An empty Stripe account."""
+    with running_simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def billing(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Billing:
+    """Runs `billing` on the stack, without a Stripe."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", stack.endpoint_url)
+    monkeypatch.setenv("BILLING_STACK", stack.name)
+
+    def run(*words: str, **environment: str) -> Result:
+        return CliRunner().invoke(app, words, env=environment)
+
+    return run
+
+
+@pytest.fixture
+def operator(billing: Billing, stripe_account: Simulator, monkeypatch: pytest.MonkeyPatch) -> Billing:
+    """Runs `billing` on the stack with a key of the Stripe account."""
+    monkeypatch.setenv("STRIPE_API_KEY", STRIPE_KEY)
+    monkeypatch.setenv("STRIPE_API_BASE", stripe_account.url)
+    return billing
+
+
+def stack_template() -> dict[str, Any]:
+    """template.yaml without the functions and their API, as CloudFormation's JSON."""
+    source = template()
+    table = {"Type": "AWS::DynamoDB::Table", "Properties": table_properties()}
+    return {
+        "Parameters": {
+            name: source["Parameters"][name] for name in ("StripeMode", "StripeApiBase", "PastDueGraceDays")
+        },
+        "Resources": {"Table": table, "StripeSecret": source["Resources"]["StripeSecret"]},
+        "Outputs": {
+            **{name: source["Outputs"][name] for name in ("TableName", "StripeSecretArn")},
+            "WebhookUrl": {"Value": WEBHOOK_URL},
+        },
+    }
+
+
+def answer(result: Result) -> dict[str, Any]:
+    """What a command that succeeded answered with --json."""
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)  # type: ignore[no-any-return]
+
+
+def refusal(result: Result) -> Mapping[str, str]:
+    """Why a command with --json failed. Nothing is on stdout, and stderr is this one line."""
+    assert (result.exit_code, result.stdout) == (1, "")
+    error: Mapping[str, str] = json.loads(result.stderr)["error"]
+    assert "\n" not in error["message"]
+    return error

@@ -1,0 +1,110 @@
+"""`billing accounts`, on a deployed table."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from billing.domain.accounts import Profile
+from billing.domain.sightings import Sighting
+from billing.domain.stripe_events import Outcome
+from billing.domain.subscriptions import Subscription
+from billing.store import Commit, EventMarker
+from tests.cli.conftest import Billing, Stack, answer, refusal
+
+pytestmark = pytest.mark.engine
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+def subscribe(stack: Stack, account_id: str) -> None:
+    """Let the account have an active subscription, as an event would."""
+    store = stack.store()
+    store.save_profile(
+        Profile(account_id, version=1, customer_id="cus_1", email="billing@acme.example"), new_customer_id="cus_1"
+    )
+    subscription = Subscription(
+        id="sub_1",
+        customer_id="cus_1",
+        status="active",
+        created=NOW,
+        plan="pro",
+        price_id="price_1",
+        price_lookup_key="pro_monthly",
+        quantity=1,
+        current_period_start=NOW,
+        current_period_end=NOW + timedelta(days=30),
+        cancel_at_period_end=True,
+        cancel_at=None,
+        canceled_at=None,
+        ended_at=None,
+        trial_end=None,
+        price_is_mapped=True,
+    )
+    marker = EventMarker("evt_1", "customer.subscription.created", Outcome.APPLIED, NOW, NOW, account_id, "cus_1")
+    store.commit(Commit(marker, [Sighting(subscription, NOW, NOW, 1)]))
+
+
+def test_a_new_account_is_on_the_free_plan(billing: Billing, stack: Stack) -> None:
+    """What was created is in the deployed table, with its e-mail address, and has no plan to pay for."""
+    created = answer(billing("accounts", "create", "acme", "--email", "billing@acme.example", "--json"))
+    assert (created["account_id"], created["email"]) == ("acme", "billing@acme.example")
+    shown = answer(billing("accounts", "show", "acme", "--json"))
+    assert shown == {
+        **created,
+        "plan": "free",
+        "status": None,
+        "current_period_end": None,
+        "cancel_at_period_end": None,
+        "customer": None,
+        "trial_used": False,
+        "keys": 0,
+        "subscriptions": [],
+    }
+    assert stack.store().load_account("acme").profile.email == "billing@acme.example"
+
+
+def test_an_account_shows_its_plan_and_subscriptions(billing: Billing, stack: Stack) -> None:
+    """The plan comes from the subscription, as the API answers it; the counted keys are those that work."""
+    billing("accounts", "create", "acme")
+    subscribe(stack, "acme")
+    keys = [answer(billing("keys", "create", "acme", "--json")) for _ in range(2)]
+    billing("keys", "revoke", "acme", keys[0]["id"])
+    shown = answer(billing("accounts", "show", "acme", "--json"))
+    assert (shown["plan"], shown["status"], shown["cancel_at_period_end"]) == ("pro", "active", True)
+    assert (shown["customer"], shown["keys"]) == ("cus_1", 1)
+    assert [(each["id"], each["plan"], each["quantity"]) for each in shown["subscriptions"]] == [("sub_1", "pro", 1)]
+    text = billing("accounts", "show", "acme").stdout
+    assert "cus_1" in text
+    assert "sub_1" in text
+
+
+def test_creating_an_account_again_is_refused(billing: Billing) -> None:
+    """The one that is there stays as it is, and the message says how to look at it."""
+    billing("accounts", "create", "acme", "--email", "first@acme.example")
+    error = refusal(billing("accounts", "create", "acme", "--email", "second@acme.example", "--json"))
+    assert error["code"] == "account_exists"
+    assert "billing accounts show acme" in error["message"]
+    assert answer(billing("accounts", "show", "acme", "--json"))["email"] == "first@acme.example"
+
+
+def test_an_unknown_account_says_how_to_create_it(billing: Billing) -> None:
+    """To people the same sentence is one line on stderr."""
+    error = refusal(billing("accounts", "show", "nobody", "--json"))
+    assert error["code"] == "account_not_found"
+    result = billing("accounts", "show", "nobody")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"Error: {error['message']}\n")
+
+
+@pytest.mark.parametrize("words", [["a#b"], ["ä"], [""], ["a" * 256], ["acme", "--email", "nobody"], []])
+def test_what_cannot_be_an_account_is_a_usage_error(billing: Billing, words: list[str]) -> None:
+    """Nothing is written, and the exit code is the one of a wrong command line."""
+    assert billing("accounts", "create", *words).exit_code == 2
+
+
+def test_the_answer_is_one_json_object(billing: Billing) -> None:
+    """Programs read stdout whole, whatever width the terminal has."""
+    account_id = "a" * 255
+    result = billing("accounts", "create", account_id, "--json", COLUMNS="40")
+    assert json.loads(result.stdout)["account_id"] == account_id
+    assert result.stderr == ""
