@@ -50,9 +50,9 @@ def _another_stripe(env: Mapping[str, str]) -> AnotherStripe | None:
     return AnotherStripe(api_key, api_base, webhook_secret)
 
 
-def summary(world: World, state_dir: Path) -> str:
+def summary(world: World) -> str:
     """What to know and to type next."""
-    shown = state_dir.relative_to(Path.cwd()) if state_dir.is_relative_to(Path.cwd()) else state_dir
+    shown = os.path.relpath(world.state_dir)
     key = world.accounts["acme"]["secret_key"]
     return f"""
 API     {world.api_url}
@@ -77,7 +77,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with running_world(read_config(os.environ, state_dir)) as world:
-            print(summary(world, state_dir), flush=True)
+            print(summary(world), flush=True)
             world.wait()
     except StartFailed as failure:
         print(failure, file=sys.stderr)

@@ -68,6 +68,7 @@ class WorldConfig:
 class World:
     """A running local world. `env` is what a command needs to talk to it; `services` are its processes by name."""
 
+    state_dir: Path
     api_url: str
     stripe_url: str
     webhook_secret: str
@@ -110,6 +111,7 @@ def running_world(config: WorldConfig) -> Iterator[World]:
         for name in [name for name, child in children.items() if child.process.poll() is not None]:
             del children[name]
         world = World(
+            state_dir=config.state_dir,
             api_url=config.api_url,
             stripe_url=config.stripe_api_base or STRIPE_ITSELF,
             webhook_secret=stack.webhook_secret(rising.env, stack.STACK),
@@ -117,7 +119,7 @@ def running_world(config: WorldConfig) -> Iterator[World]:
             env=rising.env,
             services=children,
         )
-        _write_down(world, config.state_dir)
+        _write_down(world)
         yield world
 
 
@@ -199,7 +201,7 @@ def _provision(rising: _Rising) -> dict[str, dict[str, str]]:
     return accounts
 
 
-def _write_down(world: World, state_dir: Path) -> None:
+def _write_down(world: World) -> None:
     """Say where everything is: run.json for programs, run.env for the operator's command in another shell."""
     run = {
         "api_url": world.api_url,
@@ -207,9 +209,9 @@ def _write_down(world: World, state_dir: Path) -> None:
         "webhook_secret": world.webhook_secret,
         "accounts": world.accounts,
     }
-    _write_private(state_dir / _RUN_JSON, json.dumps(run, indent=2))
+    _write_private(world.state_dir / _RUN_JSON, json.dumps(run, indent=2))
     shared = {name: value for name, value in world.env.items() if name.startswith(("AWS_", "BILLING_", "STRIPE_"))}
-    _write_private(state_dir / _RUN_ENV, "\n".join(f"{name}={value}" for name, value in shared.items()))
+    _write_private(world.state_dir / _RUN_ENV, "\n".join(f"{name}={value}" for name, value in shared.items()))
 
 
 def _write_private(path: Path, text: str) -> None:

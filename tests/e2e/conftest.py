@@ -1,0 +1,70 @@
+"""The local world once for all end-to-end tests, and a new account for each."""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from playwright.sync_api import Page, Route, sync_playwright
+
+from local.world import World, WorldConfig, free_port, running_world
+from tests.e2e.support import DEADLINE_SECONDS, AccountClient, StripeSide, billing
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """What `make run` brings up, on ports of its own."""
+    config = WorldConfig(tmp_path_factory.mktemp("world"), port=free_port(), stripe_port=free_port())
+    with running_world(config) as running:
+        yield running
+
+
+@pytest.fixture
+def new_account(world: World) -> Iterator[Callable[[], AccountClient]]:
+    """Make accounts as an operator would, each with a key."""
+    clients: list[httpx.Client] = []
+
+    def make() -> AccountClient:
+        account_id = f"account-{secrets.token_hex(4)}"
+        billing(world, "accounts", "create", account_id, "--email", f"{account_id}@example.com")
+        key = billing(world, "keys", "create", account_id)["key"]
+        headers = {"Authorization": f"Bearer {key}"}
+        clients.append(httpx.Client(base_url=world.api_url, headers=headers, timeout=DEADLINE_SECONDS, trust_env=False))
+        return AccountClient(account_id, clients[-1])
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def account(new_account: Callable[[], AccountClient]) -> AccountClient:
+    """A new account."""
+    return new_account()
+
+
+@pytest.fixture
+def stripe_side(world: World) -> Iterator[StripeSide]:
+    """Stripe behind this world."""
+    headers = {"Authorization": f"Bearer {world.env['STRIPE_API_KEY']}"}
+    with httpx.Client(base_url=world.stripe_url, headers=headers, timeout=DEADLINE_SECONDS, trust_env=False) as http:
+        yield StripeSide(http)
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page of a real browser, in which the product's own front end at localhost:3000 is a single word."""
+
+    def greet(route: Route) -> None:
+        route.fulfill(body="Welcome", content_type="text/plain")
+
+    with sync_playwright() as playwright:
+        # No sandbox: in a container, and as root, Chromium cannot make one.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        page = browser.new_page()
+        page.route("http://localhost:3000/**", greet)
+        yield page
+        browser.close()
