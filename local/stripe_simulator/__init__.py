@@ -5,9 +5,9 @@ Run it with ``python -m local.stripe_simulator --port 8001``, or inside a test::
     with running_simulator() as simulator:
         stripe.StripeClient("sk_test_x", base_addresses={"api": simulator.url})
 
-It keeps customers, products, prices, checkout sessions, the customer portal, subscriptions, invoices, events and webhook
-endpoints. Time is real until it is moved; renewals, ends of trials, dunning and expiry happen as it passes. What it does
-not simulate it refuses aloud (``not_simulated``).
+It keeps customers, products, prices, checkout sessions, the customer portal, subscriptions, invoices, events and
+webhook endpoints. Time is real until it is moved; renewals, ends of trials, dunning and expiry happen as it passes.
+What it does not simulate it refuses aloud (``not_simulated``).
 
 The control surface, all JSON:
 
@@ -15,6 +15,9 @@ The control surface, all JSON:
 method   path under /_simulator/                       body → what it does
 =======  ============================================  ================================================================
 GET      health                                        is it there?
+POST     reset                                         forget everything; ``{"seed": 1, "draft_seconds": 0, "retry_days":
+                                                       [3, 5, 7], "after_dunning": "canceled|unpaid|past_due"}``
+                                                       change the account's settings, each optional
 GET      clock                                         ``{"now", "offset_seconds"}``
 POST     clock                                         ``{"advance_seconds": 2678400}`` → everything due by then has
                                                        happened when it answers

@@ -1,6 +1,7 @@
 """Run the simulator: ``python -m local.stripe_simulator --port 8001``."""
 
 import argparse
+import contextlib
 import sys
 from typing import get_args
 
@@ -25,7 +26,8 @@ def main() -> int:
         return 1
     url = f"http://{options.host}:{listening.getsockname()[1]}"
     print(f"Stripe simulator on {url}", flush=True)
-    uvicorn_server(Server(settings, url)).run(sockets=[listening])
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn_server(Server(settings, url)).run(sockets=[listening])
     return 0
 
 

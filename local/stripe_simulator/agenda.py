@@ -5,7 +5,8 @@ from heapq import heapify, heappop
 
 from local.stripe_simulator import subscriptions
 from local.stripe_simulator.collection import OVER, collect, end, expire
-from local.stripe_simulator.subscriptions import TRIAL_NOTICE, current_period
+from local.stripe_simulator.items import current_period
+from local.stripe_simulator.subscriptions import TRIAL_NOTICE
 from local.stripe_simulator.world import Object, World
 
 HOUR = 3600

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace, UnionType
-from typing import Any, ForwardRef, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ForwardRef, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints
 
 from stripe import RequestOptions, StripeObject
-from typing_extensions import NotRequired, Required, is_typeddict
+from typing_extensions import is_typeddict
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def parameter_fields(parameters: Any) -> dict[str, Field]:  # noqa: ANN401 - a T
 
 
 @cache
-def object_fields(resource: type[StripeObject]) -> dict[str, Field]:
+def object_fields(resource: Any) -> dict[str, Field]:  # noqa: ANN401 - mypy's Hashable rejects the SDK's classes
     """Return the fields of a resource class or of a class nested in one.
 
     The SDK writes ``Optional`` both for what may be null and for what may be absent, so neither is required.

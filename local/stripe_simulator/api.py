@@ -111,13 +111,13 @@ class Api:
         if not key:
             raise NotAuthenticated(
                 "You did not provide an API key. You need to provide your API key in the Authorization header, using "
-                "Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY'). See https://stripe.com/docs/api#authentication "
-                "for details, or we can help at https://support.stripe.com/."
+                "Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY'). See "
+                "https://stripe.com/docs/api#authentication for details, or we can help at https://support.stripe.com/."
             )
         if key.startswith("pk_"):
             raise NotAuthenticated(
-                "This API call cannot be made with a publishable API key. Please use a secret API key. You can find a list "
-                "of your API keys at https://dashboard.stripe.com/account/apikeys.",
+                "This API call cannot be made with a publishable API key. Please use a secret API key. You can find a "
+                "list of your API keys at https://dashboard.stripe.com/account/apikeys.",
                 code="secret_key_required",
             )
         wanted = self._world.settings.api_key
@@ -133,7 +133,9 @@ class Api:
             with self._world.requested_by(request_id, key):
                 result = route.run(self._world, ids, parameters)
             if not isinstance(result, dict):
-                data, has_more = page_of(list(result), paging)
+                found = list(result)
+                position = {subject["id"]: -index for index, subject in enumerate(found)} | self._world.position
+                data, has_more = page_of(found, paging, position)
                 result = list_of(data, route.path.format(*ids), has_more=has_more)
             body = expanded(self._world, result, expand)
             check_object(body)

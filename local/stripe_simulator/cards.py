@@ -54,8 +54,8 @@ def attach_token(world: World, customer: Object, identifier: str, param: str) ->
     method = world.get("payment_method", identifier, param)
     if method["customer"] != customer["id"]:
         raise InvalidRequest(
-            f"The customer does not have a payment method with the ID {identifier}. The payment method must be attached "
-            "to the customer.",
+            f"The customer does not have a payment method with the ID {identifier}. The payment method must be "
+            "attached to the customer.",
             code="resource_missing",
             param=param,
         )

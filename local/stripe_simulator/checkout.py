@@ -5,8 +5,10 @@ from typing import Any, Literal
 
 from local.stripe_simulator import cards, subscriptions
 from local.stripe_simulator.agenda import expire_session
+from local.stripe_simulator.blanks import NO_ADDRESS
 from local.stripe_simulator.errors import CardError, InvalidRequest
-from local.stripe_simulator.objects import NO_ADDRESS, list_of, new_checkout_line, new_checkout_session, new_customer
+from local.stripe_simulator.items import Line
+from local.stripe_simulator.objects import list_of, new_checkout_line, new_checkout_session, new_customer
 from local.stripe_simulator.world import DAY, Object, World
 
 Payment = Literal["success", "declined", "requires_action"]
@@ -20,7 +22,7 @@ OUTCOMES: Mapping[str, Payment | None] = {
 }
 
 
-def open_session(world: World, lines: list[subscriptions.Line], data: Mapping[str, Any], fields: Object) -> Object:
+def open_session(world: World, lines: list[Line], data: Mapping[str, Any], fields: Object) -> Object:
     """Open a session for a new subscription.
 
     Args:
@@ -114,7 +116,7 @@ def _subscription_fields(world: World, customer: Object, data: Mapping[str, Any]
 
 def _complete(world: World, session: Object, customer: Object, subscription: Object) -> None:
     details = {
-        "address": NO_ADDRESS,
+        "address": dict(NO_ADDRESS),
         "business_name": None,
         "email": customer["email"],
         "individual_name": None,

@@ -5,7 +5,7 @@ It is described in the package's docstring.
 
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,12 @@ DRAIN_SECONDS = 30.0
 
 def health(_server: "Server", _request: Request, _document: Object) -> Object:
     return {"status": "ok", "api_version": API_VERSION}
+
+
+async def reset(server: "Server", request: Request, document: Object) -> Object:
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in document.items()}
+    await server.reset(replace(server.world.settings, **given))
+    return health(server, request, document)
 
 
 def clock(server: "Server", _request: Request, _document: Object) -> Object:
@@ -126,6 +132,7 @@ def act_on_checkout(server: "Server", request: Request, document: Object) -> Obj
 
 CONTROLS: tuple[tuple[str, str, Control], ...] = (
     ("GET", "health", health),
+    ("POST", "reset", reset),
     ("GET", "clock", clock),
     ("POST", "clock", advance_clock),
     ("GET", "delivery", delivery),

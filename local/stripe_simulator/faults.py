@@ -54,12 +54,12 @@ def read_fault(document: Mapping[str, object]) -> Fault:
     """Return the fault that a JSON document describes.
 
     Raises:
-        ValueError: It describes none.
-        TypeError: It has unknown fields.
+        ValueError: Its kind or moment is none.
+        TypeError: It has unknown fields, or of another type.
     """
     match = document.get("match", {})
     if not isinstance(match, Mapping):
-        raise ValueError("match must be an object")
+        raise TypeError("match must be an object")
     fields = {name: value for name, value in document.items() if name != "match"}
     return Fault(**{**match, **fields})
 

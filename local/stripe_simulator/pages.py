@@ -105,7 +105,7 @@ def _checkout_page(server: "Server", session: Object, *, error: str | None = Non
 
 async def submit_checkout(server: "Server", request: Request) -> Response:
     session, form = _session(server, request), await request.form()
-    outcome = _text(form, "outcome")
+    outcome = _text(form, "outcome") or ""
     if session["status"] != "open" or outcome not in checkout.OUTCOMES:
         return _checkout_page(server, session, error="Choose a card.")
     card = checkout.OUTCOMES[outcome]

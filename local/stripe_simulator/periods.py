@@ -24,7 +24,7 @@ def period_end(anchor: int, recurring: Object, after: int) -> int:
 
 
 def _add(anchor: int, recurring: Object, steps: int) -> int:
-    count = recurring["interval_count"] * steps
+    count = int(recurring["interval_count"]) * steps
     if recurring["interval"] in FIXED_LENGTHS:
         return anchor + count * FIXED_LENGTHS[recurring["interval"]]
     start = datetime.fromtimestamp(anchor, UTC)

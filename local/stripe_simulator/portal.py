@@ -1,9 +1,10 @@
 """What a customer does on the portal's page, within what its configuration allows."""
 
 from local.stripe_simulator import cards, subscriptions
-from local.stripe_simulator.collection import OVER, end
+from local.stripe_simulator.changes import apply_change, plan_change, refusal_of
+from local.stripe_simulator.collection import OVER, UPDATED, end
 from local.stripe_simulator.errors import InvalidRequest
-from local.stripe_simulator.subscriptions import Line, current_period
+from local.stripe_simulator.items import Line, current_period
 from local.stripe_simulator.world import Object, World
 
 
@@ -41,18 +42,20 @@ def change_plan(world: World, session: Object, subscription_id: str, price_id: s
     price = next((price for price in offers(world, session) if price["id"] == price_id), None)
     if price is None:
         raise InvalidRequest("This plan is not on offer.", param="price")
-    refused = cards.refusal(world, cards.payment_method_of(world, subscription))
-    if refused and update["proration_behavior"] == "always_invoice":
-        raise refused
     item = subscription["items"]["data"][0]
-    subscriptions.change_items(
+    change = plan_change(
         world,
         subscription,
         [Line(price, item["quantity"], item["metadata"], item)],
         proration_behavior=update["proration_behavior"],
         restart=update["billing_cycle_anchor"] == "now",
-        changes={},
     )
+    refused = refusal_of(world, subscription, change)
+    if refused:
+        raise refused
+    apply_change(world, subscription, change, {})
+    if subscription["status"] == "trialing" and update["trial_update_behavior"] == "end_trial":
+        subscriptions.end_trial(world, subscription)
 
 
 def cancel(world: World, session: Object, subscription_id: str, feedback: str | None = None) -> None:
@@ -69,13 +72,14 @@ def cancel(world: World, session: Object, subscription_id: str, feedback: str | 
     if settings["mode"] == "immediately":
         end(world, subscription, reason="cancellation_requested", details=details)
         return
-    subscriptions.schedule_cancellation(
+    changes = subscriptions.cancellation_changes(
         world,
         subscription,
         cancel_at=current_period(subscription)[1],
         cancel_at_period_end=subscription["billing_mode"]["type"] == "classic",
         cancellation_details=details,
     )
+    world.change(subscription, UPDATED, **changes)
 
 
 def resume(world: World, session: Object, subscription_id: str) -> None:
@@ -88,9 +92,10 @@ def resume(world: World, session: Object, subscription_id: str) -> None:
     if not (subscription["cancel_at"] or subscription["cancel_at_period_end"]):
         raise InvalidRequest("This subscription is not going to be canceled.")
     details = {"comment": None, "feedback": None}
-    subscriptions.schedule_cancellation(
+    changes = subscriptions.cancellation_changes(
         world, subscription, cancel_at=None, cancel_at_period_end=False, cancellation_details=details
     )
+    world.change(subscription, UPDATED, **changes)
 
 
 def replace_card(world: World, session: Object, card: str) -> None:
@@ -104,7 +109,7 @@ def replace_card(world: World, session: Object, card: str) -> None:
     method = cards.attach(world, customer, card)
     cards.set_default(world, customer, method["id"])
     for subscription in subscriptions_of(world, session):
-        world.change(subscription, "customer.subscription.updated", default_payment_method=method["id"])
+        world.change(subscription, UPDATED, default_payment_method=method["id"])
 
 
 def _allowed(world: World, session: Object, feature: str) -> Object:

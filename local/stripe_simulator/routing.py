@@ -15,6 +15,7 @@ from local.stripe_simulator.errors import InvalidRequest, NotSimulated
 from local.stripe_simulator.world import Object
 
 PAGING = {"limit", "starting_after", "ending_before"}
+PAGE_LIMIT = 100
 
 
 @dataclass(frozen=True)
@@ -100,21 +101,23 @@ COMPARISONS: Mapping[str, Callable[[int, int], bool]] = {
 }
 
 
-def page_of(objects: list[Object], parameters: Mapping[str, Any]) -> tuple[list[Object], bool]:
+def page_of(
+    objects: list[Object], parameters: Mapping[str, Any], position: Mapping[str, int]
+) -> tuple[list[Object], bool]:
     """Return one page of a list and whether there is more, newest first.
 
     Args:
         objects: All objects of the list, newest first.
         parameters: ``limit`` (1 to 100, 10), and one of ``starting_after`` and ``ending_before``.
+        position: By id, a number that grows with every object; the cursor may name one that the list leaves out.
 
     Raises:
-        InvalidRequest: A limit out of range, both cursors, or a cursor that is not in the list.
+        InvalidRequest: A limit out of range, both cursors, or a cursor that names nothing.
     """
     limit = parameters.get("limit", 10)
-    if not 1 <= limit <= 100:
-        bound = "greater than or equal to 1" if limit < 1 else "less than or equal to 100"
-        code = None if limit < 1 else "parameter_invalid_integer"
-        raise InvalidRequest(f"Invalid integer: limit must be {bound}", code=code, param="limit")
+    if not 1 <= limit <= PAGE_LIMIT:
+        bound = "greater than or equal to 1" if limit < 1 else f"less than or equal to {PAGE_LIMIT}"
+        raise InvalidRequest(f"Invalid integer: limit must be {bound}", code="parameter_invalid_integer", param="limit")
     cursors = [name for name in ("starting_after", "ending_before") if name in parameters]
     if len(cursors) > 1:
         raise InvalidRequest(
@@ -122,10 +125,11 @@ def page_of(objects: list[Object], parameters: Mapping[str, Any]) -> tuple[list[
         )
     if not cursors:
         return objects[:limit], len(objects) > limit
-    identifier = parameters[cursors[0]]
-    index = next((index for index, subject in enumerate(objects) if subject["id"] == identifier), None)
-    if index is None:
-        raise InvalidRequest(f"No such object: '{identifier}'", code="resource_missing", param=cursors[0])
+    cursor = position.get(parameters[cursors[0]])
+    if cursor is None:
+        raise InvalidRequest(f"No such object: '{parameters[cursors[0]]}'", code="resource_missing", param=cursors[0])
     if cursors[0] == "starting_after":
-        return objects[index + 1 : index + 1 + limit], len(objects) > index + 1 + limit
-    return objects[max(0, index - limit) : index], index > limit
+        older = [subject for subject in objects if position[subject["id"]] < cursor]
+        return older[:limit], len(older) > limit
+    newer = [subject for subject in objects if position[subject["id"]] > cursor]
+    return newer[-limit:], len(newer) > limit

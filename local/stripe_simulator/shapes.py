@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, get_args, get_origin
 
-from stripe import ListObject, StripeObject
+from stripe import ListObject
 from stripe._object_classes import OBJECT_CLASSES
 
 from local.stripe_simulator.annotations import alternatives, is_resource, object_fields
@@ -28,13 +28,12 @@ def check_object(value: Mapping[str, Any]) -> None:
     _check_fields(_resource_class(name), value, name)
 
 
-def _resource_class(object_name: str) -> type[StripeObject]:
+def _resource_class(object_name: str) -> Any:  # noqa: ANN401 - a resource class
     module, name = OBJECT_CLASSES[object_name]
-    resource: type[StripeObject] = getattr(importlib.import_module(module), name)
-    return resource
+    return getattr(importlib.import_module(module), name)
 
 
-def _check_fields(resource: type[StripeObject], value: Any, path: str) -> None:  # noqa: ANN401 - JSON
+def _check_fields(resource: Any, value: Any, path: str) -> None:  # noqa: ANN401 - a resource class; JSON
     if not isinstance(value, Mapping):
         raise ShapeViolation(f"{path}: expected a {resource.__name__}, got {value!r}")
     if value.get("deleted") is True and value.keys() == DELETED_FIELDS:

@@ -42,6 +42,12 @@ class DeliveryMode:
     delay_seconds: float = 0
     paused: bool = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.copies, int) or self.copies < 1:
+            raise ValueError("copies must be an integer of at least 1")
+        if self.delay_seconds < 0:
+            raise ValueError("delay_seconds must not be negative")
+
 
 @dataclass(slots=True)
 class Attempt:
@@ -68,14 +74,12 @@ class Deliveries:
     """Sends what is in the world's outbox and keeps a log of every attempt."""
 
     world: World
+    client: httpx.AsyncClient
     mode: DeliveryMode = field(default_factory=DeliveryMode)
     log: list[Attempt] = field(default_factory=list)
     _held: list[_Delivery] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONCURRENT))
-    _client: httpx.AsyncClient = field(
-        default_factory=lambda: httpx.AsyncClient(timeout=ATTEMPT_TIMEOUT, trust_env=False)
-    )
 
     @property
     def waiting(self) -> int:
@@ -133,7 +137,6 @@ class Deliveries:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._client.aclose()
 
     def _spawn(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
         task = asyncio.get_running_loop().create_task(work)
@@ -188,7 +191,7 @@ class Deliveries:
         }
         async with self._slots:
             try:
-                response = await self._client.post(endpoint["url"], content=payload, headers=headers)
+                response = await self.client.post(endpoint["url"], content=payload, headers=headers)
             except httpx.HTTPError as error:
                 return None, type(error).__name__
         return response.status_code, None

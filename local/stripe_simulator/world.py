@@ -83,6 +83,7 @@ class World:
         settled: Until when everything that was due has happened.
         moment: The time while the clock is being moved; None while it runs.
         objects: Every object by id; ``tables`` has them by type, oldest first.
+        position: By id, a number that grows with every object, for cursors.
         hidden: By object id, what Stripe knows and does not show.
         agenda: A heap of (when, tie-breaker, id); entries whose object has other plans by then are void.
         outbox: Events that are not delivered yet.
@@ -97,6 +98,7 @@ class World:
     moment: int | None = None
     objects: dict[str, Object] = field(default_factory=dict)
     tables: defaultdict[str, dict[str, Object]] = field(default_factory=lambda: defaultdict(dict))
+    position: dict[str, int] = field(default_factory=dict)
     hidden: defaultdict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
     agenda: list[tuple[int, int, str]] = field(default_factory=list)
     outbox: list[Object] = field(default_factory=list)
@@ -135,6 +137,7 @@ class World:
 
     def add(self, subject: Object) -> Object:
         """Keep a new object and put what will happen to it on the agenda."""
+        self.position.setdefault(subject["id"], len(self.position))
         self.objects[subject["id"]] = self.tables[subject["object"]][subject["id"]] = subject
         self.schedule(subject)
         return subject

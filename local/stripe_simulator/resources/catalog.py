@@ -112,9 +112,9 @@ def products(
 ) -> Iterator[Object]:
     wanted = given(active=active, url=url)
     for product in world.all("product"):
-        if (ids is None or product["id"] in ids) and in_range(product["created"], created):
-            if wanted.items() <= product.items():
-                yield product
+        listed = ids is None or product["id"] in ids
+        if listed and wanted.items() <= product.items() and in_range(product["created"], created):
+            yield product
 
 
 def product(world: World, identifier: str) -> Object:

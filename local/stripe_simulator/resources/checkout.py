@@ -38,9 +38,9 @@ def create(
     _refuse_what_is_not_simulated(mode=(mode, "subscription"), ui_mode=(ui_mode or "hosted_page", "hosted_page"))
     if customer and customer_email:
         raise InvalidRequest("You may only specify one of these parameters: customer, customer_email.")
-    known = world.get("customer", customer, "customer") if customer else None
-    for name, url in (("success_url", success_url), ("cancel_url", cancel_url)):
-        _check_url(name, url)
+    if customer:
+        world.get("customer", customer, "customer")
+    _check_urls(success_url=success_url, cancel_url=cancel_url)
     _check_expiry(world, expires_at)
     fields = given(
         allow_promotion_codes=allow_promotion_codes,
@@ -48,15 +48,15 @@ def create(
         cancel_url=cancel_url,
         client_reference_id=client_reference_id,
         customer=customer,
-        customer_email=customer_email or (known and known["email"]),
+        customer_email=customer_email,
         expires_at=expires_at,
         locale=locale,
         payment_method_collection=payment_method_collection,
         success_url=success_url,
     )
-    fields["metadata"] = dict(metadata or {})
     lines = lines_of(world, line_items or [], "line_items")
-    return checkout.open_session(world, lines, _subscription_data(world, subscription_data or {}), fields)
+    data = _subscription_data(world, subscription_data or {})
+    return checkout.open_session(world, lines, data, {**fields, "metadata": dict(metadata or {})})
 
 
 def _require(**parameters: object) -> None:
@@ -71,15 +71,17 @@ def _refuse_what_is_not_simulated(**parameters: tuple[str | None, str]) -> None:
             raise NotSimulated(f"{name}={value}")
 
 
-def _check_url(name: str, url: str | None) -> None:
-    if url and not url.startswith(("http://", "https://")):
-        raise InvalidRequest("Not a valid URL", code="url_invalid", param=name)
+def _check_urls(**urls: str | None) -> None:
+    for name, url in urls.items():
+        if url and not url.startswith(("http://", "https://")):
+            raise InvalidRequest("Not a valid URL", code="url_invalid", param=name)
 
 
 def _check_expiry(world: World, expires_at: int | None) -> None:
     if expires_at is not None and not HALF_HOUR <= expires_at - world.now() <= DAY:
         raise InvalidRequest(
-            "The `expires_at` timestamp must be at least 30 minutes and at most 24 hours from Checkout Session creation.",
+            "The `expires_at` timestamp must be at least 30 minutes and at most 24 hours from Checkout Session "
+            "creation.",
             param="expires_at",
         )
 

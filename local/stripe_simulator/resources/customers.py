@@ -6,20 +6,22 @@ from typing import Any
 from stripe import params
 
 from local.stripe_simulator import cards
+from local.stripe_simulator.blanks import NO_ADDRESS
 from local.stripe_simulator.collection import OVER, end
 from local.stripe_simulator.errors import InvalidRequest
-from local.stripe_simulator.objects import NO_ADDRESS, new_customer
+from local.stripe_simulator.objects import new_customer
 from local.stripe_simulator.routing import Route, given, in_range, merged_metadata, only
 from local.stripe_simulator.world import Object, World
 
 Metadata = Mapping[str, str] | str | None
+Address = Mapping[str, str] | str | None
 EMAIL_LIMIT = 512
 
 
 def create(
     world: World,
     *,
-    address: Any = None,
+    address: Address = None,
     balance: int | None = None,
     description: str | None = None,
     email: str | None = None,
@@ -44,7 +46,7 @@ def create(
         preferred_locales=preferred_locales,
     )
     fields["metadata"] = merged_metadata({}, metadata)
-    fields["address"] = {**NO_ADDRESS, **address} if address else None
+    fields["address"] = _address(NO_ADDRESS, address)
     customer = world.add(new_customer(world, fields, test_clock))
     world.emit("customer.created", customer)
     if payment_method:
@@ -63,6 +65,10 @@ def _attached(method: str | None, wanted: str) -> str:
     return method
 
 
+def _address(current: Mapping[str, str | None], change: Address) -> Object | None:
+    return {**current, **change} if isinstance(change, Mapping) else None
+
+
 def _email(email: str | None) -> str | None:
     if email and ("@" not in email or len(email) > EMAIL_LIMIT):
         raise InvalidRequest(f"Invalid email address: {email}", code="email_invalid", param="email")
@@ -78,7 +84,7 @@ def update(
     world: World,
     identifier: str,
     *,
-    address: Any = None,
+    address: Address = None,
     balance: int | None = None,
     description: str | None = None,
     email: str | None = None,
@@ -99,7 +105,7 @@ def update(
     )
     changes["metadata"] = merged_metadata(customer["metadata"], metadata)
     if address is not None:
-        changes["address"] = {**(customer["address"] or NO_ADDRESS), **address} if address else None
+        changes["address"] = _address(customer["address"] or NO_ADDRESS, address)
     if invoice_settings is not None:
         only(invoice_settings, "invoice_settings", "default_payment_method")
         token = invoice_settings["default_payment_method"]

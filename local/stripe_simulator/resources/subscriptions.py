@@ -6,13 +6,15 @@ from typing import Any
 from stripe import params
 
 from local.stripe_simulator import cards, subscriptions
+from local.stripe_simulator.changes import apply_change, plan_change, refusal_of
 from local.stripe_simulator.collection import OVER, UPDATED, end
-from local.stripe_simulator.errors import CardError, InvalidRequest, NoSuchObject, NotSimulated
+from local.stripe_simulator.errors import InvalidRequest, NoSuchObject, NotSimulated
+from local.stripe_simulator.items import Line, current_period
 from local.stripe_simulator.routing import Route, given, in_range, merged_metadata, only
-from local.stripe_simulator.subscriptions import Line
 from local.stripe_simulator.world import DAY, Object, World
 
 Metadata = Mapping[str, str] | str | None
+NOT_GIVEN = "not given"
 Range = int | Mapping[str, int] | None
 
 
@@ -126,7 +128,8 @@ def create(
         _check_payable(world, owner, method, payment_behavior)
     pay = payment_behavior != "default_incomplete"
     subscription = subscriptions.start(world, owner, lines, pay=pay, fields=fields)
-    _schedule_cancellation(world, subscription, given(cancel_at=cancel_at), cancel_at_period_end or None, None)
+    at = given(cancel_at=cancel_at, cancel_at_period_end=cancel_at_period_end or None)
+    world.change(subscription, UPDATED, **_cancellation(world, subscription, **at))
     return subscription
 
 
@@ -178,19 +181,35 @@ def update(
         method = cards.attach_token(world, owner, default_payment_method, "default_payment_method")
         changes["default_payment_method"] = method["id"]
     changes["metadata"] = merged_metadata(subscription["metadata"], metadata)
+    at = given(cancel_at=cancel_at, cancel_at_period_end=cancel_at_period_end, details=cancellation_details)
+    changes |= _cancellation(world, subscription, **at)
     restart = (billing_cycle_anchor or {}).get("type") == "now"
     if items or restart:
-        lines = _changed_lines(world, subscription, items or [])
-        if payment_behavior == "error_if_incomplete":
-            _check_charge(world, subscription)
-        subscriptions.change_items(
-            world, subscription, lines, proration_behavior=proration_behavior, restart=restart, changes=changes
-        )
+        _change_items(world, subscription, items or [], changes, proration_behavior, payment_behavior, restart=restart)
     else:
         world.change(subscription, UPDATED, **changes)
-    _schedule_cancellation(world, subscription, given(cancel_at=cancel_at), cancel_at_period_end, cancellation_details)
     _change_trial(world, subscription, trial_end)
     return subscription
+
+
+def _change_items(
+    world: World,
+    subscription: Object,
+    entries: Sequence[Mapping[str, Any]],
+    others: Object,
+    proration_behavior: str,
+    payment_behavior: str,
+    *,
+    restart: bool,
+) -> None:
+    lines = _changed_lines(world, subscription, entries)
+    change = plan_change(world, subscription, lines, proration_behavior=proration_behavior, restart=restart)
+    refused = refusal_of(world, subscription, change)
+    if refused and payment_behavior == "error_if_incomplete":
+        raise refused
+    if payment_behavior in {"pending_if_incomplete", "default_incomplete"}:
+        raise NotSimulated(f"payment_behavior={payment_behavior}")
+    apply_change(world, subscription, change, others)
 
 
 def _check_open(subscription: Object, changes: Object) -> None:
@@ -199,12 +218,6 @@ def _check_open(subscription: Object, changes: Object) -> None:
             "A canceled subscription can only update its cancellation_details and metadata.",
             code="invalid_canceled_subscription_fields",
         )
-
-
-def _check_charge(world: World, subscription: Object) -> None:
-    refused: CardError | None = cards.refusal(world, cards.payment_method_of(world, subscription))
-    if refused:
-        raise refused
 
 
 def _changed_lines(world: World, subscription: Object, entries: Sequence[Mapping[str, Any]]) -> list[Line]:
@@ -228,28 +241,30 @@ def _changed_lines(world: World, subscription: Object, entries: Sequence[Mapping
     return result
 
 
-def _schedule_cancellation(
+def _cancellation(
     world: World,
     subscription: Object,
-    at: Object,
-    at_period_end: bool | None,
-    details: Mapping[str, str] | None,
-) -> None:
-    """Set, move or take back the end of a subscription; ``at`` holds ``cancel_at`` only where it was given."""
-    if at.get("cancel_at") and at_period_end:
+    *,
+    cancel_at: int | str | None = NOT_GIVEN,
+    cancel_at_period_end: bool | None = None,
+    details: Mapping[str, str] | None = None,
+) -> Object:
+    """Return what setting, moving or taking back the end of a subscription changes."""
+    if cancel_at_period_end and cancel_at not in {NOT_GIVEN, None}:
         raise InvalidRequest("You may only specify one of these parameters: cancel_at, cancel_at_period_end.")
-    period_end = subscriptions.current_period(subscription)[1]
-    changes = dict(at)
-    if changes.get("cancel_at") in {"min_period_end", "max_period_end"}:
-        changes["cancel_at"] = period_end
-    if at_period_end is not None:
-        changes.update(cancel_at_period_end=at_period_end, cancel_at=period_end if at_period_end else None)
-    elif changes:
-        changes["cancel_at_period_end"] = False
+    period_end = current_period(subscription)[1]
+    changes: Object = {}
+    if cancel_at_period_end is not None:
+        changes = {
+            "cancel_at": period_end if cancel_at_period_end else None,
+            "cancel_at_period_end": cancel_at_period_end,
+        }
+    elif cancel_at != NOT_GIVEN:
+        at = period_end if cancel_at in {"min_period_end", "max_period_end"} else cancel_at
+        changes = {"cancel_at": at, "cancel_at_period_end": False}
     if details:
         changes["cancellation_details"] = given(**details)
-    if changes:
-        subscriptions.schedule_cancellation(world, subscription, **changes)
+    return subscriptions.cancellation_changes(world, subscription, **changes) if changes else {}
 
 
 def _change_trial(world: World, subscription: Object, trial_end: int | str | None) -> None:
@@ -298,7 +313,7 @@ def listed(
 ) -> Iterator[Object]:
     wanted = given(customer=customer, collection_method=collection_method)
     for subscription in world.all("subscription"):
-        start, stop = subscriptions.current_period(subscription)
+        start, stop = current_period(subscription)
         if (
             wanted.items() <= subscription.items()
             and _has_status(subscription, status)
@@ -312,9 +327,10 @@ def listed(
 
 
 def _has_status(subscription: Object, wanted: str | None) -> bool:
+    status: str = subscription["status"]
     if wanted is None:
-        return subscription["status"] != "canceled"
-    return wanted == "all" or subscription["status"] in (OVER if wanted == "ended" else {wanted})
+        return status != "canceled"
+    return wanted == "all" or status in (OVER if wanted == "ended" else {wanted})
 
 
 def items(world: World, *, subscription: str) -> list[Object]:
