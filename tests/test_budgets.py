@@ -1,0 +1,191 @@
+"""What a function may cost: modules, requests on the wire, and rows read. Counted, never timed; `make bench` times."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import boto3
+import pytest
+
+from bench.deliveries import WEBHOOK_SECRET, LambdaEvent, status_request, subscription_updated
+from bench.probe import Cost
+from billing.auth import digest_of, new_secret_key
+from billing.domain.accounts import Profile
+from billing.domain.invoices import Invoice
+from billing.domain.sightings import Sighting
+from billing.domain.stripe_events import Outcome
+from billing.store import Commit, EventMarker, KeyRecord, Store
+from local.stack import ROOT
+
+HEAVY = {"boto3", "cryptography", "pydantic", "stripe"}
+LIGHT_FUNCTIONS = ("stripe_webhook", "subscription", "unknown_route")
+FUNCTIONS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/app.py"))
+PYTHONPATH = os.pathsep.join([str(ROOT / "layers/billing"), sysconfig.get_path("purelib")])
+NOW = datetime.now(UTC)
+
+WHAT_AN_IMPORT_LEFT = """
+import json, sys
+import app
+from billing import aws, settings, store
+made = [each.cache_info().currsize for each in (aws.session, aws.client, store.open_store)]
+read = [settings.load_settings.cache_info().currsize]
+print(json.dumps({"made": made, "read": read, "modules": list(sys.modules)}))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What bench/probe.py tells: the cost of each event, and what was imported after the last."""
+
+    costs: list[Cost]
+    modules: set[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account on the engine, and what a function needs in its environment to serve it."""
+
+    id: str
+    key: str
+    store: Store
+    environment: Mapping[str, str]
+
+    def costs_of_delivery(self, number: int) -> list[Cost]:
+        """What the account's event `number` costs in a process that has handled the one before."""
+        deliveries = [subscription_updated(self.id, each) for each in (number - 1, number)]
+        return self.report("stripe_webhook", deliveries).costs[1:]
+
+    def costs_of_status(self) -> list[Cost]:
+        """What the account's status costs in a new process."""
+        return self.report("subscription", [status_request(self.key)]).costs
+
+    def report(self, function: str, events: Sequence[LambdaEvent]) -> Report:
+        """What the events cost, one after the other in one process; all are answered with 200."""
+        done = subprocess.run(  # noqa: S603 - our own function
+            [sys.executable, "-S", str(ROOT / "bench/probe.py"), str(ROOT / "functions" / function)],
+            input=json.dumps(events),
+            env={**self.environment, "PYTHONPATH": PYTHONPATH},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        told = json.loads(done.stderr)
+        assert [cost["status"] for cost in told["costs"]] == [200] * len(events)
+        return Report([Cost(**cost) for cost in told["costs"]], set(told["modules"]))
+
+
+@pytest.fixture
+def account(emulator_url: str, dynamodb: Any, table_name: str, store: Store) -> Account:
+    """An account with a key, whose first event makes it a subscriber."""
+    secret = {"api_key": "sk_test_budgets", "webhook_secrets": [WEBHOOK_SECRET]}
+    created = boto3.client("secretsmanager", endpoint_url=emulator_url).create_secret(
+        Name=f"stripe-{uuid.uuid4()}", SecretString=json.dumps(secret)
+    )
+    environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")} | {
+        "AWS_ENDPOINT_URL": emulator_url,
+        "AWS_ENDPOINT_URL_DYNAMODB": dynamodb.meta.endpoint_url,
+        "TABLE_NAME": table_name,
+        "STRIPE_SECRET_ID": created["ARN"],
+        "ALLOWED_ORIGINS": "http://localhost:3000",
+        "POWERTOOLS_SERVICE_NAME": "budgets",
+    }
+    key = new_secret_key(livemode=False)
+    store.create_account(Profile("acme"))
+    store.create_key(digest_of(key), KeyRecord("key_1", "acme", "secret", NOW, key[-4:]))
+    return Account("acme", key, store, environment)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_importing_a_function_makes_and_reads_nothing(function: str) -> None:
+    """A function starts in an empty environment, without a client, a store or settings."""
+    left = _import(function)
+    assert left["made"] == [0, 0, 0]
+    assert left["read"] == [0]
+
+
+@pytest.mark.parametrize("function", LIGHT_FUNCTIONS)
+def test_importing_a_light_function_imports_nothing_heavy(function: str) -> None:
+    """What the common path does without, no process pays for."""
+    assert not HEAVY & set(_import(function)["modules"])
+
+
+@pytest.mark.engine
+def test_an_event_costs_one_read_and_one_transaction(account: Account) -> None:
+    """An event of the common path is two requests to DynamoDB, and without the SDK none to Stripe.
+
+    A new process also reads the secret, once.
+    """
+    report = account.report("stripe_webhook", [subscription_updated(account.id, number) for number in range(3)])
+    secret, *requests = report.costs[0].requests
+    assert secret == "secrets-manager.GetSecretValue"
+    assert requests == report.costs[1].requests == report.costs[2].requests
+    assert requests == ["dynamodb.BatchGetItem", "dynamodb.TransactWriteItems"]
+    assert not HEAVY & report.modules
+
+
+@pytest.mark.engine
+def test_a_status_costs_one_query_once_the_key_is_known(account: Account) -> None:
+    """The status is one Query, after one GetItem for a key that the process has not seen yet; none goes to Stripe."""
+    report = account.report("subscription", [status_request(account.key)] * 2)
+    assert [cost.requests for cost in report.costs] == [["dynamodb.GetItem", "dynamodb.Query"], ["dynamodb.Query"]]
+    assert not HEAVY & report.modules
+
+
+@pytest.mark.engine
+def test_nothing_costs_more_with_many_invoices_events_and_accounts(account: Account) -> None:
+    """Two hundred invoices, and other accounts with events of their own, add neither requests nor rows read."""
+    delivery, status = account.costs_of_delivery(1), account.costs_of_status()
+    for batch in range(4):
+        _commit_invoices(account.store, account.id, [f"in_{batch}_{number}" for number in range(50)])
+    for number in range(25):
+        account.store.create_account(Profile(f"other{number}"))
+        _commit_invoices(account.store, f"other{number}", [f"in_of_other{number}"])
+    assert account.costs_of_delivery(3) == delivery
+    assert account.costs_of_status() == status
+
+
+@cache
+def _import(function: str) -> dict[str, Any]:
+    done = subprocess.run(  # noqa: S603 - our own function
+        [sys.executable, "-S", "-c", WHAT_AN_IMPORT_LEFT],
+        cwd=ROOT / "functions" / function,
+        env={"PYTHONPATH": PYTHONPATH},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+def _commit_invoices(store: Store, account_id: str, invoice_ids: Sequence[str]) -> None:
+    rows = [Sighting(replace(INVOICE, id=invoice_id), NOW, NOW, version=1) for invoice_id in invoice_ids]
+    marker = EventMarker(f"evt_{invoice_ids[0]}", "invoice.paid", Outcome.APPLIED, NOW, account_id=account_id)
+    store.commit(Commit(marker, rows))
+
+
+INVOICE = Invoice(
+    id="in_0",
+    customer_id="cus_acme",
+    subscription_id="sub_1acme",
+    status="paid",
+    number="ACME-0001",
+    created=NOW,
+    currency="usd",
+    total=1900,
+    amount_due=1900,
+    amount_paid=1900,
+    amount_remaining=0,
+    attempt_count=1,
+    period_start=None,
+    period_end=None,
+    hosted_invoice_url=None,
+    invoice_pdf=None,
+)
