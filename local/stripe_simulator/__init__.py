@@ -15,9 +15,9 @@ The control surface, all JSON:
 method   path under /_simulator/                       body → what it does
 =======  ============================================  ================================================================
 GET      health                                        is it there?
-POST     reset                                         forget everything; ``{"seed": 1, "draft_seconds": 0, "retry_days":
-                                                       [3, 5, 7], "after_dunning": "canceled|unpaid|past_due"}``
-                                                       change the account's settings, each optional
+POST     reset                                         forget everything; ``{"seed": 1, "draft_seconds": 0,
+                                                       "retry_days": [3, 5, 7], "after_dunning":
+                                                       "canceled|unpaid|past_due"}``, each optional, changes settings
 GET      clock                                         ``{"now", "offset_seconds"}``
 POST     clock                                         ``{"advance_seconds": 2678400}`` → everything due by then has
                                                        happened when it answers

@@ -88,7 +88,8 @@ def _names_in(module_name: str) -> dict[str, Any]:
     """Return a module's names together with those that it imports for type checkers only."""
     module = sys.modules[module_name]
     names = dict(vars(module))
-    for node in ast.walk(ast.parse(inspect.getsource(module))):
+    blocks = [block.body for block in ast.parse(inspect.getsource(module)).body if isinstance(block, ast.If)]
+    for node in (statement for block in blocks for statement in block):
         if isinstance(node, ast.ImportFrom) and node.module and not node.module.startswith("stripe.params"):
             source = importlib.import_module(node.module)
             names.update({alias.asname or alias.name: getattr(source, alias.name, ForwardRef) for alias in node.names})

@@ -31,7 +31,9 @@ def health(_server: "Server", _request: Request, _document: Object) -> Object:
 
 
 async def reset(server: "Server", request: Request, document: Object) -> Object:
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in document.items()}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
+    }
     await server.reset(replace(server.world.settings, **given))
     return health(server, request, document)
 

@@ -28,6 +28,10 @@ INCLUDABLE: Mapping[tuple[str, str], Callable[[World, Object], Object]] = {
 }
 
 
+# What deep inside an object is left out unless it is asked for.
+ON_REQUEST = {"billing_portal.configuration": "features.subscription_update.products"}
+
+
 def expanded(world: World, subject: Object, paths: Sequence[str]) -> Object:
     """Return a copy of an object or list with the fields at some dotted paths expanded.
 
@@ -35,12 +39,27 @@ def expanded(world: World, subject: Object, paths: Sequence[str]) -> Object:
         InvalidRequest: A path is too deep, or leads to nothing that can be expanded.
     """
     copy = deepcopy(subject)
+    if subject["object"] == "list":
+        for member in copy["data"]:
+            _leave_out(member, paths, "data.")
+    else:
+        _leave_out(copy, paths, "")
     for path in paths:
         parts = path.split(".")
         if len(parts) > DEEPEST + (parts[0] == "data"):
             raise InvalidRequest(f"You cannot expand more than {DEEPEST} levels of a property.", param="expand")
         _expand(world, copy, parts, path)
     return copy
+
+
+def _leave_out(subject: Object, paths: Sequence[str], prefix: str) -> None:
+    optional = ON_REQUEST.get(subject["object"])
+    if optional is None or prefix + optional in paths:
+        return
+    *parents, name = optional.split(".")
+    for parent in parents:
+        subject = subject[parent]
+    subject.pop(name)
 
 
 def _expand(world: World, holder: Object, parts: Sequence[str], path: str) -> None:

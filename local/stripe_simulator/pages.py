@@ -144,6 +144,11 @@ async def submit_authentication(server: "Server", request: Request) -> Response:
     return _redirect(checkout.success_url(session))
 
 
+def _number(form: FormData, name: str) -> int | None:
+    text = _text(form, name)
+    return int(text) if text and text.isdecimal() else None
+
+
 def _text(form: FormData, name: str) -> str | None:
     value = form.get(name)
     return value if isinstance(value, str) and value else None
@@ -171,6 +176,7 @@ def _portal_page(server: "Server", session: Object, *, error: str | None = None,
         features=portal.features_of(world, session),
         subscriptions=portal.subscriptions_of(world, session),
         offers=portal.offers(world, session),
+        adjustable=any(portal.adjustable_quantity(world, session, product) for product in world.tables["product"]),
         products=world.tables["product"],
         invoices=[each for each in invoices if each["status"] != "draft"],
         error=error,
@@ -181,7 +187,9 @@ async def submit_portal(server: "Server", request: Request) -> Response:
     session, form = _portal_session(server, request), await request.form()
     subscription = _text(form, "subscription") or ""
     actions: dict[str, Callable[[], None]] = {
-        "change": lambda: portal.change_plan(server.world, session, subscription, _text(form, "price") or ""),
+        "change": lambda: portal.change_plan(
+            server.world, session, subscription, _text(form, "price") or "", _number(form, "quantity")
+        ),
         "cancel": lambda: portal.cancel(server.world, session, subscription, _text(form, "feedback")),
         "resume": lambda: portal.resume(server.world, session, subscription),
         "card": lambda: portal.replace_card(server.world, session, _text(form, "card") or "success"),

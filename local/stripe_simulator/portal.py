@@ -30,8 +30,20 @@ def offers(world: World, session: Object) -> list[Object]:
     return [price for price in prices if price["active"]]
 
 
-def change_plan(world: World, session: Object, subscription_id: str, price_id: str) -> None:
-    """Move a subscription to another of the configured prices.
+def adjustable_quantity(world: World, session: Object, product_id: str) -> Object | None:
+    """Return the least and the most (None: any number) of a product that a customer may choose; None if no choice."""
+    update = features_of(world, session)["subscription_update"]
+    for product in update["products"] if "quantity" in update["default_allowed_updates"] else []:
+        if product["product"] == product_id and product["adjustable_quantity"]["enabled"]:
+            limits: Object = product["adjustable_quantity"]
+            return limits
+    return None
+
+
+def change_plan(
+    world: World, session: Object, subscription_id: str, price_id: str, quantity: int | None = None
+) -> None:
+    """Move a subscription to another of the configured prices, or to another quantity of one.
 
     Raises:
         InvalidRequest: The configuration does not allow it.
@@ -43,10 +55,14 @@ def change_plan(world: World, session: Object, subscription_id: str, price_id: s
     if price is None:
         raise InvalidRequest("This plan is not on offer.", param="price")
     item = subscription["items"]["data"][0]
+    if quantity is None:
+        quantity = item["quantity"]
+    elif not _may_choose(adjustable_quantity(world, session, price["product"]), quantity):
+        raise InvalidRequest("This quantity is not on offer.", param="quantity")
     change = plan_change(
         world,
         subscription,
-        [Line(price, item["quantity"], item["metadata"], item)],
+        [Line(price, quantity, item["metadata"], item)],
         proration_behavior=update["proration_behavior"],
         restart=update["billing_cycle_anchor"] == "now",
     )
@@ -56,6 +72,10 @@ def change_plan(world: World, session: Object, subscription_id: str, price_id: s
     apply_change(world, subscription, change, {})
     if subscription["status"] == "trialing" and update["trial_update_behavior"] == "end_trial":
         subscriptions.end_trial(world, subscription)
+
+
+def _may_choose(limits: Object | None, quantity: int) -> bool:
+    return limits is not None and limits["minimum"] <= quantity <= (limits["maximum"] or quantity)
 
 
 def cancel(world: World, session: Object, subscription_id: str, feedback: str | None = None) -> None:

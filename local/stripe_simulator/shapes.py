@@ -1,8 +1,13 @@
-"""Is a JSON object one that Stripe could have answered? The official SDK's resource classes judge."""
+"""Is a JSON object one that Stripe could have answered? The official SDK's resource classes judge.
+
+Each annotation is compiled once into a check: a function that returns what is wrong with a value, or None. A problem
+begins with the rest of the path to it (``.items.data[0].price: …``), so that paths cost nothing while all is well.
+"""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
+from functools import cache, partial
 from typing import Any, Literal, get_args, get_origin
 
 from stripe import ListObject
@@ -10,8 +15,10 @@ from stripe._object_classes import OBJECT_CLASSES
 
 from local.stripe_simulator.annotations import alternatives, is_resource, object_fields
 
+Check = Callable[[Any], str | None]
+
 DELETED_FIELDS = {"id", "object", "deleted"}
-SCALARS: Mapping[type, tuple[type, ...]] = {str: (str,), int: (int,), float: (float, int)}
+LIST_FIELDS = {"object", "data", "has_more", "url"}
 
 
 class ShapeViolation(Exception):
@@ -20,93 +27,126 @@ class ShapeViolation(Exception):
 
 def check_object(value: Mapping[str, Any]) -> None:
     """Raise ShapeViolation, with the path of the offending field, unless the value is a Stripe object or a list."""
-    name = value["object"]
-    if name == "list":
-        for index, member in enumerate(value["data"]):
-            _check_fields(_resource_class(member["object"]), member, f"data[{index}]")
-        return
-    _check_fields(_resource_class(name), value, name)
+    members = value["data"] if value["object"] == "list" else [value]
+    for member in members:
+        problem = _check_resource(_resource_class(member["object"]), member)
+        if problem:
+            raise ShapeViolation(member["object"] + problem)
 
 
+@cache
 def _resource_class(object_name: str) -> Any:  # noqa: ANN401 - a resource class
     module, name = OBJECT_CLASSES[object_name]
     return getattr(importlib.import_module(module), name)
 
 
-def _check_fields(resource: Any, value: Any, path: str) -> None:  # noqa: ANN401 - a resource class; JSON
-    if not isinstance(value, Mapping):
-        raise ShapeViolation(f"{path}: expected a {resource.__name__}, got {value!r}")
+def _check_resource(resource: Any, value: Any) -> str | None:  # noqa: ANN401 - a resource class; JSON
+    if not isinstance(value, dict):
+        return f": expected a {resource.__name__}, got {value!r}"
     if value.get("deleted") is True and value.keys() == DELETED_FIELDS:
-        return
+        return None
+    checks, required = _field_checks(resource)
+    for name, member in value.items():
+        check = checks.get(name)
+        if check is None:
+            return f".{name}: {resource.__name__} has no such field"
+        problem = check(member)
+        if problem:
+            return f".{name}{problem}"
+    missing = required - value.keys()
+    return f".{min(missing)}: {resource.__name__} must have this field" if missing else None
+
+
+@cache
+def _field_checks(resource: Any) -> tuple[dict[str, Check], frozenset[str]]:  # noqa: ANN401 - a resource class
+    """Return the check of each field of a resource class, and the names of those that must be there."""
     fields = object_fields(resource)
-    for name in value.keys() - fields.keys():
-        raise ShapeViolation(f"{path}.{name}: {resource.__name__} has no such field")
-    for name, field in fields.items():
-        if name in value:
-            _check(field.annotation, value[name], f"{path}.{name}")
-        elif field.required:
-            raise ShapeViolation(f"{path}.{name}: {resource.__name__} must have this field")
+    checks = {name: _compiled(field.annotation) for name, field in fields.items()}
+    return checks, frozenset(name for name, field in fields.items() if field.required)
 
 
-def _check(annotation: Any, value: Any, path: str) -> None:  # noqa: ANN401 - JSON
+def _compiled(annotation: Any) -> Check:  # noqa: ANN401 - annotations are any type form
+    checks = [_compiled_alternative(alternative) for alternative in alternatives(annotation)]
+    return checks[0] if len(checks) == 1 else partial(_check_any, checks)
+
+
+def _check_any(checks: list[Check], value: Any) -> str | None:  # noqa: ANN401 - JSON
     problems = []
-    for alternative in alternatives(annotation):
-        try:
-            return _check_alternative(alternative, value, path)
-        except ShapeViolation as violation:
-            problems.append(str(violation))
+    for check in checks:
+        problem = check(value)
+        if problem is None:
+            return None
+        problems.append(problem)
     # The longest path is of the alternative that fitted best: the object behind an expandable field, not its id.
-    raise ShapeViolation(max(problems, key=lambda problem: len(problem.partition(": ")[0])))
+    return max(problems, key=lambda problem: len(problem.partition(": ")[0]))
 
 
-def _check_alternative(annotation: Any, value: Any, path: str) -> None:  # noqa: ANN401 - JSON
-    origin = get_origin(annotation)
-    if annotation is Any:
-        return
+def _compiled_alternative(annotation: Any) -> Check:  # noqa: ANN401 - annotations are any type form
+    origin, arguments = get_origin(annotation), get_args(annotation)
     if is_resource(annotation):
-        _check_fields(annotation, value, path)
-    elif is_resource(origin):
-        _check_generic(origin, get_args(annotation)[0], value, path)
-    elif origin is list:
-        _check_list(get_args(annotation)[0], value, path)
-    elif not _is_scalar(annotation, value):
-        raise ShapeViolation(f"{path}: expected {annotation}, got {value!r}")
+        return partial(_check_resource, annotation)
+    if is_resource(origin):
+        return partial(
+            _check_list_object if issubclass(origin, ListObject) else _check_mapping, _compiled(arguments[0])
+        )
+    if origin is list:
+        return partial(_check_list, _compiled(arguments[0]))
+    if origin is Literal:
+        return partial(_check_enumerated, frozenset(arguments))
+    return SCALARS[annotation]
 
 
-def _check_generic(resource: Any, member: Any, value: Any, path: str) -> None:  # noqa: ANN401 - JSON
-    if not isinstance(value, Mapping):
-        raise ShapeViolation(f"{path}: expected an object, got {value!r}")
-    if issubclass(resource, ListObject):
-        if value.keys() - {"total_count"} != {"object", "data", "has_more", "url"} or value["object"] != "list":
-            raise ShapeViolation(f"{path}: a list has object, data, has_more and url, not {sorted(value)}")
-        _check_list(member, value["data"], f"{path}.data")
-    else:
-        for key, entry in value.items():
-            _check(member, entry, f"{path}.{key}")
+def _check_list_object(member: Check, value: Any) -> str | None:  # noqa: ANN401 - JSON
+    if not isinstance(value, dict) or value.keys() != LIST_FIELDS or value["object"] != "list":
+        return f": expected a list object, got {value!r}"
+    problem = _check_list(member, value["data"])
+    return problem and f".data{problem}"
 
 
-def _check_list(member: Any, value: Any, path: str) -> None:  # noqa: ANN401 - JSON
+def _check_mapping(member: Check, value: Any) -> str | None:  # noqa: ANN401 - JSON
+    if not isinstance(value, dict):
+        return f": expected an object, got {value!r}"
+    for key, entry in value.items():
+        problem = member(entry)
+        if problem:
+            return f".{key}{problem}"
+    return None
+
+
+def _check_list(member: Check, value: Any) -> str | None:  # noqa: ANN401 - JSON
     if not isinstance(value, list):
-        raise ShapeViolation(f"{path}: expected a list, got {value!r}")
+        return f": expected a list, got {value!r}"
     for index, entry in enumerate(value):
-        _check(member, entry, f"{path}[{index}]")
+        problem = member(entry)
+        if problem:
+            return f"[{index}]{problem}"
+    return None
 
 
-def _is_scalar(annotation: Any, value: Any) -> bool:  # noqa: ANN401 - JSON
-    if annotation is type(None):
-        return value is None
-    if get_origin(annotation) is Literal:
-        return value in get_args(annotation)
-    if annotation is bool or isinstance(value, bool):
-        return annotation is bool and isinstance(value, bool)
-    if annotation is Decimal:
-        return isinstance(value, str) and _is_decimal(value)
-    return isinstance(value, SCALARS.get(annotation, ()))
+def _check_enumerated(allowed: frozenset[object], value: Any) -> str | None:  # noqa: ANN401 - JSON
+    fits = not isinstance(value, dict | list) and value in allowed
+    return None if fits else f": expected one of {sorted(map(str, allowed))}, got {value!r}"
 
 
-def _is_decimal(text: str) -> bool:
+def _check_type(name: str, types: tuple[type, ...], value: Any) -> str | None:  # noqa: ANN401 - JSON
+    fits = isinstance(value, types) and (bool in types or not isinstance(value, bool))
+    return None if fits else f": expected {name}, got {value!r}"
+
+
+def _check_decimal(value: Any) -> str | None:  # noqa: ANN401 - JSON
     try:
-        Decimal(text)
+        Decimal(value if isinstance(value, str) else "not a string")
     except InvalidOperation:
-        return False
-    return True
+        return f": expected a decimal string, got {value!r}"
+    return None
+
+
+SCALARS: Mapping[Any, Check] = {
+    Any: lambda _: None,
+    bool: partial(_check_type, "a boolean", (bool,)),
+    Decimal: _check_decimal,
+    float: partial(_check_type, "a number", (float, int)),
+    int: partial(_check_type, "an integer", (int,)),
+    str: partial(_check_type, "a string", (str,)),
+    type(None): partial(_check_type, "null", (type(None),)),
+}

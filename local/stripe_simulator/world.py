@@ -14,7 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from heapq import heappush
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from local.stripe_simulator.errors import NoSuchObject
 from local.stripe_simulator.shapes import check_object
@@ -69,6 +69,12 @@ class Settings:
     retry_days: tuple[int, ...] = (3, 5, 7)
     after_dunning: AfterDunning = "canceled"
     api_key: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.after_dunning not in get_args(AfterDunning):
+            raise ValueError(f"after_dunning must be one of: {', '.join(get_args(AfterDunning))}")
+        if self.draft_seconds < 0 or any(days < 1 for days in self.retry_days):
+            raise ValueError("draft_seconds and retry_days must not be negative")
 
 
 @dataclass(slots=True)

@@ -1,4 +1,5 @@
 """The simulator as a process."""
+# ruff: noqa: S603 - it starts only itself
 
 import signal
 import socket
@@ -31,7 +32,9 @@ def test_a_taken_port_is_a_clear_failure() -> None:
     """It must name the address and exit with 1."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        result = subprocess.run([*COMMAND, "--port", str(port)], capture_output=True, text=True, check=False, timeout=30)
+        result = subprocess.run(
+            [*COMMAND, "--port", str(port)], capture_output=True, text=True, check=False, timeout=30
+        )
 
     assert result.returncode == 1
     assert result.stderr == f"cannot listen on 127.0.0.1:{port}: Address already in use\n"

@@ -84,7 +84,8 @@ def test_faults_can_be_listed_and_cleared(account: Account) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [{}, {"kind": "explode"}, {"kind": "status:x"}, {"kind": "reset", "when": "maybe"}, {"kind": "reset", "x": 1}]
+    "fault",
+    [{}, {"kind": "explode"}, {"kind": "status:x"}, {"kind": "reset", "when": "maybe"}, {"kind": "reset", "x": 1}],
 )
 def test_a_wrong_fault_is_refused(account: Account, fault: dict[str, Any]) -> None:
     """A fault that does not exist must be a 400."""

@@ -77,7 +77,7 @@ def test_a_checkout_expires_after_a_day(account: Account) -> None:
 
     assert account.event_types()[-1] == "checkout.session.expired"
     assert account.v1.checkout.sessions.retrieve(session.id).status == "expired"
-    with pytest.raises(stripe.InvalidRequestError, match='status in \\["open"\\].*`expired`'):
+    with pytest.raises(stripe.InvalidRequestError, match=r'status in \["open"\].*`expired`'):
         account.v1.checkout.sessions.expire(session.id)
 
 
@@ -398,6 +398,7 @@ def half_used(account: Account, **settings: Any) -> tuple[Any, Any]:
 
 
 def change_price(account: Account, subscription: Any, price: Any, **fields: Any) -> Any:
+    """Move a subscription to another price and return it with its latest invoice."""
     item = {"id": subscription["items"].data[0].id, "price": price.id}
     return account.v1.subscriptions.update(subscription.id, {"items": [item], "expand": ["latest_invoice"], **fields})
 

@@ -26,6 +26,7 @@ def opened(account: Account, **features: Any) -> tuple[Any, Any]:
 
 
 def offer(*prices: Any) -> dict[str, Any]:
+    """Return the feature that lets customers change to these prices, paying the difference at once."""
     products = [{"product": price.product, "prices": [price.id]} for price in prices]
     return {
         "subscription_update": {
@@ -178,6 +179,24 @@ def test_the_portal_changes_the_plan(account: Account) -> None:
     assert changed.latest_invoice.total == pytest.approx(7000, abs=1)
 
 
+def test_the_portal_changes_quantities_within_their_limits(account: Account) -> None:
+    """Where the quantity is adjustable it can be chosen, and nowhere else."""
+    price = account.price()
+    features = offer(price)
+    features["subscription_update"]["default_allowed_updates"] = ["price", "quantity"]
+    limits = {"enabled": True, "minimum": 1, "maximum": 5}
+    features["subscription_update"]["products"][0]["adjustable_quantity"] = limits
+    subscription, session = opened(account, **features)
+    assert 'name="quantity"' in account.browser.get(session.url).text
+
+    def choose(quantity: str) -> int:
+        form = {"subscription": subscription.id, "price": price.id, "quantity": quantity}
+        return account.browser.post(f"{session.url}/change", data=form).status_code
+
+    assert (choose("6"), choose("5")) == (400, 303)
+    assert account.v1.subscriptions.retrieve(subscription.id)["items"].data[0].quantity == 5
+
+
 def test_the_portal_shows_a_declined_change(account: Account) -> None:
     """A card that does not pay the difference must leave the plan as it is."""
     better = account.price(9900)
@@ -198,7 +217,12 @@ def test_the_portal_keeps_to_its_configuration_and_customer(account: Account) ->
     page = account.browser.get(session.url).text
     assert "Cancel subscription" not in page
     assert "Update plan" not in page
-    for action, target in (("cancel", subscription), ("change", subscription), ("resume", other), ("resume", subscription)):
+    for action, target in (
+        ("cancel", subscription),
+        ("change", subscription),
+        ("resume", other),
+        ("resume", subscription),
+    ):
         response = account.browser.post(f"{session.url}/{action}", data={"subscription": target.id})
         assert response.status_code == 400
     assert account.browser.post(f"{session.url}/explode").status_code == 404
@@ -248,7 +272,10 @@ def test_configurations_live(account: Account) -> None:
     assert configuration.features.subscription_cancel.proration_behavior == "none"
 
     changed = account.v1.billing_portal.configurations.update(configuration.id, {"features": offer(price)})
-    assert changed.features.subscription_update.products[0].prices == [price.id]
+    assert "products" not in changed.features.subscription_update
+    products = ["features.subscription_update.products"]
+    shown = account.v1.billing_portal.configurations.retrieve(configuration.id, {"expand": products})
+    assert shown.features.subscription_update.products[0].prices == [price.id]
     assert changed.features.invoice_history.enabled is True
     assert account.event_types()[-1] == "billing_portal.configuration.updated"
     listed = account.v1.billing_portal.configurations.list({"active": True}).data
@@ -262,8 +289,6 @@ def test_configurations_live(account: Account) -> None:
     account.v1.billing_portal.configurations.update(configuration.id, {"active": False})
     with pytest.raises(stripe.InvalidRequestError, match="not active"):
         account.v1.billing_portal.sessions.create({"customer": customer.id, "configuration": configuration.id})
+    wrong = {"enabled": True, "products": [{"product": account.price().product, "prices": [price.id]}]}
     with pytest.raises(stripe.InvalidRequestError, match="does not belong"):
-        wrong = {"product": account.price().product, "prices": [price.id]}
-        account.v1.billing_portal.configurations.update(
-            configuration.id, {"features": {"subscription_update": {"enabled": True, "products": [wrong]}}}
-        )
+        account.v1.billing_portal.configurations.update(configuration.id, {"features": {"subscription_update": wrong}})

@@ -17,6 +17,7 @@ def some_events(account: Account, count: int) -> list[str]:
 
 
 def drain(account: Account) -> None:
+    """Wait until every delivery is made."""
     assert account.control("delivery/drain", {"deadline_seconds": 10})["idle"]
 
 
