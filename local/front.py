@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda.client import LambdaClient
     from starlette.types import Receive, Scope, Send
 
-ENVIRONMENTS_MAX = 8
+ENVIRONMENTS_MAX = 4
 """How many execution environments a function may have; a further request waits instead of being throttled."""
 
 # API Gateway gives an integration 30 s.

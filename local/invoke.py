@@ -26,8 +26,8 @@ def read_run_env(state_dir: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
-def built_function(operation: str, env: Mapping[str, str], state_dir: Path) -> BuiltFunction:
-    """The function as built by the running world, with the environment that CloudFormation gave it."""
+def built_function(operation: str, env: Mapping[str, str]) -> BuiltFunction:
+    """The function as last built, with the environment that CloudFormation gave it."""
     name = stack.function_names(env, stack.STACK)[logical_id(operation)]
     configuration = boto3.client("lambda", **stack.aws(env)).get_function_configuration(FunctionName=name)
     # SAM names a layer after its logical id, and so is the folder that it builds it into.
@@ -37,8 +37,8 @@ def built_function(operation: str, env: Mapping[str, str], state_dir: Path) -> B
         name=name,
         arn=configuration["FunctionArn"],
         handler=configuration["Handler"],
-        code_dir=state_dir / "build" / logical_id(operation),
-        layer_dirs=tuple(state_dir / "build" / layer for layer in layers),
+        code_dir=stack.BUILD_DIR / logical_id(operation),
+        layer_dirs=tuple(stack.BUILD_DIR / layer for layer in layers),
         environment={**configuration["Environment"]["Variables"], **aws_variables},
         timeout_seconds=configuration["Timeout"],
     )
@@ -62,7 +62,7 @@ def main() -> int:
         webhook_secret=run["webhook_secret"],
         now=datetime.now(UTC),
     )
-    result = invoke(built_function(arguments.operation, env, STATE_DIR), event)
+    result = invoke(built_function(arguments.operation, env), event)
     print(json.dumps(result.payload, indent=2))
     return 0 if result.succeeded else 1
 

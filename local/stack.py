@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 STACK = "serverless-billing-local"
+# Kept from run to run: sam build then only looks for what has changed.
+BUILD_DIR = ROOT / ".aws-sam/local/build"
 SAM = ROOT / ".tools/sam/bin/sam"
 
 _ARCHITECTURES = {"x86_64": "x86_64", "AMD64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
@@ -45,22 +47,33 @@ def architecture() -> str:
     return _ARCHITECTURES[platform.machine()]
 
 
-def build_command(build_dir: Path) -> list[str]:
-    """`sam build` for this machine. The cache is shared by all local worlds, the result is not."""
+def build_command() -> list[str]:
+    """`sam build` for this machine."""
     return [
         *(str(SAM), "build", "--cached", "--parallel"),
         *("--template-file", str(ROOT / "template.yaml")),
-        *("--build-dir", str(build_dir)),
-        *("--cache-dir", str(ROOT / ".aws-sam/local-cache")),
+        *("--build-dir", str(BUILD_DIR)),
+        *("--cache-dir", str(BUILD_DIR.parent / "cache")),
         *("--parameter-overrides", f"Architecture={architecture()}"),
     ]
 
 
-def deploy_command(build_dir: Path, parameters: Mapping[str, str]) -> list[str]:
+def is_built() -> bool:
+    """Whether nothing has changed since the last `sam build`, which takes its time to find that out."""
+    built = BUILD_DIR / "template.yaml"
+    if not built.exists():
+        return False
+    # Folders too: from one that is newer a file may have gone.
+    sources = [ROOT / "template.yaml", *(ROOT / "functions").rglob("*"), *(ROOT / "layers").rglob("*")]
+    newest = max(source.stat().st_mtime for source in sources if "__pycache__" not in source.parts)
+    return newest < built.stat().st_mtime
+
+
+def deploy_command(parameters: Mapping[str, str]) -> list[str]:
     """`sam deploy` of what was built, with these parameters of the template."""
     return [
         *(str(SAM), "deploy", "--resolve-s3", "--no-confirm-changeset", "--no-progressbar"),
-        *("--template-file", str(build_dir / "template.yaml")),
+        *("--template-file", str(BUILD_DIR / "template.yaml")),
         *("--stack-name", STACK),
         *("--capabilities", "CAPABILITY_IAM"),
         *("--parameter-overrides", *(f"{name}={value}" for name, value in parameters.items())),

@@ -17,7 +17,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import IO
 
 import httpx
 
@@ -31,6 +30,7 @@ _SIMULATOR_KEY = "sk_test_simulator"  # the simulator takes any test key
 _BILLING = Path(sys.executable).parent / "billing"
 _EMULATOR = stack.ROOT / ".tools/emulator/bin/ministack"
 _RUN_JSON, _RUN_ENV = _DESCRIPTIONS = "run.json", "run.env"
+_LOCK = "lock"
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -102,10 +102,11 @@ def running_world(config: WorldConfig) -> Iterator[World]:
         rising = _Rising(config, _environment(config))
         children = rising.children
         cleanup.callback(lambda: stop(children.values()))
-        with _step("Build the stack"):
-            _build(rising)
-        with _step("Deploy it to the AWS emulator"):
-            _deploy(rising)
+        with _locked(stack.BUILD_DIR.parent):
+            with _step("Build the stack"):
+                _build(rising)
+            with _step("Deploy it to the AWS emulator"):
+                _deploy(rising)
         with _step("Set up Stripe, accounts and keys"):
             accounts = _provision(rising)
         for name in [name for name, child in children.items() if child.process.poll() is not None]:
@@ -151,20 +152,17 @@ class _Rising:
         name = " ".join(("billing", *takewhile(lambda word: not word.startswith("-"), words)))
         return self.start(name, [_BILLING, *words], answer=f"{name.replace(' ', '-')}.out")
 
-    @property
-    def build_dir(self) -> Path:
-        return self.config.state_dir / "build"
-
 
 def _build(rising: _Rising) -> None:
     """Build the stack; the emulator and the simulator come up meanwhile."""
     config = rising.config
-    build = rising.start("sam build", stack.build_command(rising.build_dir))
+    build = None if stack.is_built() else rising.start("sam build", stack.build_command())
     if config.aws_endpoint_url is None:
         rising.start("emulator", [_EMULATOR], _emulator_environment(rising))
     if config.stripe is None:
         rising.module("simulator", "local.stripe_simulator", "--port", str(config.stripe_port))
-    finish(build)
+    if build:
+        finish(build)
     if emulator := rising.children.get("emulator"):
         wait_until(lambda: _answers(f"{rising.env['AWS_ENDPOINT_URL']}/_ministack/health"), emulator)
     if simulator := rising.children.get("simulator"):
@@ -182,7 +180,7 @@ def _deploy(rising: _Rising) -> None:
     }
     if config.aws_endpoint_url:
         stack.delete(rising.env, stack.STACK)
-    finish(rising.start("sam deploy", stack.deploy_command(rising.build_dir, parameters)))
+    finish(rising.start("sam deploy", stack.deploy_command(parameters)))
     rising.module("front", "local.front", "--port", str(config.port), "--stack", stack.STACK)
 
 
@@ -262,14 +260,12 @@ def _emulator_environment(rising: _Rising) -> dict[str, str]:
 
 @contextmanager
 def _state_of_its_own(state_dir: Path) -> Iterator[None]:
-    """An empty state directory that no other run uses meanwhile; afterwards it holds the logs and the build."""
-    state_dir.mkdir(parents=True, exist_ok=True)
-    with (state_dir / "lock").open("w") as lock:
-        _require_alone(lock, state_dir)
+    """An empty state directory that no other run uses meanwhile; afterwards it holds the logs."""
+    with _locked(state_dir, waiting=False):
         for entry in state_dir.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry)
-            elif entry.name != "lock":
+            elif entry.name != _LOCK:
                 entry.unlink()
         try:
             yield
@@ -279,11 +275,16 @@ def _state_of_its_own(state_dir: Path) -> Iterator[None]:
             shutil.rmtree(state_dir / "tmp", ignore_errors=True)
 
 
-def _require_alone(lock: IO[str], state_dir: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StartFailed(f"Another run uses {state_dir} already. Stop it first.") from None
+@contextmanager
+def _locked(folder: Path, *, waiting: bool = True) -> Iterator[None]:
+    """Keep a folder from other runs. Raises StartFailed if one has it and `waiting` is false."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX if waiting else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartFailed(f"Another run uses {folder} already. Stop it first.") from None
+        yield
 
 
 # --- Ports ------------------------------------------------------------------------------------------------------------

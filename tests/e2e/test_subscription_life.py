@@ -145,7 +145,7 @@ def test_invoke(world: World, operation: str, event: str, status: int) -> None:
         webhook_secret=world.webhook_secret,
         now=datetime.now(UTC),
     )
-    result = invoke(built_function(operation, world.env, world.state_dir), sample)
+    result = invoke(built_function(operation, world.env), sample)
     assert result.succeeded, result.payload
     assert result.payload["statusCode"] == status, result.payload
     assert isinstance(json.loads(result.payload["body"]), dict)
