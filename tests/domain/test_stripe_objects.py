@@ -1,6 +1,7 @@
 """Stripe's objects in both API shapes, and whatever else may stand in their fields."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +23,7 @@ CATALOG = Catalog(
     )
 )
 START, END = 1_780_000_000, 1_782_592_000
-PERIOD = {"current_period_start": START, "current_period_end": END}
+PERIOD: dict[str, Any] = {"current_period_start": START, "current_period_end": END}
 
 type Json = dict[str, Any]
 
@@ -188,8 +189,11 @@ def test_what_stripe_leaves_out_is_none() -> None:
     optional = ("cancel_at_period_end", "cancel_at", "canceled_at", "ended_at", "trial_end", "metadata")
     found = read_subscription(without(SUBSCRIPTION, *optional), CATALOG)
     assert (found.cancel_at_period_end, found.cancel_at, found.trial_end) == (False, None, None)
-    optional = ("number", "attempt_count", "period_start", "period_end", "hosted_invoice_url", "invoice_pdf", "parent")
-    assert read_invoice(without(INVOICE, *optional)).attempt_count == 0
+    links = ("hosted_invoice_url", "invoice_pdf", "parent")
+    assert (
+        read_invoice(without(INVOICE, "number", "attempt_count", "period_start", "period_end", *links)).attempt_count
+        == 0
+    )
 
 
 def test_fields_that_nobody_knows_are_nothing() -> None:
@@ -255,6 +259,9 @@ def test_an_invoice_that_lacks_what_it_must_have(name: str) -> None:
             read_invoice(source)
 
 
+NAMED_IN_ERROR = {"customer": "customer|id"}
+"""An expanded reference is refused by its id."""
+
 NO_STRING = [5, 1.5, True, [], ["x"], {}]
 NO_TEXT = [*NO_STRING, "\x00", "line\nbreak", "\ud800", "x" * 5000]
 NO_ID = [*NO_TEXT, "", "two words", "sub#1", "ümlaut", "x" * 256]
@@ -289,7 +296,7 @@ def each(fields: Mapping[str, list[Any]]) -> pytest.MarkDecorator:
 )
 def test_a_subscription_of_impossible_types(name: str, value: object) -> None:
     """Each field refuses what it cannot be, and says which field it was."""
-    with pytest.raises(EventUnprocessable, match=f"id|{name}"):
+    with pytest.raises(EventUnprocessable, match=NAMED_IN_ERROR.get(name, name)):
         subscription(**{name: value})
 
 
@@ -336,19 +343,16 @@ def test_a_price_of_impossible_types(name: str, value: object) -> None:
 )
 def test_an_invoice_of_impossible_types(name: str, value: object) -> None:
     """Each field refuses what it cannot be, and says which field it was."""
-    with pytest.raises(EventUnprocessable, match=f"id|{name}"):
+    with pytest.raises(EventUnprocessable, match=NAMED_IN_ERROR.get(name, name)):
         invoice(**{name: value})
 
 
 @pytest.mark.parametrize("value", NO_REFERENCE)
 def test_an_invoices_subscription_of_impossible_types(value: object) -> None:
     """A reference that is none is refused in either shape."""
-    for changes in (
-        {"parent": {"subscription_details": {"subscription": value}}},
-        {"subscription": value, "parent": None},
-    ):
+    for parent, on_top in (({"subscription_details": {"subscription": value}}, None), (None, value)):
         with pytest.raises(EventUnprocessable):
-            invoice(**changes)
+            invoice(parent=parent, subscription=on_top)
 
 
 JSON = st.recursive(
@@ -387,17 +391,14 @@ def _put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 @given(mutations(SUBSCRIPTION) | st.dictionaries(st.sampled_from(sorted(SUBSCRIPTION)), JSON))
 def test_no_subscription_does_more_than_be_refused(source: Json) -> None:
     """Whatever JSON stands wherever, it is read or EventUnprocessable is raised, nothing else."""
-    try:
+    with suppress(EventUnprocessable):
         read_subscription(source, CATALOG)
-    except EventUnprocessable as error:
-        assert str(error)
 
 
 @given(mutations(INVOICE) | st.dictionaries(st.sampled_from(sorted(INVOICE)), JSON))
 def test_no_invoice_does_more_than_be_refused(source: Json) -> None:
     """Whatever JSON stands wherever, it is read or EventUnprocessable is raised, nothing else."""
-    try:
+    with suppress(EventUnprocessable):
         read_invoice(source)
+    with suppress(EventUnprocessable):
         account_id_of(source)
-    except EventUnprocessable as error:
-        assert str(error)
