@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import boto3
+import httpx
 import pytest
+import stripe
 from typer.testing import CliRunner, Result
 
+from billing.payments import connect
 from billing.store import Store
 from cli.main import app
-from local.stripe_simulator.server import Simulator, running_simulator
+from local.stripe_simulator import running_simulator
+from local.stripe_simulator.world import World
 from tests.conftest import table_properties, template
 
 WEBHOOK_URL = "https://api.example.com/v1/billing/webhooks"
@@ -79,11 +83,28 @@ def stack(deploy: Callable[..., Stack]) -> Stack:
     return deploy()
 
 
+@dataclass(frozen=True, slots=True)
+class StripeAccount:
+    """A simulated Stripe account: where its API is, and what is in it."""
+
+    url: str
+    world: World
+
+    def signing_secret(self, endpoint_id: str) -> str:
+        """What Stripe signs an endpoint's deliveries with, and tells nobody after its creation."""
+        return str(self.world.hidden[endpoint_id]["secret"])
+
+    def fail(self, kind: str, method: str | None = None, path: str = "/v1/", count: int = 1) -> None:
+        """Let the next calls go wrong."""
+        fault = {"kind": kind, "count": count, "match": {"method": method, "path_prefix": path}}
+        httpx.post(f"{self.url}/_simulator/faults", json=fault, trust_env=False).raise_for_status()
+
+
 @pytest.fixture
-def stripe_account() -> Iterator[Simulator]:
+def stripe_account() -> Iterator[StripeAccount]:
     """An empty Stripe account."""
     with running_simulator() as simulator:
-        yield simulator
+        yield StripeAccount(simulator.url, simulator.server.world)
 
 
 @pytest.fixture
@@ -99,7 +120,7 @@ def billing(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Billing:
 
 
 @pytest.fixture
-def operator(billing: Billing, stripe_account: Simulator, monkeypatch: pytest.MonkeyPatch) -> Billing:
+def operator(billing: Billing, stripe_account: StripeAccount, monkeypatch: pytest.MonkeyPatch) -> Billing:
     """Runs `billing` on the stack with a key of the Stripe account."""
     monkeypatch.setenv("STRIPE_API_KEY", STRIPE_KEY)
     monkeypatch.setenv("STRIPE_API_BASE", stripe_account.url)
@@ -134,3 +155,9 @@ def refusal(result: Result) -> Mapping[str, str]:
     error: Mapping[str, str] = json.loads(result.stderr)["error"]
     assert "\n" not in error["message"]
     return error
+
+
+@pytest.fixture
+def stripe_client(stripe_account: StripeAccount) -> stripe.StripeClient:
+    """The Stripe account, through the official SDK."""
+    return connect(STRIPE_KEY, stripe_account.url)
