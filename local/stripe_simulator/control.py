@@ -68,6 +68,10 @@ def flush(server: "Server", _request: Request, _document: Object) -> Object:
     return {"flushed": server.deliveries.flush()}
 
 
+def redeliver(server: "Server", _request: Request, _document: Object) -> Object:
+    return {"redelivered": server.deliveries.redeliver()}
+
+
 async def drain(server: "Server", _request: Request, document: Object) -> Object:
     server.deliveries.dispatch()
     idle = await server.deliveries.drain(float(document.get("deadline_seconds", DRAIN_SECONDS)))
@@ -140,6 +144,7 @@ CONTROLS: tuple[tuple[str, str, Control], ...] = (
     ("GET", "delivery", delivery),
     ("POST", "delivery", set_delivery),
     ("POST", "delivery/flush", flush),
+    ("POST", "delivery/redeliver", redeliver),
     ("POST", "delivery/drain", drain),
     ("GET", "deliveries", deliveries),
     ("POST", "events/{id}/resend", resend),
