@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import boto3
@@ -49,17 +50,17 @@ class Stack:
 
     def store(self) -> Store:
         """The stack's table."""
-        return Store(boto3.client("dynamodb", endpoint_url=self.endpoint_url), self.table_name)
+        return Store(aws("dynamodb", self.endpoint_url), self.table_name)
 
     @property
     def _secrets(self) -> Any:
-        return boto3.client("secretsmanager", endpoint_url=self.endpoint_url)
+        return aws("secretsmanager", self.endpoint_url)
 
 
 @pytest.fixture
 def deploy(emulator_url: str) -> Iterator[Callable[..., Stack]]:
     """Deploys a stack with some parameters, as often as it is called."""
-    cloudformation = boto3.client("cloudformation", endpoint_url=emulator_url)
+    cloudformation = aws("cloudformation", emulator_url)
     names: list[str] = []
 
     def deploy(**parameters: str) -> Stack:
@@ -127,6 +128,13 @@ def operator(billing: Billing, stripe_account: StripeAccount, monkeypatch: pytes
     return billing
 
 
+@cache
+def aws(service: Any, endpoint_url: str) -> Any:
+    """A client of the emulator; making one takes longer than most calls."""
+    return boto3.client(service, endpoint_url=endpoint_url)
+
+
+@cache
 def stack_template() -> dict[str, Any]:
     """template.yaml without the functions and their API, as CloudFormation's JSON."""
     source = template()
