@@ -1,6 +1,7 @@
 """Stripe's own SDK against a server on the wire: what is sent, how long it waits, and what every answer becomes."""
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from billing.domain.invoices import Invoice
 from billing.domain.stripe_events import Target
 from billing.domain.subscriptions import Subscription
 from billing.payments import TRANSLATION, CheckoutOrder, CheckoutSession, Payments, connect
-from tests.adapters.wire import Answer, Wire
+from tests.adapters.wire import SILENCE_SECONDS, Answer, Wire
 from tests.conftest import template
 
 API_KEY = "sk_test_payments"
@@ -452,8 +453,10 @@ def test_a_silent_stripe_is_unavailable(call: str, wire: Wire, monkeypatch: pyte
     """A call that is not answered ends by itself."""
     monkeypatch.setattr(payments, "ANSWER_SECONDS_MAX", 0.05)
     wire.answer(Answer(silent=True))
+    began = time.monotonic()
     with pytest.raises(StripeUnavailable):
         make(call, Payments(connect(API_KEY, wire.url)))
+    assert time.monotonic() - began < SILENCE_SECONDS
     assert len(wire.requests) == 2
 
 
