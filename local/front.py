@@ -1,86 +1,66 @@
-"""The HTTP front of the local world: serves the deployed stack's routes, as API Gateway would.
+"""The HTTP front of the local world: serves the deployed stack's API and runs its functions, as AWS would.
 
 The AWS emulator takes the API's definition and the functions, but does not join them. This does:
-`python -m local.front --port 8000 --stack NAME`, with AWS_ENDPOINT_URL naming the emulator. Prints what the
-functions log.
+`python -m local.front --port 8000 --stack NAME --code DIR`, with AWS_ENDPOINT_URL naming the emulator. The functions
+run under AWS's own runtime client; what they log is printed.
 """
 
 import argparse
 import asyncio
-import base64
-import json
 import os
+import sys
 import uuid
-from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import uvicorn
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response as HttpResponse
 
-from local import gateway
-from local.stack import aws, read_api
+from local import gateway, stack
+from local.runtime_api import ExecutionEnvironment, Function, Result, make_runtime_dir
 
 if TYPE_CHECKING:
-    from mypy_boto3_lambda.client import LambdaClient
     from starlette.types import Receive, Scope, Send
 
-ENVIRONMENTS_MAX = 4
+ENVIRONMENTS_MAX = 8
 """How many execution environments a function may have; a further request waits instead of being throttled."""
-
-# API Gateway gives an integration 30 s.
-_CLIENT_CONFIG = Config(read_timeout=30, retries={"total_max_attempts": 1}, max_pool_connections=64)
 
 
 class Environments:
-    """The execution environments of one function: reused when idle, and started one after the other.
+    """The execution environments of one function: each runs one invocation at a time, and is used again."""
 
-    The emulator unpacks the layers anew for each, which takes seconds when many do it at once. While one starts, the
-    others go on serving.
-    """
+    def __init__(self, function: Function, runtime_dir: Path) -> None:
+        self._function = function
+        self._runtime_dir = runtime_dir
+        self._slots = asyncio.Semaphore(ENVIRONMENTS_MAX)
+        self._idle: list[ExecutionEnvironment] = []
+        self._threads = ThreadPoolExecutor(ENVIRONMENTS_MAX)
 
-    def __init__(self) -> None:
-        self._changed = asyncio.Condition()
-        self._idle = 0
-        self._started = 0
-        self._starting = False
+    async def invoke(self, event: dict[str, Any], request_id: str) -> Result:
+        """Run the function on an event in an idle environment, or in a new one."""
+        async with self._slots:
+            environment = self._idle.pop() if self._idle else self._new()
+            result = await asyncio.get_running_loop().run_in_executor(
+                self._threads, environment.invoke, event, request_id
+            )
+            if environment.is_alive:
+                self._idle.append(environment)
+        return result
 
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
-        """An environment for the time of one invocation."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._idle or self._may_start())
-            cold = not self._idle
-            if cold:
-                self._started += 1
-                self._starting = True
-            else:
-                self._idle -= 1
-        try:
-            yield
-        finally:
-            async with self._changed:
-                self._idle += 1
-                self._starting = self._starting and not cold
-                self._changed.notify_all()
-
-    def _may_start(self) -> bool:
-        return not self._starting and self._started < ENVIRONMENTS_MAX
+    def _new(self) -> ExecutionEnvironment:
+        return ExecutionEnvironment(self._function, self._runtime_dir, log=sys.stdout.fileno())
 
 
 class Front:
-    """The ASGI application of one deployed API."""
+    """The ASGI application of one deployed API, whose `functions` are given by their names."""
 
-    def __init__(self, api: gateway.Api, functions: "LambdaClient") -> None:
+    def __init__(self, api: gateway.Api, functions: Mapping[str, Environments]) -> None:
         self._api = api
         self._functions = functions
-        self._environments: defaultdict[str, Environments] = defaultdict(Environments)
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Answer one HTTP request."""
@@ -100,22 +80,11 @@ class Front:
             return gateway.Response(204, (), b"") if gateway.is_preflight(request) else gateway.NOT_FOUND
         route, parameters = found
         event = gateway.request_event(self._api, route, parameters, request)
-        async with self._environments[route.function].one():
-            return await asyncio.to_thread(self._invoke, route.function, event)
-
-    def _invoke(self, function: str, event: dict[str, Any]) -> gateway.Response:
-        try:
-            answer = self._functions.invoke(FunctionName=function, Payload=json.dumps(event).encode(), LogType="Tail")
-            result = json.loads(answer["Payload"].read())
-        except (BotoCoreError, ClientError) as error:
-            print(f"{function}: {error}", flush=True)
-            return gateway.UNAVAILABLE
-        if log := base64.b64decode(answer.get("LogResult", "")).decode(errors="replace").strip():
-            print(log, flush=True)
-        if answer.get("FunctionError"):
-            print(f"{function} failed: {result}", flush=True)
+        result = await self._functions[route.function].invoke(event, request.request_id)
+        if not result.succeeded:
+            print(f"{route.function} failed: {result.payload}", flush=True)
             return gateway.FUNCTION_FAILED
-        return gateway.function_response(result)
+        return gateway.function_response(result.payload)
 
 
 async def _read_body(http: HttpRequest) -> bytes | None:
@@ -151,14 +120,27 @@ def _request(http: HttpRequest, body: bytes) -> gateway.Request:
 
 def main() -> None:
     """Serve until told to stop."""
-    parser = argparse.ArgumentParser(description="Serve a deployed stack's HTTP API on this machine.")
+    parser = argparse.ArgumentParser(prog="python -m local.front", description="Serve a deployed stack's HTTP API.")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--stack", required=True)
+    parser.add_argument("--code", type=Path, required=True, help="where the functions are unpacked")
     arguments = parser.parse_args()
-    api = read_api(os.environ, arguments.stack, domain_name=f"127.0.0.1:{arguments.port}")
-    front = Front(api, boto3.client("lambda", config=_CLIENT_CONFIG, **aws(os.environ)))
+    api = stack.read_api(os.environ, arguments.stack, domain_name=f"127.0.0.1:{arguments.port}")
+    runtime_dir = make_runtime_dir(arguments.code / "runtime")
+    functions = {
+        name: Environments(stack.fetch_function(os.environ, name, arguments.code), runtime_dir)
+        for name in {route.function for route in api.routes}
+    }
     # The log shows what the functions print; nothing of HTTP is worth a line beside it.
-    uvicorn.run(front, host="127.0.0.1", port=arguments.port, lifespan="off", server_header=False, access_log=False)
+    uvicorn.run(
+        Front(api, functions),
+        host="127.0.0.1",
+        port=arguments.port,
+        lifespan="off",
+        server_header=False,
+        access_log=False,
+        log_level="warning",
+    )
 
 
 if __name__ == "__main__":

@@ -97,7 +97,6 @@ def message(status: int, text: str) -> Response:
 NOT_FOUND = message(404, "Not Found")
 TOO_LARGE = message(413, "Request Entity Too Large")
 FUNCTION_FAILED = message(500, "Internal Server Error")
-UNAVAILABLE = message(503, "Service Unavailable")
 
 
 # --- The API out of a processed template ------------------------------------------------------------------------------

@@ -3,16 +3,17 @@
 import argparse
 import json
 import sys
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-
-import boto3
+from typing import Any
 
 from local import stack
 from local.run import STATE_DIR
-from local.runtime_api import BuiltFunction, invoke
+from local.runtime_api import ExecutionEnvironment, Result, make_runtime_dir
 from local.sample_events import read_sample
+from local.world import CODE
 
 
 def logical_id(operation: str) -> str:
@@ -26,22 +27,15 @@ def read_run_env(state_dir: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
-def built_function(operation: str, env: Mapping[str, str]) -> BuiltFunction:
-    """The function as last built, with the environment that CloudFormation gave it."""
+def invoke(operation: str, event: Mapping[str, Any], env: Mapping[str, str], state_dir: Path) -> Result:
+    """Run the deployed function of an operation once, in a new execution environment; it logs to standard error."""
     name = stack.function_names(env, stack.STACK)[logical_id(operation)]
-    configuration = boto3.client("lambda", **stack.aws(env)).get_function_configuration(FunctionName=name)
-    # SAM names a layer after its logical id, and so is the folder that it builds it into.
-    layers = [layer["Arn"].split(":")[6] for layer in configuration.get("Layers", [])]
-    aws_variables = {variable: value for variable, value in env.items() if variable.startswith("AWS_")}
-    return BuiltFunction(
-        name=name,
-        arn=configuration["FunctionArn"],
-        handler=configuration["Handler"],
-        code_dir=stack.BUILD_DIR / logical_id(operation),
-        layer_dirs=tuple(stack.BUILD_DIR / layer for layer in layers),
-        environment={**configuration["Environment"]["Variables"], **aws_variables},
-        timeout_seconds=configuration["Timeout"],
-    )
+    function = stack.fetch_function(env, name, state_dir / CODE)
+    environment = ExecutionEnvironment(function, make_runtime_dir(state_dir / CODE / "runtime"), sys.stderr.fileno())
+    try:
+        return environment.invoke(event, str(uuid.uuid4()))
+    finally:
+        environment.close()
 
 
 def main() -> int:
@@ -62,7 +56,7 @@ def main() -> int:
         webhook_secret=run["webhook_secret"],
         now=datetime.now(UTC),
     )
-    result = invoke(built_function(arguments.operation, env), event)
+    result = invoke(arguments.operation, event, env, STATE_DIR)
     print(json.dumps(result.payload, indent=2))
     return 0 if result.succeeded else 1
 

@@ -1,6 +1,6 @@
-"""One invocation of a built function under AWS's own runtime client.
+"""Execution environments of functions, under AWS's own runtime client.
 
-The client takes its work from Lambda's Runtime API, so this serves that API for a single event:
+The client takes its work from Lambda's Runtime API, so each environment has one that serves it alone:
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
 
@@ -10,12 +10,9 @@ import os
 import queue
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,8 +23,8 @@ _RUNTIME_MODULES = ("awslambdaric", "runtime_client", "simplejson", "snapshot_re
 
 
 @dataclass(frozen=True, slots=True)
-class BuiltFunction:
-    """A function as `sam build` left it, and as the deployed stack configures it."""
+class Function:
+    """A deployed function: its code and layers unpacked, and its configuration."""
 
     name: str
     arn: str
@@ -46,11 +43,15 @@ class Result:
     payload: Any
 
 
-def invoke(function: BuiltFunction, event: Mapping[str, Any]) -> Result:
-    """Run the function once; what it logs goes to standard error."""
-    with _runtime_api(function, event) as (address, results), _runtime_dir() as runtime_dir:
-        python_path = [*(str(each / "python") for each in function.layer_dirs), runtime_dir]
-        process = subprocess.Popen(  # noqa: S603 - our own function
+class ExecutionEnvironment:
+    """A process that runs one invocation of a function after the other. What it logs goes to `log`."""
+
+    def __init__(self, function: Function, runtime_dir: Path, log: int) -> None:
+        self._timeout_seconds = function.timeout_seconds
+        self._api = _RuntimeApi(function)
+        threading.Thread(target=self._api.serve_forever, daemon=True).start()
+        python_path = [*(str(each / "python") for each in function.layer_dirs), str(runtime_dir)]
+        self._process = subprocess.Popen(  # noqa: S603 - our own function
             # -S: nothing of this interpreter's site-packages, as on AWS.
             [sys.executable, "-S", "-m", "awslambdaric", function.handler],
             cwd=function.code_dir,
@@ -58,86 +59,95 @@ def invoke(function: BuiltFunction, event: Mapping[str, Any]) -> Result:
                 **function.environment,
                 "AWS_LAMBDA_FUNCTION_NAME": function.name,
                 "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-                "AWS_LAMBDA_RUNTIME_API": address,
+                "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.server_port}",
                 "LAMBDA_TASK_ROOT": str(function.code_dir),
                 "PATH": os.defpath,
                 "PYTHONPATH": os.pathsep.join(python_path),
                 "TZ": ":UTC",
             },
-            stdout=sys.stderr,
+            stdout=log,
+            stderr=log,
         )
-        try:
-            return _await_result(process, results, function.timeout_seconds)
-        finally:
-            process.kill()
-            process.wait()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can take another invocation."""
+        return self._process.poll() is None
+
+    def invoke(self, event: Mapping[str, Any], request_id: str) -> Result:
+        """Run the function on an event, within its time; it does not survive a time-out."""
+        deadline = time.time() + self._timeout_seconds
+        self._api.invocations.put(_Invocation(json.dumps(event).encode(), request_id, deadline))
+        while time.time() < deadline:
+            try:
+                return self._api.results.get(timeout=0.05)
+            except queue.Empty:
+                if not self.is_alive and self._api.results.empty():
+                    return _failure(f"RequestId: {request_id} Error: Runtime ended with {self._process.returncode}")
+        self.close()
+        return _failure(f"RequestId: {request_id} Error: Task timed out after {self._timeout_seconds} seconds")
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        self._api.invocations.put(None)
+        self._api.shutdown()
+        self._api.server_close()
 
 
-def _await_result(process: subprocess.Popen[bytes], results: "queue.Queue[Result]", timeout_seconds: int) -> Result:
-    deadline = time.monotonic() + timeout_seconds
-    while time.monotonic() < deadline:
-        try:
-            return results.get(timeout=0.05)
-        except queue.Empty:
-            if process.poll() is not None and results.empty():
-                return Result(succeeded=False, payload={"errorMessage": f"The runtime ended with {process.returncode}"})
-    return Result(succeeded=False, payload={"errorMessage": f"Task timed out after {timeout_seconds} seconds"})
+def make_runtime_dir(folder: Path) -> Path:
+    """A folder with the runtime's own modules and nothing else, made once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _RUNTIME_MODULES:
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:
+            raise ModuleNotFoundError(f"{name} is not installed: run `make install`")
+        module = Path(found.origin)
+        source = module.parent if module.name == "__init__.py" else module
+        link = folder / source.name
+        if not link.exists():
+            link.symlink_to(source)
+    return folder
 
 
-@contextmanager
-def _runtime_dir() -> Iterator[str]:
-    """A folder with the runtime's own modules and nothing else."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name in _RUNTIME_MODULES:
-            found = importlib.util.find_spec(name)
-            if found is None or found.origin is None:
-                raise ModuleNotFoundError(f"{name} is not installed: run `make install`")
-            module = Path(found.origin)
-            source = module.parent if module.name == "__init__.py" else module
-            (Path(folder) / source.name).symlink_to(source)
-        yield folder
+def _failure(error_message: str) -> Result:
+    return Result(succeeded=False, payload={"errorMessage": error_message})
 
 
-@contextmanager
-def _runtime_api(function: BuiltFunction, event: Mapping[str, Any]) -> Iterator[tuple[str, "queue.Queue[Result]"]]:
-    """Serve the Runtime API for one event; yields its address and where results arrive."""
-    server = _Server(function, json.dumps(event).encode())
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"127.0.0.1:{server.server_port}", server.results
-    finally:
-        server.events.put(None)
-        server.shutdown()
-        server.server_close()
+@dataclass(frozen=True, slots=True)
+class _Invocation:
+    event: bytes
+    request_id: str
+    deadline: float
 
 
-class _Server(ThreadingHTTPServer):
-    def __init__(self, function: BuiltFunction, event: bytes) -> None:
+class _RuntimeApi(ThreadingHTTPServer):
+    def __init__(self, function: Function) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.function = function
+        self.function_arn = function.arn
+        self.invocations: queue.Queue[_Invocation | None] = queue.Queue()
         self.results: queue.Queue[Result] = queue.Queue()
-        self.events: queue.Queue[bytes | None] = queue.Queue()
-        self.events.put(event)
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _Server
+    server: _RuntimeApi
 
     def do_GET(self) -> None:
-        """Hand out the event; asked for another one, wait until there is nobody to ask."""
-        if (payload := self.server.events.get()) is None:
+        """Hand out the next invocation, once there is one."""
+        invocation = self.server.invocations.get()
+        if invocation is None:
             self.close_connection = True
             return
-        function = self.server.function
         self.send_response(200)
         # The client crashes where AWS's headers are missing.
         self.send_header("Content-Type", "application/json")
         self.send_header("Lambda-Runtime-Trace-Id", "Root=1-00000000-000000000000000000000000;Sampled=0")
-        self.send_header("Lambda-Runtime-Aws-Request-Id", str(uuid.uuid4()))
-        self.send_header("Lambda-Runtime-Deadline-Ms", str(int((time.time() + function.timeout_seconds) * 1000)))
-        self.send_header("Lambda-Runtime-Invoked-Function-Arn", function.arn)
-        self._finish(payload)
+        self.send_header("Lambda-Runtime-Aws-Request-Id", invocation.request_id)
+        self.send_header("Lambda-Runtime-Deadline-Ms", str(int(invocation.deadline * 1000)))
+        self.send_header("Lambda-Runtime-Invoked-Function-Arn", self.server.function_arn)
+        self._finish(invocation.event)
 
     def do_POST(self) -> None:
         """Take the result: an error of the invocation or of the start, or the response."""

@@ -1,14 +1,19 @@
 """The deployed stack: building it, deploying it to the emulator, and reading back what CloudFormation made of it."""
 
+import io
 import json
 import platform
+import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 import boto3
+import httpx
 
 from local import gateway
+from local.runtime_api import Function
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.client import CloudFormationClient
@@ -95,6 +100,41 @@ def function_names(env: Mapping[str, str], stack_name: str) -> dict[str, str]:
         for resource in page["StackResourceSummaries"]
         if resource["ResourceType"] == "AWS::Lambda::Function"
     }
+
+
+def fetch_function(env: Mapping[str, str], function_name: str, folder: Path) -> Function:
+    """A deployed function, its code and layers as Lambda has them, unpacked below `folder` unless they are already."""
+    client = boto3.client("lambda", **aws(env))
+    deployed = client.get_function(FunctionName=function_name)
+    configuration = deployed["Configuration"]
+    layers = [layer["Arn"] for layer in configuration.get("Layers", ())]
+    return Function(
+        name=function_name,
+        arn=configuration["FunctionArn"],
+        handler=configuration["Handler"],
+        code_dir=_unpacked(deployed["Code"]["Location"], folder / function_name),
+        layer_dirs=tuple(
+            _unpacked(
+                client.get_layer_version_by_arn(Arn=arn)["Content"]["Location"], folder / "-".join(arn.split(":")[-2:])
+            )
+            for arn in layers
+        ),
+        environment={
+            **configuration["Environment"]["Variables"],
+            **{name: value for name, value in env.items() if name.startswith("AWS_")},
+        },
+        timeout_seconds=configuration["Timeout"],
+    )
+
+
+def _unpacked(location: str, folder: Path) -> Path:
+    if not folder.exists():
+        archive = httpx.get(location, trust_env=False, timeout=30).raise_for_status().content
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            unfinished = Path(scratch) / folder.name
+            zipfile.ZipFile(io.BytesIO(archive)).extractall(unfinished)
+            unfinished.rename(folder)
+    return folder
 
 
 def webhook_secret(env: Mapping[str, str], stack_name: str) -> str:

@@ -24,6 +24,7 @@ from local import stack
 from local.processes import Child, StartFailed, finish, start, stop, wait_until
 
 ACCOUNTS = ("acme", "globex")
+CODE = "code"
 STRIPE_ITSELF = "https://api.stripe.com"
 
 _SIMULATOR_KEY = "sk_test_simulator"  # the simulator takes any test key
@@ -185,7 +186,6 @@ def _deploy(rising: _Rising) -> None:
     if config.aws_endpoint_url:
         stack.delete(rising.env, stack.STACK)
     finish(rising.start("sam deploy", stack.deploy_command(parameters)))
-    rising.module("front", "local.front", "--port", str(config.port), "--stack", stack.STACK)
 
 
 def _provision(rising: _Rising) -> dict[str, dict[str, str]]:
@@ -197,6 +197,9 @@ def _provision(rising: _Rising) -> dict[str, dict[str, str]]:
     first += [rising.billing("accounts", "create", name, "--email", f"billing@{name}.example") for name in ACCOUNTS]
     for command in first:
         finish(command)
+    code = config.state_dir / CODE
+    code.mkdir()
+    rising.module("front", "local.front", "--port", str(config.port), "--stack", stack.STACK, "--code", str(code))
     keys = {name: rising.billing("keys", "create", name, "--json") for name in ACCOUNTS}
     accounts = {name: {"secret_key": json.loads(finish(command))["key"]} for name, command in keys.items()}
     wait_until(lambda: listens(config.port), rising.children["front"])
@@ -276,7 +279,8 @@ def _state_of_its_own(state_dir: Path) -> Iterator[None]:
         finally:
             for name in _DESCRIPTIONS:
                 (state_dir / name).unlink(missing_ok=True)
-            shutil.rmtree(state_dir / "tmp", ignore_errors=True)
+            for name in ("tmp", CODE):
+                shutil.rmtree(state_dir / name, ignore_errors=True)
 
 
 @contextmanager

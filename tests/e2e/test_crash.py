@@ -27,7 +27,7 @@ def _kill_functions_and_front(world: World) -> None:
     The table survives, as it would on AWS: the emulator itself goes on.
     """
     front = world.services["front"].process.pid
-    for pid in {front, *descendants(world.services["emulator"].process.pid)}:
+    for pid in {front, *descendants(front)}:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from local.invoke import built_function
-from local.runtime_api import invoke
+from local.invoke import invoke
 from local.sample_events import read_sample
 from local.stack import ROOT
 from local.world import World
@@ -145,7 +144,7 @@ def test_invoke(world: World, operation: str, event: str, status: int) -> None:
         webhook_secret=world.webhook_secret,
         now=datetime.now(UTC),
     )
-    result = invoke(built_function(operation, world.env), sample)
+    result = invoke(operation, sample, world.env, world.state_dir)
     assert result.succeeded, result.payload
     assert result.payload["statusCode"] == status, result.payload
     assert isinstance(json.loads(result.payload["body"]), dict)
