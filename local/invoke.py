@@ -21,6 +21,18 @@ def logical_id(operation: str) -> str:
     return "".join(word.capitalize() for word in operation.split("_")) + "Function"
 
 
+def operations() -> list[str]:
+    """The folders of functions/."""
+    return sorted(path.parent.name for path in stack.ROOT.glob("functions/*/app.py"))
+
+
+def _sample(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {path}")
+    return path
+
+
 def read_run_env(state_dir: Path) -> dict[str, str]:
     """How to talk to the running world. Raises FileNotFoundError when none runs."""
     lines = (state_dir / "run.env").read_text().splitlines()
@@ -41,8 +53,8 @@ def invoke(operation: str, event: Mapping[str, Any], env: Mapping[str, str], sta
 def main() -> int:
     """Print the function's answer. Returns 1 when it failed."""
     parser = argparse.ArgumentParser(prog="make invoke", description="Run one built function on a sample event.")
-    parser.add_argument("operation", help="a folder of functions/, such as checkout")
-    parser.add_argument("event", type=Path, help="a file of events/ or events/stripe/")
+    parser.add_argument("operation", choices=operations(), metavar="FUNCTION", help="a folder of functions/")
+    parser.add_argument("event", type=_sample, metavar="EVENT", help="a file of events/ or events/stripe/")
     arguments = parser.parse_args()
     try:
         env = read_run_env(STATE_DIR)
