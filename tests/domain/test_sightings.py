@@ -66,6 +66,14 @@ def test_an_old_snapshot_with_news_is_fetched(known: Sighting[Thing] | None) -> 
     assert advance(NOW, ENDED, known, later) is None
 
 
+@pytest.mark.parametrize("known", [None, ROW])
+@pytest.mark.parametrize("snapshot", [NEWS, ENDED, ROW.content])
+def test_a_snapshot_from_the_future_is_fetched(snapshot: Thing, known: Sighting[Thing] | None) -> None:
+    """Taken for the newest, it would hide all that comes before that time."""
+    assert advance(NOW + OLD + SECOND, snapshot, known, NOW) is None
+    assert advance(NOW + OLD, NEWS, known, NOW) is not None
+
+
 def test_an_old_snapshot_without_news_is_not_fetched() -> None:
     """What the row holds already costs no call."""
     assert advance(INSIDE, ROW.content, ROW, NOW + timedelta(days=1)) is ROW

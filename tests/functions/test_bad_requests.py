@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.functions.conftest import Deployment
+from tests.functions.conftest import Deployment, load_handler, payload
 
 pytestmark = pytest.mark.engine
 
@@ -136,6 +136,15 @@ def test_another_method_of_a_known_path_is_told_which_are_allowed(
     message = f"{method} is not allowed here; allowed: {allowed}"
     assert (answer.status, answer.headers["allow"]) == (405, allowed)
     assert answer.body == {"error": {"code": "VALIDATION_FAILED", "message": message}}
+
+
+@pytest.mark.parametrize("path", ["/v1/billing", CHECKOUT, PORTAL])
+@pytest.mark.usefixtures("deployment")
+def test_a_browser_may_ask_before_it_sends(path: str) -> None:
+    """A preflight that falls to `$default` succeeds; API Gateway adds which origins may."""
+    event = payload("OPTIONS", path, route="$default")
+    answer = load_handler("unknown_route")(event, None)
+    assert (answer["statusCode"], answer["body"]) == (204, "")
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/billing/", "/v1/billing/nothing", "/v1/billings", "/v1/billing/%2e%2e"])

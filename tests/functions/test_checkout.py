@@ -154,6 +154,33 @@ def test_a_page_just_paid_refuses_another_before_its_event_arrives(
         assert deployment.authorized("POST", CHECKOUT, {"tier": tier}).status == 409
 
 
+def test_a_page_just_paid_refuses_another_while_its_subscription_is_incomplete(
+    deployment: Deployment, stripe_client: stripe.StripeClient, simulator: Simulator
+) -> None:
+    """The first of its events grants nothing yet; a second page would be a second subscription."""
+    deployment.authorized("POST", CHECKOUT, {"tier": "pro"})
+    session = session_of(stripe_client, deployment)
+    control(simulator, "POST", f"checkout/{session.id}", {"outcome": "pay"})
+    paid = stripe_client.v1.checkout.sessions.retrieve(session.id)
+    begun = subscription(str(paid.subscription), customer=paid.customer, status="incomplete")
+    deployment.deliver(event("customer.subscription.created", begun))
+    for tier in ("pro", "team"):
+        assert deployment.authorized("POST", CHECKOUT, {"tier": tier}).status == 409
+
+
+def test_simultaneous_different_orders_leave_one_page_open(
+    deployment: Deployment, stripe_client: stripe.StripeClient
+) -> None:
+    """Of all pages that were made, only one can be paid: the account's."""
+    orders = [{"tier": "team", "quantity": quantity} for quantity in range(1, 7)]
+    with ThreadPoolExecutor(len(orders)) as pool:
+        answers = list(pool.map(lambda order: deployment.authorized("POST", CHECKOUT, order), orders))
+    customer = deployment.store.load_account("acme").profile.customer_id or ""
+    listed = stripe_client.v1.checkout.sessions.list({"customer": customer, "limit": 100}).data
+    assert {answer.status for answer in answers} <= {200, 503}
+    assert [each.id for each in listed if each.status == "open"] == [session_of(stripe_client, deployment).id]
+
+
 def test_a_trial_is_given_once(
     deployment: Deployment, stripe_client: stripe.StripeClient, simulator: Simulator
 ) -> None:

@@ -77,8 +77,18 @@ class Checkout:
         session = self.payments.create_checkout_session(
             order, idempotency_key=_digest(f"checkout-{profile.version}-{fingerprint}")
         )
-        self.store.save_profile(replace(profile, open_checkout=OpenCheckout(session.id, fingerprint)))
+        try:
+            self.store.save_profile(replace(profile, open_checkout=OpenCheckout(session.id, fingerprint)))
+        except VersionConflict:
+            self._close_unless_kept(profile.account_id, session)
+            raise
         return _url(session)
+
+    def _close_unless_kept(self, account_id: str, session: CheckoutSession) -> None:
+        """A page that nobody was sent to must not stay open, unless a simultaneous request for the same was faster."""
+        kept = self.store.load_account(account_id).profile.open_checkout
+        if kept is None or kept.session_id != session.id:
+            self.payments.close_checkout_session(session.id)
 
     def _order(self, profile: Profile, plan: Plan, request: CheckoutRequest) -> CheckoutOrder:
         if profile.customer_id is None:
@@ -107,8 +117,8 @@ class Checkout:
         if session is None or session.status == "expired":
             return None
         if session.status == "complete":
-            paid = next((each for each in account.subscriptions if each.id == session.subscription_id), None)
-            if paid is None:
+            ended = {each.id for each in account.subscriptions if each.has_ended}
+            if session.subscription_id not in ended:
                 raise SubscriptionExists
             return None
         return session

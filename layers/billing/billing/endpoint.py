@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from billing.inputs import Input
 
 BODY_BYTES_MAX = 256 * 1024
+NO_CONTENT = 204
 JSON_CONTENT_TYPE = re.compile(r"application/json\s*(;.*)?", re.IGNORECASE)
 
 type LambdaEvent = Mapping[str, Any]
@@ -91,14 +92,19 @@ def operation(
 
 
 def unknown_route(event: LambdaEvent, _context: object) -> dict[str, Any]:
-    """The handler of `$default`: 404, or 405 where the path has other methods, as the path's contract says it."""
-    path = event["rawPath"]
+    """The handler of `$default`: 404, or 405 where the path has other methods, as the path's contract says it.
+
+    `$default` also takes a browser's preflight, which must be answered with success; API Gateway adds the headers.
+    """
+    path, method = event["rawPath"], event["requestContext"]["http"]["method"]
     contract = next((each for each in CONTRACTS if f"{path}/".startswith(f"{each.base_path}/")), CONTRACTS[0])
 
-    def respond() -> Never:
-        routes = [route for each in CONTRACTS for route in each.routes.values() if _serves(route, path)]
-        if routes:
-            raise MethodNotAllowed(event["requestContext"]["http"]["method"], [route.method for route in routes])
+    def respond() -> _Answer:
+        methods = [route.method for each in CONTRACTS for route in each.routes.values() if _serves(route, path)]
+        if methods and method == "OPTIONS":
+            return _Answer(NO_CONTENT, None, {"allow": ", ".join(methods)})
+        if methods and method not in methods:
+            raise MethodNotAllowed(method, methods)
         raise RouteUnknown(path)
 
     return _guarded(event, contract, "unknown_route", respond)
@@ -131,7 +137,7 @@ def _guarded(
             "x-request-id": request_id,
             **answer.headers,
         },
-        "body": json.dumps(answer.body, default=_json_default),
+        "body": "" if answer.status == NO_CONTENT else json.dumps(answer.body, default=_json_default),
     }
 
 

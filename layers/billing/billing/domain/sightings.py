@@ -14,7 +14,10 @@ SKEW = timedelta(seconds=5)
 """How far apart the clocks of two of Stripe's servers are taken to be, the one-second timestamps included."""
 
 OLD = timedelta(minutes=10)
-"""Beyond this age a snapshot with news is fetched anew: it would be right in its order, and wrong for an instant."""
+"""Beyond this age a snapshot with news is fetched anew: it would be right in its order, and wrong for an instant.
+
+So is any snapshot that far in the future: taken for the newest, it would hide all that comes before that time.
+"""
 
 
 class Content(Protocol):
@@ -45,7 +48,7 @@ def advance[T: Content](
     """
     if known is not None and created < known.seen_from - SKEW:
         return known
-    if snapshot is None:
+    if snapshot is None or created > now + OLD:
         return None
     is_old = now - created > OLD
     if known is None:
