@@ -4,9 +4,11 @@ The functions run in Docker containers, against a local world brought up for it.
 in place of AWS's own. What counts is what a function answers: `sam local invoke` succeeds even when its function fails.
 """
 
+import argparse
 import json
 import logging
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -15,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 import boto3
 import httpx
@@ -33,19 +36,29 @@ REQUESTS = {"/v1/billing": 200, "/v1/billing/nothing": 404}
 
 
 def main() -> int:
-    """Print one line per sample event and request. Returns how many were not answered as they should be, at most 1."""
+    """Print one line per sample event and request. Returns 1 if any was not answered as it should be."""
+    parser = argparse.ArgumentParser(prog="python -m local.sam_local", description="Run the functions in containers.")
+    parser.add_argument(
+        "--hold", action="store_true", help="only prepare for your own sam local commands, until Ctrl-C"
+    )
+    hold = parser.parse_args().hold
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         gateway = docker_gateway()
         with running_world(WorldConfig(STATE_DIR, free_port(), free_port())) as world, lent(gateway, world) as host:
             options = sam_options(world, host)
-            answered = [invoked(world, event, options) for event in sorted(EVENTS.rglob("*.json"))]
+            events = sorted(EVENTS.rglob("*.json"))
+            if hold:
+                wait_with(world, [filled(world, event) for event in events], options)
+            answered = [invoked(world, event, options) for event in events]
             with serving(world, options) as url:
                 answered += [requested(world, url, path) for path in REQUESTS]
     except StartFailed as failure:
         print(failure, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0 if all(answered) else 1
 
 
@@ -108,20 +121,32 @@ def sam_options(world: World, host: str) -> list[str]:
     ]
 
 
-def invoked(world: World, event: Path, options: list[str]) -> bool:
-    """Run the function of a sample event in a container and look at its answer."""
-    name = event.relative_to(EVENTS).with_suffix("")
-    operation = event.stem if event.parent == EVENTS else "stripe_webhook"
+def wait_with(world: World, samples: list[Path], options: list[str]) -> NoReturn:
+    """Say how to run sam local by hand, and wait until the world ends."""
+    print("Samples:", *samples, sep="\n  ")
+    print(f"Options of `sam local invoke` and `sam local start-api`:\n  {shlex.join(options)}", flush=True)
+    world.wait()
+
+
+def filled(world: World, event: Path) -> Path:
+    """Write a sample event down as this world accepts it, for five minutes if it is signed."""
     sample = read_sample(
         event,
         secret_key=world.accounts["acme"]["secret_key"],
         webhook_secret=world.webhook_secret,
         now=datetime.now(UTC),
     )
-    filled = world.state_dir / "events" / f"{name}.json"
-    filled.parent.mkdir(parents=True, exist_ok=True)
-    filled.write_text(json.dumps(sample))
-    command = [str(stack.SAM), "local", "invoke", logical_id(operation), "--event", str(filled), *options]
+    path = world.state_dir / "events" / event.relative_to(EVENTS)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(sample))
+    return path
+
+
+def invoked(world: World, event: Path, options: list[str]) -> bool:
+    """Run the function of a sample event in a container and look at its answer."""
+    name = event.relative_to(EVENTS).with_suffix("")
+    operation = event.stem if event.parent == EVENTS else "stripe_webhook"
+    command = [str(stack.SAM), "local", "invoke", logical_id(operation), "--event", str(filled(world, event)), *options]
     logs = world.state_dir / "logs/sam-local" / name
     child = start(f"sam local invoke {name}", command, world.env, logs.with_suffix(".log"), logs.with_suffix(".out"))
     try:

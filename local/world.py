@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 
@@ -83,7 +84,7 @@ class World:
         stop([child])
         self.services[name] = start(name, child.command, child.env, child.log)
 
-    def wait(self) -> None:
+    def wait(self) -> NoReturn:
         """Block until one of the services ends, which none should. Raises StartFailed telling which."""
         while True:
             for child in self.services.values():
