@@ -17,6 +17,7 @@ START_SECONDS_MAX = 60.0
 _POLL_SECONDS = 0.05
 _LOG_LINES_SHOWN = 25
 
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
 # Loaded before any fork: between fork and exec only what is already there may be called.
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -108,7 +109,7 @@ def _uninterrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDINGS}
     try:
         yield
     finally:

@@ -68,13 +68,14 @@ Logs are in {shown}/logs. Ctrl-C ends it all."""
 
 
 def main() -> int:
-    """Serve until Ctrl-C or SIGTERM. Returns the exit status."""
+    """Serve until Ctrl-C, SIGTERM, or the end of the terminal. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="make run", description="The local world until Ctrl-C.")
     parser.add_argument("--state-dir", type=Path, default=STATE_DIR, help="what is there is replaced")
     state_dir = parser.parse_args().state_dir.resolve()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
     try:
         with running_world(read_config(os.environ, state_dir)) as world:
             print(summary(world), flush=True)

@@ -33,6 +33,10 @@ _BILLING = Path(sys.executable).parent / "billing"
 _EMULATOR = stack.ROOT / ".tools/emulator/bin/ministack"
 _RUN_JSON, _RUN_ENV = _DESCRIPTIONS = "run.json", "run.env"
 _LOCK = "lock"
+_SERVICES = {"emulator", "simulator", "front"}
+_ANSWERS = "answers"
+"""What the operator's commands answered, a key once among it: private, and gone with the world."""
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -99,6 +103,8 @@ def running_world(config: WorldConfig) -> Iterator[World]:
     _require_free("PORT", config.port)
     if config.stripe is None:
         _require_free("STRIPE_PORT", config.stripe_port)
+        if config.port == config.stripe_port:
+            raise StartFailed(f"PORT and STRIPE_PORT are both {config.port}: the API and Stripe need one each.")
     if config.aws_endpoint_url:
         _require_answer("AWS_ENDPOINT_URL", config.aws_endpoint_url)
     if config.stripe and config.stripe.api_base:
@@ -108,6 +114,7 @@ def running_world(config: WorldConfig) -> Iterator[World]:
         rising = _Rising(config, _environment(config))
         children = rising.children
         cleanup.callback(lambda: stop(children.values()))
+        cleanup.callback(_LOGGER.info, "Stopping.")
         with _locked(stack.BUILD_DIR.parent):
             with _step("Build the stack"):
                 _build(rising)
@@ -115,7 +122,7 @@ def running_world(config: WorldConfig) -> Iterator[World]:
                 _deploy(rising)
         with _step("Set up Stripe, accounts and keys"):
             accounts = _provision(rising)
-        for name in [name for name, child in children.items() if child.process.poll() is not None]:
+        for name in children.keys() - _SERVICES:
             del children[name]
         world = World(
             state_dir=config.state_dir,
@@ -146,9 +153,10 @@ class _Rising:
         env: Mapping[str, str] | None = None,
         answer: str | None = None,
     ) -> Child:
-        logs = self.config.state_dir / "logs"
-        log = logs / f"{name.replace(' ', '-')}.log"
-        self.children[name] = start(name, command, env or self.env, log, output=logs / answer if answer else None)
+        log = self.config.state_dir / "logs" / f"{name.replace(' ', '-')}.log"
+        answers = self.config.state_dir / _ANSWERS
+        answers.mkdir(mode=0o700, exist_ok=True)
+        self.children[name] = start(name, command, env or self.env, log, output=answers / answer if answer else None)
         return self.children[name]
 
     def module(self, name: str, module: str, *options: str) -> Child:
@@ -280,7 +288,7 @@ def _state_of_its_own(state_dir: Path) -> Iterator[None]:
         finally:
             for name in _DESCRIPTIONS:
                 (state_dir / name).unlink(missing_ok=True)
-            for name in ("tmp", CODE):
+            for name in ("tmp", CODE, _ANSWERS):
                 shutil.rmtree(state_dir / name, ignore_errors=True)
 
 
