@@ -1,15 +1,12 @@
 """A deployment to measure: the emulator's DynamoDB and Secrets Manager over HTTP, one table, one stored secret."""
 
 import json
-import os
 import tempfile
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.error import URLError
 
 import boto3
 
@@ -17,14 +14,11 @@ from bench.deliveries import WEBHOOK_SECRET
 from billing.auth import digest_of, new_secret_key
 from billing.domain.accounts import Profile
 from billing.store import KeyRecord, Store
-from local import stack
-from local.processes import start, stop, wait_until
+from local import emulator, stack
+from local.processes import start, stop
 from local.world import free_port
 
 TABLE_NAME = "bench"
-
-_EMULATOR = stack.ROOT / ".tools/emulator/bin/ministack"
-_NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,27 +81,10 @@ def _emulator() -> Iterator[str]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder:
-        settings = {
-            "PATH": os.environ["PATH"],
-            "HOME": folder,
-            "STATE_DIR": folder,
-            "BIND_HOST": "127.0.0.1",
-            "GATEWAY_PORT": str(port),
-            "LAMBDA_EXECUTOR": "local",
-            "IOT_MTLS_ENABLED": "0",
-            "SFTP_ENABLED": "0",
-        }
-        child = start("emulator", [_EMULATOR], settings, Path(folder) / "emulator.log")
+        scratch = Path(folder)
+        child = start("emulator", emulator.COMMAND, emulator.environment(port, scratch), scratch / "emulator.log")
         try:
-            wait_until(lambda: _answers(f"{url}/_ministack/health"), child)
+            emulator.wait_until_healthy(url, child)
             yield url
         finally:
             stop([child])
-
-
-def _answers(url: str) -> bool:
-    try:
-        with _NO_PROXY.open(url):
-            return True
-    except URLError:
-        return False

@@ -21,7 +21,7 @@ from typing import NoReturn
 
 import httpx
 
-from local import stack
+from local import emulator, stack
 from local.processes import Child, StartFailed, finish, start, stop, wait_until
 
 ACCOUNTS = ("acme", "globex")
@@ -30,7 +30,6 @@ STRIPE_ITSELF = "https://api.stripe.com"
 
 _SIMULATOR_KEY = "sk_test_simulator"  # the simulator takes any test key
 _BILLING = Path(sys.executable).parent / "billing"
-_EMULATOR = stack.ROOT / ".tools/emulator/bin/ministack"
 _RUN_JSON, _RUN_ENV = _DESCRIPTIONS = "run.json", "run.env"
 _LOCK = "lock"
 _SERVICES = {"emulator", "simulator", "front"}
@@ -172,13 +171,13 @@ def _build(rising: _Rising) -> None:
     config = rising.config
     build = None if stack.is_built() else rising.start("sam build", stack.build_command())
     if config.aws_endpoint_url is None:
-        rising.start("emulator", [_EMULATOR], _emulator_environment(rising))
+        _start_emulator(rising)
     if config.stripe is None:
         rising.module("simulator", "local.stripe_simulator", "--port", str(config.stripe_port))
     if build:
         finish(build)
-    if emulator := rising.children.get("emulator"):
-        wait_until(lambda: _answers(f"{rising.env['AWS_ENDPOINT_URL']}/_ministack/health"), emulator)
+    if started := rising.children.get("emulator"):
+        emulator.wait_until_healthy(rising.env["AWS_ENDPOINT_URL"], started)
     if simulator := rising.children.get("simulator"):
         wait_until(lambda: listens(config.stripe_port), simulator)
 
@@ -257,21 +256,11 @@ def _environment(config: WorldConfig) -> dict[str, str]:
     }
 
 
-def _emulator_environment(rising: _Rising) -> dict[str, str]:
-    """The emulator hands its environment on to the functions, so it holds nothing that AWS would not give them."""
+def _start_emulator(rising: _Rising) -> None:
     scratch = rising.config.state_dir / "tmp"
     scratch.mkdir()
-    return {
-        "PATH": rising.env["PATH"],
-        "HOME": str(scratch),
-        "TMPDIR": str(scratch),
-        "STATE_DIR": str(scratch),
-        "BIND_HOST": "127.0.0.1",
-        "GATEWAY_PORT": rising.env["AWS_ENDPOINT_URL"].rsplit(":", 1)[1],
-        "LAMBDA_EXECUTOR": "local",
-        "IOT_MTLS_ENABLED": "0",
-        "SFTP_ENABLED": "0",
-    }
+    port = int(rising.env["AWS_ENDPOINT_URL"].rsplit(":", 1)[1])
+    rising.start("emulator", emulator.COMMAND, emulator.environment(port, scratch))
 
 
 @contextmanager
@@ -334,13 +323,6 @@ def listens(port: int, address: str = "127.0.0.1") -> bool:
     """Whether something takes connections there."""
     with socket.socket() as probe:
         return probe.connect_ex((address, port)) == 0
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
 
 
 @contextmanager

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from billing.store import Store
-from local.processes import start, stop, wait_until
+from local import emulator
+from local.processes import start, stop
 from local.stack import ROOT
-
-EMULATOR = ROOT / ".tools/emulator/bin/ministack"
+from local.world import free_port
 
 AWS_ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -41,33 +41,14 @@ def _aws_environment() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def emulator_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The AWS emulator, started for this run."""
-    from local.world import free_port
-
     state, port = tmp_path_factory.mktemp("emulator"), free_port()
-    settings = {
-        "BIND_HOST": "127.0.0.1",
-        "GATEWAY_PORT": str(port),
-        "LAMBDA_EXECUTOR": "local",
-        "IOT_MTLS_ENABLED": "0",
-        "SFTP_ENABLED": "0",
-        "STATE_DIR": str(state),
-    }
-    child = start("ministack", [EMULATOR], os.environ | settings, state / "ministack.log")
+    child = start("emulator", emulator.COMMAND, emulator.environment(port, state), state / "emulator.log")
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: _answers(f"{url}/_ministack/health"), child)
+        emulator.wait_until_healthy(url, child)
         yield url
     finally:
         stop([child])
-
-
-def _answers(url: str) -> bool:
-    import httpx
-
-    try:
-        return httpx.get(url, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
 
 
 @pytest.fixture(scope="session")

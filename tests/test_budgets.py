@@ -19,11 +19,11 @@ from bench.deliveries import WEBHOOK_SECRET, LambdaEvent, status_request, subscr
 from bench.probe import Cost
 from billing.auth import digest_of, new_secret_key
 from billing.domain.accounts import Profile
-from billing.domain.invoices import Invoice
 from billing.domain.sightings import Sighting
 from billing.domain.stripe_events import Outcome
 from billing.store import Commit, EventMarker, KeyRecord, Store
 from local.stack import ROOT
+from tests.samples import INVOICE
 
 HEAVY = {"boto3", "cryptography", "pydantic", "stripe"}
 LIGHT_FUNCTIONS = ("stripe_webhook", "subscription", "unknown_route")
@@ -166,26 +166,9 @@ def _import(function: str) -> dict[str, Any]:
 
 
 def _commit_invoices(store: Store, account_id: str, invoice_ids: Sequence[str]) -> None:
-    rows = [Sighting(replace(INVOICE, id=invoice_id), NOW, NOW, version=1) for invoice_id in invoice_ids]
+    rows = [Sighting(replace(PAID, id=invoice_id), NOW, NOW, version=1) for invoice_id in invoice_ids]
     marker = EventMarker(f"evt_{invoice_ids[0]}", "invoice.paid", Outcome.APPLIED, NOW, account_id=account_id)
     store.commit(Commit(marker, rows))
 
 
-INVOICE = Invoice(
-    id="in_0",
-    customer_id="cus_acme",
-    subscription_id="sub_1acme",
-    status="paid",
-    number="ACME-0001",
-    created=NOW,
-    currency="usd",
-    total=1900,
-    amount_due=1900,
-    amount_paid=1900,
-    amount_remaining=0,
-    attempt_count=1,
-    period_start=None,
-    period_end=None,
-    hosted_invoice_url=None,
-    invoice_pdf=None,
-)
+PAID = replace(INVOICE, customer_id="cus_acme", subscription_id="sub_1acme")

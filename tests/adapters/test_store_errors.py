@@ -24,8 +24,8 @@ from billing.store import (
     Store,
     VersionConflict,
 )
-from tests.adapters.test_store import NOW
 from tests.adapters.wire import SILENCE_SECONDS, Answer, Wire
+from tests.samples import NOW
 
 COMMIT = Commit(EventMarker("evt_1", "invoice.paid", Outcome.APPLIED, NOW, account_id="acme"), profile=Profile("acme"))
 READS: Mapping[str, Callable[[Store], object]] = {

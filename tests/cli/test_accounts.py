@@ -1,6 +1,7 @@
 """`billing accounts`, on a deployed table."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,9 +9,9 @@ import pytest
 from billing.domain.accounts import Profile
 from billing.domain.sightings import Sighting
 from billing.domain.stripe_events import Outcome
-from billing.domain.subscriptions import Subscription
 from billing.store import Commit, EventMarker
 from tests.cli.conftest import Billing, Stack, answer, refusal
+from tests.samples import SUBSCRIPTION
 
 pytestmark = pytest.mark.engine
 
@@ -23,24 +24,8 @@ def subscribe(stack: Stack, account_id: str) -> None:
     store.save_profile(
         Profile(account_id, version=1, customer_id="cus_1", email="billing@acme.example"), new_customer_id="cus_1"
     )
-    subscription = Subscription(
-        id="sub_1",
-        customer_id="cus_1",
-        status="active",
-        created=NOW,
-        plan="pro",
-        price_id="price_1",
-        price_lookup_key="pro_monthly",
-        quantity=1,
-        current_period_start=NOW,
-        current_period_end=NOW + timedelta(days=30),
-        cancel_at_period_end=True,
-        cancel_at=None,
-        canceled_at=None,
-        ended_at=None,
-        trial_end=None,
-        price_is_mapped=True,
-    )
+    subscription = replace(SUBSCRIPTION, current_period_start=NOW, current_period_end=NOW + timedelta(days=30))
+    subscription = replace(subscription, created=NOW, cancel_at_period_end=True)
     marker = EventMarker("evt_1", "customer.subscription.created", Outcome.APPLIED, NOW, NOW, account_id, "cus_1")
     store.commit(Commit(marker, [Sighting(subscription, NOW, NOW, 1)]))
 
