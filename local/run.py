@@ -74,7 +74,8 @@ def main() -> int:
     state_dir = parser.parse_args().state_dir.resolve()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    for ending in (signal.SIGTERM, signal.SIGHUP):
+    # SIGINT too: whom a script starts in the background is deaf to it at first.
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
     try:
         with running_world(read_config(os.environ, state_dir)) as world:
