@@ -45,10 +45,9 @@ sam-local: install ## Run every sample event in a Docker container through sam l
 
 # --- Is it right? -------------------------------------------------------------------------------------------------------
 .PHONY: test
-test: install ## Every test: first the fast ones, then those on a DynamoDB engine, then those on the deployed stack
-	$(BIN)/pytest -m "not engine and not stack" --durations=5
-	$(BIN)/pytest -m "engine and not stack" --durations=5
-	$(BIN)/pytest -m stack --durations=5
+test: install ## Every test: first the fast ones, then those on a DynamoDB engine beside those on the deployed stack
+	$(BIN)/pytest -n 2 -m "not engine and not stack" --durations=5
+	$(BIN)/pytest -n 2 --dist loadgroup -m "engine or stack" --durations=5
 
 .PHONY: check
 check: install ## Everything that is known without running it

@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from moto import mock_aws
 
-from billing import settings
+from billing import aws, settings
 from billing.domain.errors import ConfigurationMissing
 from billing.settings import StripeSecrets, load_settings, load_stripe_secrets, read_stripe_secrets
 
@@ -39,6 +40,12 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
 def _forget() -> None:
     load_settings.cache_clear()
     settings._stripe_secrets.cache_clear()
+
+
+def _forget_clients() -> None:
+    caches: tuple[Any, ...] = (aws.session, aws.client)
+    for cached in caches:
+        cached.cache_clear()
 
 
 @pytest.fixture
@@ -96,6 +103,18 @@ def test_secrets_come_from_secrets_manager(secrets_manager: SecretsManager) -> N
     assert load_stripe_secrets() == StripeSecrets("sk_test_stored", ("whsec_new", "whsec_old"))
     assert load_stripe_secrets() is load_stripe_secrets()
     assert secrets_manager.calls == ["arn:secret"]
+
+
+@pytest.mark.parametrize("stored", ["{}", "[]", "null", '"text"', "not JSON"])
+def test_what_is_stored_by_hand_is_told_to_the_operator(environment: pytest.MonkeyPatch, stored: str) -> None:
+    """Through a real client: a secret that `billing setup` did not write names the command that will."""
+    _forget_clients()
+    with mock_aws():
+        client = aws.client("secretsmanager")
+        environment.setenv("STRIPE_SECRET_ID", client.create_secret(Name="stripe", SecretString=stored)["ARN"])
+        with pytest.raises(ConfigurationMissing, match="billing setup"):
+            load_stripe_secrets()
+    _forget_clients()
 
 
 def test_a_rotation_is_seen_within_five_minutes(

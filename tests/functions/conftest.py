@@ -161,7 +161,6 @@ def forget_process_state() -> None:
     """What a new Lambda process would not have."""
     caches: tuple[Any, ...] = (
         billing.aws.client,
-        billing.aws.session,
         billing.settings.load_settings,
         billing.settings._stripe_secrets,
         billing.store.open_store,
