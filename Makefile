@@ -47,7 +47,11 @@ sam-local: install ## Run every sample event in a Docker container through sam l
 .PHONY: test
 test: install ## Every test: first the fast ones, then those on a DynamoDB engine beside those on the deployed stack
 	$(BIN)/pytest -n 2 -m "not engine and not stack" --durations=5
-	$(BIN)/pytest -n 2 --dist loadgroup -m "engine or stack" --durations=5
+	+@$(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) engine e2e
+
+.PHONY: engine
+engine: install ## The tests on a DynamoDB engine alone
+	$(BIN)/pytest -m "engine and not stack" --durations=5
 
 .PHONY: check
 check: install ## Everything that is known without running it

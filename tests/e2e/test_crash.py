@@ -14,7 +14,7 @@ from local import stack
 from local.world import World
 from tests.e2e.support import AccountClient, StripeSide, descendants, eventually
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.stack
 
 ACCOUNTS = 4
 CHANGES_OF_EACH = 50

@@ -16,7 +16,7 @@ from local.stack import ROOT
 from local.world import free_port
 from tests.e2e.support import DEADLINE_SECONDS, descendants, eventually, is_alive
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.stack
 
 
 @contextmanager

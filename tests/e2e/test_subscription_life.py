@@ -14,7 +14,7 @@ from local.stack import ROOT
 from local.world import World
 from tests.e2e.support import AccountClient, StripeSide, eventually
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.stack
 
 FREE = {"plan": "free", "status": None, "current_period_end": None, "cancel_at_period_end": None}
 MONTH_SECONDS = 32 * 86_400
