@@ -16,18 +16,25 @@ _EVENTS = ROOT / "events"
 _REQUEST: LambdaEvent = json.loads((_EVENTS / "stripe_webhook.json").read_text())
 _STRIPE_EVENT: str = (_EVENTS / "stripe/customer.subscription.updated.json").read_text()
 _SECONDS_APART = 10
-_STARTED = int(time.time())
+_EVENTS_OF_A_SUBSCRIPTION = 60
+# So that all events of a subscription are neither old nor of the future while they are measured.
+_STARTED = int(time.time()) - 300
 
 
 def subscription_updated(account_id: str, number: int) -> LambdaEvent:
-    """The account's `number`th customer.subscription.updated, signed now; all of an account name one subscription.
+    """The account's `number`th customer.subscription.updated, signed now; sixty in a row name one subscription.
 
     Each has news, and is so much later by Stripe's clock than the one before that its snapshot is applied as it is:
-    for an account with a customer and a subscription, `number` > 0, that is the common path.
+    for an account with a customer, `number` > 0, that is the common path.
     """
+    subscription, change = divmod(number, _EVENTS_OF_A_SUBSCRIPTION)
     event = json.loads(_STRIPE_EVENT.replace("SampleAcme", account_id))
-    event |= {"id": f"evt_{account_id}_{number}", "created": _STARTED + number * _SECONDS_APART}
-    event["data"]["object"] |= {"metadata": {"account_id": account_id}, "cancel_at_period_end": number % 2 == 1}
+    event |= {"id": f"evt_{account_id}_{number}", "created": _STARTED + change * _SECONDS_APART}
+    event["data"]["object"] |= {
+        "id": f"sub_{subscription}{account_id}",
+        "metadata": {"account_id": account_id},
+        "cancel_at_period_end": number % 2 == 1,
+    }
     body = json.dumps(event)
     signature = sign(body.encode(), WEBHOOK_SECRET, datetime.now(UTC))
     return _REQUEST | {"headers": _REQUEST["headers"] | {"stripe-signature": signature}, "body": body}
