@@ -28,10 +28,11 @@ def subscription_updated(account_id: str, number: int) -> LambdaEvent:
     for an account with a customer, `number` > 0, that is the common path.
     """
     subscription, change = divmod(number, _EVENTS_OF_A_SUBSCRIPTION)
-    event = json.loads(_STRIPE_EVENT.replace("SampleAcme", account_id))
+    event = json.loads(_STRIPE_EVENT)
     event |= {"id": f"evt_{account_id}_{number}", "created": _STARTED + change * _SECONDS_APART}
     event["data"]["object"] |= {
         "id": f"sub_{subscription}{account_id}",
+        "customer": f"cus_{account_id}",
         "metadata": {"account_id": account_id},
         "cancel_at_period_end": number % 2 == 1,
     }
