@@ -37,7 +37,7 @@ class Outcome(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether seeing the event once more changes nothing. The others are worth another look."""
-        return self in {Outcome.APPLIED, Outcome.INCLUDED, Outcome.IGNORED}
+        return self in {Outcome.APPLIED, Outcome.INCLUDED, Outcome.IGNORED, Outcome.DUPLICATE}
 
 
 @dataclass(frozen=True, slots=True)
