@@ -18,7 +18,7 @@ from billing.domain.accounts import Profile
 
 CLIENTS = (1, 8)
 ROUNDS = 7
-EVENTS_A_ROUND = 120
+EVENTS_A_ROUND = 80
 
 _PROCESSES = multiprocessing.get_context("spawn")
 

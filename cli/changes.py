@@ -1,6 +1,6 @@
 """What `billing setup` found and did, one line a thing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,8 +22,7 @@ def includes(found: Any, wanted: Any) -> bool:  # noqa: ANN401 - any JSON
     """Whether what is there says everything that is wanted. It may say more, and lists in another order."""
     if isinstance(wanted, Mapping):
         return isinstance(found, Mapping) and all(includes(found.get(key), wanted[key]) for key in wanted)
-    if isinstance(wanted, Sequence) and not isinstance(wanted, str):
-        if not isinstance(found, Sequence) or len(found) != len(wanted):
-            return False
-        return all(any(includes(each, item) for each in found) for item in wanted)
+    if isinstance(wanted, list):
+        same_length = isinstance(found, list) and len(found) == len(wanted)
+        return same_length and all(any(includes(each, item) for each in found) for item in wanted)
     return bool(found == wanted)

@@ -55,7 +55,7 @@ def explain_aws(error: BotoCoreError | ClientError) -> CommandFailed:
     """An error of botocore, in the operator's words."""
     if isinstance(error, ClientError):
         return _explain_answer(error)
-    if isinstance(error, aws.HTTPClientError):
+    if isinstance(error, aws.HTTPClientError | aws.ConnectionError):
         message = f"AWS cannot be reached: check the network, the region and AWS_ENDPOINT_URL. ({_one_line(error)})"
         return CommandFailed("aws_unreachable", message)
     known = next((failure for kind, failure in OF_TYPE if isinstance(error, kind)), None)

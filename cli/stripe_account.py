@@ -6,7 +6,8 @@ configuration and the webhook endpoint are each stack's own, and carry its name 
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import batched
 from typing import Any
 
@@ -58,10 +59,11 @@ def sync_catalog(client: stripe.StripeClient, catalog: Catalog) -> tuple[list[Ch
     for plan in catalog.for_sale:
         held = [found[price.lookup_key] for price in plan.prices if price.lookup_key in found]
         product_id = _product_id(held[0]) if held else own_product_id(plan)
-        changes.append(_sync_product(client, plan, product_id))
-        for price in plan.prices:
-            change, prices[price.lookup_key] = _sync_price(client, plan, price, product_id, found.get(price.lookup_key))
-            changes.append(change)
+        product = _sync_product(client, plan, product_id)
+        synced = [_sync_price(client, plan, price, product_id, found.get(price.lookup_key)) for price in plan.prices]
+        prices |= {price.lookup_key: at_stripe for price, (_, at_stripe) in zip(plan.prices, synced, strict=True)}
+        unlisted = _unlisted_prices(client, catalog, plan, product_id)
+        changes += [replace(product, warning=unlisted), *(change for change, _ in synced)]
     return changes, prices
 
 
@@ -135,23 +137,28 @@ def _sync_price(
         return Change("price", price.lookup_key, found.id, "unchanged"), found
     identity = {"product": product_id, "lookup_key": price.lookup_key, "metadata": {"plan": plan.id}}
     created = client.v1.prices.create(terms | identity | {"transfer_lookup_key": found is not None})
-    if found is None:
-        return Change("price", price.lookup_key, created.id, "created"), created
-    return Change("price", price.lookup_key, created.id, "replaced", _replaced(plan, price, found)), created
+    return Change("price", price.lookup_key, created.id, "replaced" if found else "created"), created
 
 
-def _replaced(plan: Plan, price: Price, old: stripe.Price) -> str:
-    """What the operator should do about a price that lost its lookup key."""
-    interval = old.recurring.interval if old.recurring else price.interval
-    entry = (
-        f'{{ lookup_key = "{price.lookup_key}_{old.unit_amount}", id = "{old.id}", unit_amount = {old.unit_amount}, '
-        f'currency = "{old.currency}", interval = "{interval}" }}'
-    )
+def _unlisted_prices(client: stripe.StripeClient, catalog: Catalog, plan: Plan, product_id: str) -> str | None:
+    """What to do about prices of the product that the catalog does not know, such as one that lost its lookup key."""
+    prices = client.v1.prices.list({"product": product_id, "active": True, "type": "recurring", "limit": 100})
+    unlisted = [each for each in prices.auto_paging_iter() if not catalog.plan_of_price(each.lookup_key, each.id)]
+    if not unlisted:
+        return None
     return (
-        f"{price.lookup_key} now costs {price.unit_amount} {price.currency}. Subscriptions stay on the old price "
-        f"{old.id}, which no longer has the lookup key: add {entry} after the first price of plan {plan.id} in "
-        "catalog.toml and deploy, or those subscriptions map to no plan."
+        f"Subscriptions to {', '.join(each.id for each in unlisted)} map to no plan. If there are any, add "
+        f"{', '.join(map(partial(_catalog_entry, plan), unlisted))} after the first price of plan {plan.id} in "
+        "catalog.toml and deploy; if there are none, archive the price in Stripe."
     )
+
+
+def _catalog_entry(plan: Plan, price: stripe.Price) -> str:
+    """The line of catalog.toml that maps a price to the plan."""
+    interval = price.recurring.interval if price.recurring else ""
+    name, amount = price.lookup_key or f"{plan.id}_{interval}_{price.unit_amount}", price.unit_amount or 0
+    terms = f'unit_amount = {amount}, currency = "{price.currency}", interval = "{interval}"'
+    return f'{{ lookup_key = "{name}", id = "{price.id}", {terms} }}'
 
 
 def _product_id(price: stripe.Price) -> str:

@@ -97,6 +97,10 @@ def running_world(config: WorldConfig) -> Iterator[World]:
     _require_free("PORT", config.port)
     if config.stripe is None:
         _require_free("STRIPE_PORT", config.stripe_port)
+    if config.aws_endpoint_url:
+        _require_answer("AWS_ENDPOINT_URL", config.aws_endpoint_url)
+    if config.stripe and config.stripe.api_base:
+        _require_answer("STRIPE_API_BASE", config.stripe.api_base)
     with ExitStack() as cleanup:
         cleanup.enter_context(_state_of_its_own(config.state_dir))
         rising = _Rising(config, _environment(config))
@@ -304,6 +308,13 @@ def _require_free(variable: str, port: int) -> None:
         except OSError as error:
             hint = f"Choose another with {variable}, as in `{variable}={port + 100} make run`"
             raise StartFailed(f"Port {port} cannot be used: {error.strerror}. {hint}.") from error
+
+
+def _require_answer(variable: str, url: str) -> None:
+    try:
+        httpx.get(url, trust_env=False)
+    except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise StartFailed(f"Nothing answers at {variable}={url}: {error}") from error
 
 
 def _listens(port: int) -> bool:

@@ -25,6 +25,7 @@ GET      delivery                                      the mode, and how many de
 POST     delivery                                      ``{"copies": 2, "shuffle": true, "delay_seconds": 0.5,
                                                        "paused": true}``, each optional; ``{}`` is normal again
 POST     delivery/flush                                release what ``paused`` holds
+POST     delivery/redeliver                            send every event again that an endpoint has not acknowledged
 POST     delivery/drain                                ``{"deadline_seconds": 30}`` → wait until nothing is under way
 GET      deliveries                                    every attempt: ``{"data": [{"event", "type", "endpoint", "url",
                                                        "attempt", "status", "error"}]}``; ``?type=…`` filters

@@ -148,6 +148,7 @@ INVOICE: Blank = {
     "account_tax_ids": None,
     "amount_overpaid": 0,
     "amount_paid": 0,
+    "amount_paid_off_stripe": 0,
     "amount_shipping": 0,
     "application": None,
     "attempt_count": 0,

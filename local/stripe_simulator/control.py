@@ -6,7 +6,6 @@ It is described in the package's docstring.
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
-from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -26,6 +25,19 @@ Control = Callable[["Server", Request, Object], Awaitable[Object] | Object]
 DRAIN_SECONDS = 30.0
 
 
+def _read_document(body: bytes) -> Object:
+    document = json.loads(body or b"{}")
+    if not isinstance(document, dict):
+        raise TypeError("the body must be a JSON object")
+    return document
+
+
+def _field(document: Object, name: str) -> Any:  # noqa: ANN401 - JSON
+    if name not in document:
+        raise ValueError(f"missing field: {name}")
+    return document[name]
+
+
 def health(_server: "Server", _request: Request, _document: Object) -> Object:
     return {"status": "ok", "api_version": API_VERSION}
 
@@ -43,7 +55,7 @@ def clock(server: "Server", _request: Request, _document: Object) -> Object:
 
 
 def advance_clock(server: "Server", request: Request, document: Object) -> Object:
-    seconds = document["advance_seconds"]
+    seconds = _field(document, "advance_seconds")
     if not isinstance(seconds, int) or seconds < 0:
         raise ValueError("advance_seconds must be a positive integer: time does not run backwards")
     server.world.offset += seconds
@@ -68,6 +80,10 @@ def flush(server: "Server", _request: Request, _document: Object) -> Object:
     return {"flushed": server.deliveries.flush()}
 
 
+def redeliver(server: "Server", _request: Request, _document: Object) -> Object:
+    return {"redelivered": server.deliveries.redeliver()}
+
+
 async def drain(server: "Server", _request: Request, document: Object) -> Object:
     server.deliveries.dispatch()
     idle = await server.deliveries.drain(float(document.get("deadline_seconds", DRAIN_SECONDS)))
@@ -77,7 +93,7 @@ async def drain(server: "Server", _request: Request, document: Object) -> Object
 def deliveries(server: "Server", request: Request, _document: Object) -> Object:
     wanted = request.query_params
     log = [asdict(attempt) for attempt in server.deliveries.log]
-    return {"data": [entry for entry in log if all(str(entry[name]) == value for name, value in wanted.items())]}
+    return {"data": [entry for entry in log if all(str(entry.get(name)) == value for name, value in wanted.items())]}
 
 
 def resend(server: "Server", request: Request, _document: Object) -> Object:
@@ -89,7 +105,7 @@ def resend(server: "Server", request: Request, _document: Object) -> Object:
 
 
 def set_card(server: "Server", request: Request, document: Object) -> Object:
-    card = document["card"]
+    card = _field(document, "card")
     if card not in cards.CARDS:
         raise ValueError(f"card must be one of: {', '.join(cards.CARDS)}")
     customer = server.world.get("customer", request.path_params["id"])
@@ -114,7 +130,7 @@ def clear_faults(server: "Server", request: Request, document: Object) -> Object
 def act_on_checkout(server: "Server", request: Request, document: Object) -> Object:
     """Do what a customer would do on the checkout page, through the same code."""
     session = server.world.get("checkout.session", request.path_params["id"])
-    outcome, authenticated = document["outcome"], document.get("authenticated", False)
+    outcome, authenticated = _field(document, "outcome"), document.get("authenticated", False)
     if outcome not in checkout.OUTCOMES:
         raise ValueError(f"outcome must be one of: {', '.join(checkout.OUTCOMES)}")
     card = checkout.OUTCOMES[outcome]
@@ -140,6 +156,7 @@ CONTROLS: tuple[tuple[str, str, Control], ...] = (
     ("GET", "delivery", delivery),
     ("POST", "delivery", set_delivery),
     ("POST", "delivery/flush", flush),
+    ("POST", "delivery/redeliver", redeliver),
     ("POST", "delivery/drain", drain),
     ("GET", "deliveries", deliveries),
     ("POST", "events/{id}/resend", resend),
@@ -161,15 +178,13 @@ def control_routes(server: "Server") -> list[Route]:
 def _endpoint(server: "Server", control: Control) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
-            document: Any = json.loads(await request.body() or b"{}")
+            document = _read_document(await request.body())
             result = control(server, request, document)
             if isinstance(result, Awaitable):
                 result = await result
         except StripeError as error:
             return JSONResponse({"error": error.message}, error.status)
-        except KeyError as error:
-            return JSONResponse({"error": f"missing field: {error}"}, 400)
-        except (ValueError, TypeError, JSONDecodeError) as error:
+        except (ValueError, TypeError) as error:
             return JSONResponse({"error": str(error)}, 400)
         server.deliveries.dispatch()
         return JSONResponse(result)

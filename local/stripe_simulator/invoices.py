@@ -56,7 +56,8 @@ def charge(world: World, invoice: Object, subscription: Object) -> CardError | N
     if error is None:
         mark_paid(world, invoice, attempts=1)
         return None
-    retries = world.settings.retry_days
+    # A first payment is not tried again by itself: the customer has to come back.
+    retries = () if subscription["status"] == "incomplete" else world.settings.retry_days
     failures = invoice["attempt_count"]
     next_attempt = world.now(invoice) + retries[failures] * DAY if failures < len(retries) else None
     world.change(

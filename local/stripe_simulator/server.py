@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
@@ -23,9 +24,11 @@ from local.stripe_simulator.control import control_routes
 from local.stripe_simulator.faults import Fault, take
 from local.stripe_simulator.idempotency import Answer
 from local.stripe_simulator.pages import page_routes
+from local.stripe_simulator.shapes import ShapeViolation
 from local.stripe_simulator.webhooks import ATTEMPT_TIMEOUT, Deliveries
 from local.stripe_simulator.world import Settings, World
 
+LOGGER = logging.getLogger("stripe_simulator")
 TICK_SECONDS = 1.0
 START_DEADLINE = 10.0
 METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH"]
@@ -75,7 +78,10 @@ class Server:
         """Let time do its work while nobody calls."""
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            self._settle()
+            try:
+                self._settle()
+            except ShapeViolation:
+                LOGGER.exception("a mistake of the simulator: what was due has not happened")
 
     def _settle(self) -> None:
         agenda.settle(self.world, self.world.now())

@@ -124,6 +124,26 @@ class Deliveries:
                 self._spawn(self._deliver(delivery))
         return len(released)
 
+    def redeliver(self) -> int:
+        """Begin again with every event that an endpoint has not acknowledged; return how many deliveries that are.
+
+        What Stripe does for three days the retries here do for half a minute, so that a test can wait for their end.
+        """
+        pending = [
+            (event, endpoint)
+            for event in self.world.all("event")
+            for endpoint in self.world.all("webhook_endpoint")
+            if wants(endpoint, event["type"]) and endpoint["id"] not in self._acknowledged(event)
+        ]
+        for event, endpoint in reversed(pending):
+            self.send(event, endpoint)
+        return len(pending)
+
+    def _acknowledged(self, event: Object) -> set[str]:
+        """The ids of the endpoints that have answered an event with success."""
+        endpoints: set[str] = self.world.hidden[event["id"]].setdefault("acknowledged_by", set())
+        return endpoints
+
     async def drain(self, deadline: float) -> bool:
         """Wait until nothing is under way, at most so many seconds; say whether that was reached."""
         with contextlib.suppress(TimeoutError):
@@ -174,7 +194,7 @@ class Deliveries:
         self.log.append(Attempt(event["id"], event["type"], endpoint["id"], endpoint["url"], number, status, error))
         if status not in SUCCESS:
             return False
-        acknowledged = self.world.hidden[event["id"]].setdefault("acknowledged_by", set())
+        acknowledged = self._acknowledged(event)
         if endpoint["id"] not in acknowledged:
             acknowledged.add(endpoint["id"])
             event["pending_webhooks"] = max(0, event["pending_webhooks"] - 1)

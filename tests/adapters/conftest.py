@@ -1,12 +1,23 @@
 """What several adapters' tests stand on."""
 
 import io
+import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from billing.telemetry import logger
+from local.stack import ROOT
 from tests.adapters.wire import Wire, open_wire
+
+STRIPE_MOCK = shutil.which("stripe-mock", path=ROOT / ".tools/go/bin") or shutil.which("stripe-mock")
+collect_ignore = [] if STRIPE_MOCK else ["test_stripe_mock.py"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say so where nothing judged the requests: it takes Go to install stripe-mock."""
+    if STRIPE_MOCK is None:
+        terminalreporter.write_line("stripe-mock is not installed: requests to Stripe were not judged by it")
 
 
 @pytest.fixture(scope="session")

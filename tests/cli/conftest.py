@@ -4,15 +4,20 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import boto3
+import httpx
 import pytest
+import stripe
 from typer.testing import CliRunner, Result
 
+from billing.payments import connect
 from billing.store import Store
 from cli.main import app
-from local.stripe_simulator.server import Simulator, running_simulator
+from local.stripe_simulator import running_simulator
+from local.stripe_simulator.world import World
 from tests.conftest import table_properties, template
 
 WEBHOOK_URL = "https://api.example.com/v1/billing/webhooks"
@@ -45,17 +50,17 @@ class Stack:
 
     def store(self) -> Store:
         """The stack's table."""
-        return Store(boto3.client("dynamodb", endpoint_url=self.endpoint_url), self.table_name)
+        return Store(aws("dynamodb", self.endpoint_url), self.table_name)
 
     @property
     def _secrets(self) -> Any:
-        return boto3.client("secretsmanager", endpoint_url=self.endpoint_url)
+        return aws("secretsmanager", self.endpoint_url)
 
 
 @pytest.fixture
 def deploy(emulator_url: str) -> Iterator[Callable[..., Stack]]:
     """Deploys a stack with some parameters, as often as it is called."""
-    cloudformation = boto3.client("cloudformation", endpoint_url=emulator_url)
+    cloudformation = aws("cloudformation", emulator_url)
     names: list[str] = []
 
     def deploy(**parameters: str) -> Stack:
@@ -79,11 +84,28 @@ def stack(deploy: Callable[..., Stack]) -> Stack:
     return deploy()
 
 
+@dataclass(frozen=True, slots=True)
+class StripeAccount:
+    """A simulated Stripe account: where its API is, and what is in it."""
+
+    url: str
+    world: World
+
+    def signing_secret(self, endpoint_id: str) -> str:
+        """What Stripe signs an endpoint's deliveries with, and tells nobody after its creation."""
+        return str(self.world.hidden[endpoint_id]["secret"])
+
+    def fail(self, kind: str, method: str | None = None, path: str = "/v1/", count: int = 1) -> None:
+        """Let the next calls go wrong."""
+        fault = {"kind": kind, "count": count, "match": {"method": method, "path_prefix": path}}
+        httpx.post(f"{self.url}/_simulator/faults", json=fault, trust_env=False).raise_for_status()
+
+
 @pytest.fixture
-def stripe_account() -> Iterator[Simulator]:
+def stripe_account() -> Iterator[StripeAccount]:
     """An empty Stripe account."""
     with running_simulator() as simulator:
-        yield simulator
+        yield StripeAccount(simulator.url, simulator.server.world)
 
 
 @pytest.fixture
@@ -99,13 +121,20 @@ def billing(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Billing:
 
 
 @pytest.fixture
-def operator(billing: Billing, stripe_account: Simulator, monkeypatch: pytest.MonkeyPatch) -> Billing:
+def operator(billing: Billing, stripe_account: StripeAccount, monkeypatch: pytest.MonkeyPatch) -> Billing:
     """Runs `billing` on the stack with a key of the Stripe account."""
     monkeypatch.setenv("STRIPE_API_KEY", STRIPE_KEY)
     monkeypatch.setenv("STRIPE_API_BASE", stripe_account.url)
     return billing
 
 
+@cache
+def aws(service: Any, endpoint_url: str) -> Any:
+    """A client of the emulator; making one takes longer than most calls."""
+    return boto3.client(service, endpoint_url=endpoint_url)
+
+
+@cache
 def stack_template() -> dict[str, Any]:
     """template.yaml without the functions and their API, as CloudFormation's JSON."""
     source = template()
@@ -134,3 +163,9 @@ def refusal(result: Result) -> Mapping[str, str]:
     error: Mapping[str, str] = json.loads(result.stderr)["error"]
     assert "\n" not in error["message"]
     return error
+
+
+@pytest.fixture
+def stripe_client(stripe_account: StripeAccount) -> stripe.StripeClient:
+    """The Stripe account, through the official SDK."""
+    return connect(STRIPE_KEY, stripe_account.url)

@@ -1,8 +1,6 @@
 """What the end-to-end tests do with a running world: ask its API as an account, and play Stripe's part."""
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from typer.testing import CliRunner
 
+from cli.main import app
 from local.world import World
 
 DEADLINE_SECONDS = 40.0
@@ -27,10 +27,9 @@ def eventually[T](look: Callable[[], T], wanted: Callable[[T], bool]) -> T:
 
 
 def billing(world: World, *words: str) -> dict[str, Any]:
-    """The answer of an operator's command."""
-    command = [str(Path(sys.executable).parent / "billing"), *words, "--json"]
-    done = subprocess.run(command, env=dict(world.env), capture_output=True, text=True, check=False)  # noqa: S603 - our own
-    assert done.returncode == 0, done.stderr
+    """The answer of an operator's command, run in this process to save its start."""
+    done = CliRunner().invoke(app, [*words, "--json"], env=dict(world.env))
+    assert done.exit_code == 0, done.output
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
@@ -107,3 +106,27 @@ class StripeSide:
         assert response.is_success, response.text
         answer: dict[str, Any] = response.json()
         return answer
+
+
+def descendants(pid: int) -> set[int]:
+    """The processes that a process has started, and they in turn."""
+    parents = {int(path.name): _parent(path) for path in Path("/proc").glob("[0-9]*")}
+    found: set[int] = set()
+    while grown := {child for child, parent in parents.items() if parent in found | {pid}} - found:
+        found |= grown
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _parent(process: Path) -> int | None:
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None

@@ -3,7 +3,6 @@
 import importlib.util
 import io
 import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -170,5 +169,3 @@ def forget_process_state() -> None:
     )
     for cached in caches:
         cached.cache_clear()
-    if "billing.payments" in sys.modules:
-        sys.modules["billing.payments"].connect_payments.cache_clear()

@@ -100,10 +100,14 @@ def account(simulator: Simulator, browser: httpx.Client) -> Account:
 
 @dataclass
 class Receiver:
-    """A webhook endpoint that verifies signatures and records what it accepts."""
+    """A webhook endpoint that verifies signatures and records what it accepts.
+
+    It answers 503 while it is down, then the statuses one by one, then 200.
+    """
 
     url: str
     secret: str = ""
+    down: bool = False
     statuses: list[int] = field(default_factory=list)
     events: list[stripe.Event] = field(default_factory=list)
     refused: int = 0
@@ -111,7 +115,7 @@ class Receiver:
 
     def take(self, payload: bytes, signature: str) -> int:
         with self.changed:
-            status = self.statuses.pop(0) if self.statuses else 200
+            status = 503 if self.down else self.statuses.pop(0) if self.statuses else 200
             if status == 200:
                 self.events.append(stripe.Webhook.construct_event(payload, signature, self.secret))
             else:

@@ -163,6 +163,23 @@ def test_an_event_can_be_sent_again(account: Account, listening: Receiver) -> No
     assert [event.id for event in listening.events] == [identifier] * 2
 
 
+def test_what_was_not_acknowledged_can_be_delivered_again(account: Account, listening: Receiver) -> None:
+    """After an outage only the events that nobody took must come again."""
+    some_events(account, 1)
+    listening.wait_for(1)
+    drain(account)
+    listening.down = True
+    taken, lost = some_events(account, 1)
+    with listening.changed:
+        assert listening.changed.wait_for(lambda: listening.refused, 5)
+
+    assert account.control("delivery/redeliver") == {"redelivered": 1}
+
+    listening.down = False
+    listening.wait_for(2)
+    assert [event.id for event in listening.events[:2]] == [taken, lost]
+
+
 @pytest.mark.parametrize("mode", [{"copies": "many"}, {"speed": 1}, {"copies": 0}, {"delay_seconds": -1}])
 def test_a_wrong_mode_is_refused(account: Account, mode: dict[str, Any]) -> None:
     """A delivery mode that does not exist must be a 400, not silence."""

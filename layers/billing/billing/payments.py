@@ -21,7 +21,7 @@ from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog
 from billing.domain.stripe_events import Snapshot, Target
 from billing.event_processor import Fetched
-from billing.settings import load_settings, load_stripe_secrets
+from billing.settings import StripeSecrets, load_settings, load_stripe_secrets
 from billing.telemetry import logger
 
 if TYPE_CHECKING:
@@ -174,11 +174,14 @@ class Payments:
         return Fetched(content, answered - took, answered)
 
 
-@cache
 def connect_payments() -> Payments:
-    """Stripe as this deployment reaches it, connected on first use."""
-    settings, secrets = load_settings(), load_stripe_secrets()
-    return Payments(connect(secrets.api_key, settings.stripe_api_base), secrets.portal_configuration)
+    """Stripe as this deployment reaches it: connected on first use, and anew once another key is stored."""
+    return _connected(load_stripe_secrets(), load_settings().stripe_api_base)
+
+
+@cache
+def _connected(secrets: StripeSecrets, api_base: str | None) -> Payments:
+    return Payments(connect(secrets.api_key, api_base), secrets.portal_configuration)
 
 
 def connect(api_key: str, api_base: str | None) -> stripe.StripeClient:

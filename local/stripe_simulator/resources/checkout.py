@@ -22,7 +22,6 @@ def create(
     line_items: list[Mapping[str, Any]] | None = None,
     success_url: str | None = None,
     allow_promotion_codes: bool | None = None,
-    billing_address_collection: str | None = None,
     cancel_url: str | None = None,
     client_reference_id: str | None = None,
     customer: str | None = None,
@@ -30,7 +29,6 @@ def create(
     expires_at: int | None = None,
     locale: str | None = None,
     metadata: Mapping[str, str] | None = None,
-    payment_method_collection: str | None = None,
     subscription_data: Mapping[str, Any] | None = None,
     ui_mode: str | None = None,
 ) -> Object:
@@ -44,14 +42,12 @@ def create(
     _check_expiry(world, expires_at)
     fields = given(
         allow_promotion_codes=allow_promotion_codes,
-        billing_address_collection=billing_address_collection,
         cancel_url=cancel_url,
         client_reference_id=client_reference_id,
         customer=customer,
         customer_email=customer_email,
         expires_at=expires_at,
         locale=locale,
-        payment_method_collection=payment_method_collection,
         success_url=success_url,
     )
     lines = lines_of(world, line_items or [], "line_items")

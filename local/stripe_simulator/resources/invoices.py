@@ -13,6 +13,13 @@ from local.stripe_simulator.world import Object, World
 Range = int | Mapping[str, int] | None
 
 
+def _payable(world: World, identifier: str) -> Object:
+    """Return an invoice whose customer still exists."""
+    invoice = world.get("invoice", identifier)
+    world.get("customer", invoice["customer"], "customer")
+    return invoice
+
+
 def retrieve(world: World, identifier: str) -> Object:
     return world.get("invoice", identifier)
 
@@ -39,7 +46,7 @@ def lines(world: World, identifier: str) -> list[Object]:
 
 
 def finalize(world: World, identifier: str) -> Object:
-    invoice = world.get("invoice", identifier)
+    invoice = _payable(world, identifier)
     invoices.finalize(world, invoice)
     if invoice["amount_due"] == 0:
         collect(world, invoice)
@@ -53,7 +60,7 @@ def pay(
     paid_out_of_band: bool = False,
     payment_method: str | None = None,
 ) -> Object:
-    invoice = world.get("invoice", identifier)
+    invoice = _payable(world, identifier)
     if invoice["status"] not in {"draft", "open", "uncollectible"}:
         raise InvalidRequest(f"Invoice is already {invoice['status']}", code="invoice_not_editable")
     if invoice["status"] == "draft":
@@ -62,6 +69,7 @@ def pay(
         owner = world.objects[invoice["customer"]]
         cards.set_default(world, owner, cards.attach_token(world, owner, payment_method, "payment_method")["id"])
     if paid_out_of_band:
+        world.change(invoice, amount_paid_off_stripe=invoice["amount_due"])
         invoices.mark_paid(world, invoice, attempts=0)
         note_paid(world, invoice)
     elif error := collect(world, invoice):

@@ -173,7 +173,8 @@ def update(
 ) -> Object:
     subscription = world.get("subscription", identifier)
     changes = given(description=description, pause_collection=pause_collection, trial_settings=trial_settings)
-    _check_open(subscription, changes | given(cancel_at=cancel_at, items=items, trial_end=trial_end))
+    at = given(cancel_at=cancel_at, cancel_at_period_end=cancel_at_period_end)
+    _check_open(subscription, changes | at | given(items=items, trial_end=trial_end))
     if changes.get("pause_collection"):
         changes["pause_collection"] = {"resumes_at": None, **changes["pause_collection"]}
     if default_payment_method:
@@ -181,8 +182,7 @@ def update(
         method = cards.attach_token(world, owner, default_payment_method, "default_payment_method")
         changes["default_payment_method"] = method["id"]
     changes["metadata"] = merged_metadata(subscription["metadata"], metadata)
-    at = given(cancel_at=cancel_at, cancel_at_period_end=cancel_at_period_end, details=cancellation_details)
-    changes |= _cancellation(world, subscription, **at)
+    changes |= _cancellation(world, subscription, **at, details=cancellation_details)
     restart = (billing_cycle_anchor or {}).get("type") == "now"
     if items or restart:
         _change_items(world, subscription, items or [], changes, proration_behavior, payment_behavior, restart=restart)

@@ -1,0 +1,39 @@
+"""What counts as different between Stripe and the catalog."""
+
+import pytest
+
+from cli.changes import includes
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"),
+    [
+        ({"a": 1, "b": 2}, {"a": 1}),
+        ({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}),
+        ({"a": ["x", "y"]}, {"a": ["y", "x"]}),
+        ({"a": [{"id": 1, "more": 0}, {"id": 2}]}, {"a": [{"id": 2}, {"id": 1}]}),
+        ({"a": []}, {"a": []}),
+        ({"a": 1}, {}),
+    ],
+)
+def test_what_stripe_adds_is_no_difference(found: object, wanted: object) -> None:
+    """Fields that nobody asked for, and another order of a list, are Stripe's business."""
+    assert includes(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"),
+    [
+        ({"a": 1}, {"a": 2}),
+        ({}, {"a": None, "b": 1}),
+        (None, {"a": 1}),
+        ({"a": None}, {"a": {"b": 1}}),
+        ({"a": ["x", "y"]}, {"a": ["x"]}),
+        ({"a": None}, {"a": ["x"]}),
+        ({"a": ["x", "x"]}, {"a": ["x", "y"]}),
+        ({"a": "xy"}, {"a": ["x", "y"]}),
+    ],
+)
+def test_what_is_wanted_and_not_there_is(found: object, wanted: object) -> None:
+    """Another value, a missing one, one too many in a list."""
+    assert not includes(found, wanted)

@@ -1,0 +1,279 @@
+"""The house's rules: where imports point, who may touch what, how long a function may be, which routes there are."""
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from billing.contracts import CONTRACTS
+from local.stack import ROOT
+from tests.conftest import template
+
+PACKAGE = ROOT / "layers/billing/billing"
+FUNCTIONS = sorted((ROOT / "functions").iterdir())
+MODULES = sorted(PACKAGE.rglob("*.py"))
+PRODUCT = [path for folder in ("layers", "functions", "cli", "local") for path in sorted((ROOT / folder).rglob("*.py"))]
+FUNCTION_LINES_MAX = 40
+HANDLER_LINES_MAX = 25
+
+# What each part of the package may import of it; a part may always import itself. Anything else points upward.
+MAY_IMPORT: Mapping[str, set[str]] = {
+    "domain": set(),
+    "contracts": {"domain"},
+    "telemetry": set(),
+    "webhook_signature": {"domain"},
+    "catalog": {"domain"},
+    "inputs": set(),
+    "aws": set(),
+    "settings": {"aws", "domain"},
+    "store": {"aws", "domain", "settings"},
+    "auth": {"domain", "store"},
+    "event_processor": {"domain", "store", "telemetry"},
+    "payments": {"domain", "event_processor", "settings", "telemetry"},
+    "checkout": {"domain", "payments", "store"},
+    "endpoint": {"auth", "contracts", "domain", "inputs", "settings", "store", "telemetry"},
+}
+
+# Who outside the standard library may be imported by whom, types aside.
+OUTSIDERS: Mapping[str, set[str]] = {
+    "store": {"botocore"},
+    "aws": {"botocore"},
+    "payments": {"stripe"},
+    "inputs": {"pydantic"},
+    "endpoint": {"pydantic"},
+    "telemetry": {"aws_lambda_powertools"},
+}
+
+
+def name_of(path: Path) -> str:
+    """A file as pytest shows it."""
+    return str(path.relative_to(ROOT))
+
+
+def part_of(path: Path) -> str:
+    """The part of the package that a module belongs to: a folder, or itself."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """A module, parsed."""
+    return ast.parse(path.read_text(), path)
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module that a file imports when it runs, anywhere in it; what is only for types does not count."""
+    return {name for node in running_nodes(tree_of(path)) for name in _imported(node)}
+
+
+def running_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those under `if TYPE_CHECKING:`."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield child
+            yield from running_nodes(child)
+
+
+def _imported(node: ast.AST) -> list[str]:
+    match node:
+        case ast.Import():
+            return [alias.name for alias in node.names]
+        case ast.ImportFrom(module=str(module), level=0):
+            # `from billing import store` imports billing.store
+            return [f"{module}.{alias.name}" if module == "billing" else module for alias in node.names]
+        case ast.ImportFrom():
+            return ["a relative import"]
+        case _:
+            return []
+
+
+def outsiders_of(path: Path) -> set[str]:
+    """The distributions' packages that a file imports."""
+    packages = {name.partition(".")[0] for name in imports_of(path)}
+    return packages - sys.stdlib_module_names - {"billing"}
+
+
+def each(paths: list[Path]) -> pytest.MarkDecorator:
+    """Once for each file."""
+    return pytest.mark.parametrize("path", paths, ids=name_of)
+
+
+# --- which way imports point ------------------------------------------------------------------------------------------
+
+
+@each(MODULES)
+def test_imports_never_point_upward(path: Path) -> None:
+    """A module imports only the parts of the package that lie below its own."""
+    part = part_of(path)
+    imported = {name.split(".")[1] for name in imports_of(path) if name.startswith("billing.")}
+    assert imported - {part} <= MAY_IMPORT.get(part, set())
+
+
+def test_every_part_has_its_place() -> None:
+    """A new module says here what it may import, and the order has no circle."""
+    parts = {part_of(path) for path in MODULES} - {"__init__"}
+    assert parts == set(MAY_IMPORT)
+    placed: set[str] = set()
+    while ready := {part for part, below in MAY_IMPORT.items() if below <= placed} - placed:
+        placed |= ready
+    assert placed == parts
+
+
+@each(MODULES)
+def test_libraries_have_one_importer(path: Path) -> None:
+    """The domain and the contracts import the standard library alone; each library belongs to its adapter."""
+    assert outsiders_of(path) <= OUTSIDERS.get(part_of(path), set())
+
+
+@each(sorted((ROOT / "functions").rglob("*.py")))
+def test_functions_stand_on_the_package_alone(path: Path) -> None:
+    """A function names neither AWS's SDK nor Stripe's, nor any other library."""
+    assert outsiders_of(path) == set()
+
+
+def test_only_payments_and_the_operators_command_import_stripe() -> None:
+    """What talks to Stripe is found in these places; the simulator reads the SDK's types."""
+    importers = {name_of(path) for path in PRODUCT if "stripe" in {name.split(".")[0] for name in imports_of(path)}}
+    allowed = ("layers/billing/billing/payments.py", "cli/", "local/stripe_simulator/")
+    assert [name for name in sorted(importers) if not name.startswith(allowed)] == []
+
+
+# --- who may touch what -----------------------------------------------------------------------------------------------
+
+
+@each([*MODULES, *sorted((ROOT / "functions").rglob("*.py"))])
+def test_only_settings_reads_the_environment(path: Path) -> None:
+    """Every setting is found in one place."""
+    if path != PACKAGE / "settings.py":
+        assert not {"os", "dotenv"} & {name.partition(".")[0] for name in imports_of(path)}
+
+
+@each([path for path in MODULES if part_of(path) == "domain"])
+def test_the_domain_is_pure(path: Path) -> None:
+    """No clock, no chance, no file, no network: what it decides on is handed to it."""
+    effects = {"asyncio", "io", "logging", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time"}
+    assert not effects & {name.partition(".")[0] for name in imports_of(path)}
+    called = {ast.unparse(node.func) for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)}
+    assert not {"datetime.now", "datetime.today", "datetime.utcnow", "open", "print"} & called
+
+
+# What may be called while a module is imported: it makes values, and reaches for nothing.
+HARMLESS = {
+    "Contract",
+    "Field",
+    "Logger",
+    "Path",
+    "Refusal",
+    "Route",
+    "TypeVar",
+    "cache",
+    "dataclass",
+    "field",
+    "frozenset",
+    "operation",
+    "re.compile",
+    "timedelta",
+    "Config",
+    "ConfigDict",
+}
+
+
+@each([*MODULES, *sorted((ROOT / "functions").rglob("*.py"))])
+def test_nothing_happens_at_import(path: Path) -> None:
+    """No client, no connection, no file and no environment before the first use."""
+    calls = {ast.unparse(call.func) for call in _calls_at_import(tree_of(path))}
+    made_here = {node.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef)}
+    harmless = HARMLESS | made_here
+    assert {call for call in calls if call not in harmless and not call.endswith((".with_name", ".replace"))} == set()
+
+
+def _calls_at_import(node: ast.AST) -> Iterator[ast.Call]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Call):
+            yield child
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            for outside in (*child.decorator_list, *child.args.defaults):
+                yield from _calls_at_import(ast.Expression(outside))
+        elif not isinstance(child, ast.Lambda):
+            yield from _calls_at_import(child)
+
+
+# --- how long, and how many -------------------------------------------------------------------------------------------
+
+
+@each(PRODUCT)
+def test_functions_are_short(path: Path) -> None:
+    """No function has more lines than a screen shows."""
+    long = {
+        node.name: lines
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno
+        and (lines := node.end_lineno - node.lineno + 1) > FUNCTION_LINES_MAX
+    }
+    assert long == {}
+
+
+@each(FUNCTIONS)
+def test_a_function_is_one_handler(path: Path) -> None:
+    """Each folder holds app.py and nothing else, and its handler is at most 25 lines long."""
+    assert {file.name for file in path.iterdir()} - {"__pycache__"} == {"app.py"}
+    for node in ast.walk(tree_of(path / "app.py")):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno
+            assert node.end_lineno - node.lineno < HANDLER_LINES_MAX
+
+
+@each(MODULES)
+def test_only_the_endpoint_catches_everything(path: Path) -> None:
+    """An unknown fault is answered in one place; everywhere else it passes."""
+    broad = [
+        handler
+        for handler in ast.walk(tree_of(path))
+        if isinstance(handler, ast.ExceptHandler)
+        and (handler.type is None or ast.unparse(handler.type) in {"Exception", "BaseException"})
+    ]
+    assert len(broad) == (1 if path == PACKAGE / "endpoint.py" else 0)
+
+
+# --- routes -----------------------------------------------------------------------------------------------------------
+
+
+def deployed_routes() -> dict[str, str]:
+    """The template's routes with the folder of the function behind each; the catch-all has none."""
+    routes = {}
+    for resource in template()["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            for event in resource["Properties"].get("Events", {}).values():
+                properties = event["Properties"]
+                if event["Type"] == "HttpApi" and "Path" in properties:
+                    folder = resource["Properties"]["CodeUri"].strip("/").removeprefix("functions/")
+                    routes[f"{properties['Method'].upper()} {properties['Path']}"] = folder
+    return routes
+
+
+def test_every_documented_route_is_deployed() -> None:
+    """Each route of each contract leads to its operation's function, and the template has no other."""
+    documented = {route.key: str(name) for each in CONTRACTS for name, route in each.routes.items()}
+    assert deployed_routes() == documented
+
+
+def test_contracts_do_not_overlap() -> None:
+    """No two contracts serve the same route, and each serves only what lies under its base path."""
+    keys = [route.key for each in CONTRACTS for route in each.routes.values()]
+    assert len(keys) == len(set(keys))
+    for contract in CONTRACTS:
+        assert all(f"{route.path}/".startswith(f"{contract.base_path}/") for route in contract.routes.values())
+
+
+def test_every_function_is_deployed() -> None:
+    """Each folder of functions/ is a function of the template, and each function has its folder."""
+    deployed = [
+        resource["Properties"]["CodeUri"].strip("/")
+        for resource in template()["Resources"].values()
+        if resource["Type"] == "AWS::Serverless::Function"
+    ]
+    assert sorted(deployed) == [name_of(path) for path in FUNCTIONS]
