@@ -39,6 +39,10 @@ run: install ## The whole product on this machine, with neither AWS, Stripe nor 
 invoke: install ## Run one built function: make invoke FUNCTION=checkout EVENT=events/checkout.json
 	@$(BIN)/python -m local.invoke $(FUNCTION) $(EVENT)
 
+.PHONY: sam-local
+sam-local: install ## Run every sample event in a Docker container through sam local
+	@$(BIN)/python -m local.sam_local
+
 # --- Is it right? -------------------------------------------------------------------------------------------------------
 .PHONY: test
 test: install ## Every test: first the fast ones, then those on a DynamoDB engine, then those on the deployed stack

@@ -101,47 +101,55 @@ def _runtime_dir() -> Iterator[str]:
 @contextmanager
 def _runtime_api(function: BuiltFunction, event: Mapping[str, Any]) -> Iterator[tuple[str, "queue.Queue[Result]"]]:
     """Serve the Runtime API for one event; yields its address and where results arrive."""
-    events: queue.Queue[bytes | None] = queue.Queue()
-    events.put(json.dumps(event).encode())
-    results: queue.Queue[Result] = queue.Queue()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            """Hand out the event; asked for another one, wait until the world ends."""
-            if (payload := events.get()) is None:
-                self.close_connection = True
-                return
-            self.send_response(200)
-            # The client crashes where AWS's headers are missing.
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Lambda-Runtime-Trace-Id", "Root=1-00000000-000000000000000000000000;Sampled=0")
-            self.send_header("Lambda-Runtime-Aws-Request-Id", str(uuid.uuid4()))
-            self.send_header("Lambda-Runtime-Deadline-Ms", str(int((time.time() + function.timeout_seconds) * 1000)))
-            self.send_header("Lambda-Runtime-Invoked-Function-Arn", function.arn)
-            self._finish(payload)
-
-        def do_POST(self) -> None:
-            """Take the result: an error of the invocation or of the start, or the response."""
-            payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            results.put(Result(succeeded=self.path.endswith("/response"), payload=payload))
-            self.send_response(202)
-            self._finish(b"")
-
-        def _finish(self, body: bytes) -> None:
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing: the function's own log is what matters."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _Server(function, json.dumps(event).encode())
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"127.0.0.1:{server.server_port}", results
+        yield f"127.0.0.1:{server.server_port}", server.results
     finally:
-        events.put(None)
+        server.events.put(None)
         server.shutdown()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    def __init__(self, function: BuiltFunction, event: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.function = function
+        self.results: queue.Queue[Result] = queue.Queue()
+        self.events: queue.Queue[bytes | None] = queue.Queue()
+        self.events.put(event)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        """Hand out the event; asked for another one, wait until there is nobody to ask."""
+        if (payload := self.server.events.get()) is None:
+            self.close_connection = True
+            return
+        function = self.server.function
+        self.send_response(200)
+        # The client crashes where AWS's headers are missing.
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Lambda-Runtime-Trace-Id", "Root=1-00000000-000000000000000000000000;Sampled=0")
+        self.send_header("Lambda-Runtime-Aws-Request-Id", str(uuid.uuid4()))
+        self.send_header("Lambda-Runtime-Deadline-Ms", str(int((time.time() + function.timeout_seconds) * 1000)))
+        self.send_header("Lambda-Runtime-Invoked-Function-Arn", function.arn)
+        self._finish(payload)
+
+    def do_POST(self) -> None:
+        """Take the result: an error of the invocation or of the start, or the response."""
+        payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.results.put(Result(succeeded=self.path.endswith("/response"), payload=payload))
+        self.send_response(202)
+        self._finish(b"")
+
+    def _finish(self, body: bytes) -> None:
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the function's own log is what matters."""

@@ -170,7 +170,7 @@ def _build(rising: _Rising) -> None:
     if emulator := rising.children.get("emulator"):
         wait_until(lambda: _answers(f"{rising.env['AWS_ENDPOINT_URL']}/_ministack/health"), emulator)
     if simulator := rising.children.get("simulator"):
-        wait_until(lambda: _listens(config.stripe_port), simulator)
+        wait_until(lambda: listens(config.stripe_port), simulator)
 
 
 def _deploy(rising: _Rising) -> None:
@@ -199,7 +199,7 @@ def _provision(rising: _Rising) -> dict[str, dict[str, str]]:
         finish(command)
     keys = {name: rising.billing("keys", "create", name, "--json") for name in ACCOUNTS}
     accounts = {name: {"secret_key": json.loads(finish(command))["key"]} for name, command in keys.items()}
-    wait_until(lambda: _listens(config.port), rising.children["front"])
+    wait_until(lambda: listens(config.port), rising.children["front"])
     return accounts
 
 
@@ -317,9 +317,10 @@ def _require_answer(variable: str, url: str) -> None:
         raise StartFailed(f"Nothing answers at {variable}={url}: {error}") from error
 
 
-def _listens(port: int) -> bool:
+def listens(port: int, address: str = "127.0.0.1") -> bool:
+    """Whether something takes connections there."""
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((address, port)) == 0
 
 
 def _answers(url: str) -> bool:
