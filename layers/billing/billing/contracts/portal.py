@@ -6,10 +6,6 @@ from billing.domain import errors
 REFERENCE = "https://orbitkit.io/api/errors/#"
 
 
-def _refusal(status: int, code: str, message: str | None = None) -> Refusal:
-    return Refusal(status, code, message, doc_url=REFERENCE + code.lower())
-
-
 PORTAL = Contract(
     name="portal",
     base_path="/api/billing-portal",
@@ -29,16 +25,18 @@ PORTAL = Contract(
         }
     },
     refusals={
-        errors.RequestInvalid: _refusal(400, "VALIDATION_FAILED"),
-        errors.Unauthenticated: _refusal(401, "UNAUTHORIZED", "Invalid or expired token"),
-        errors.Forbidden: _refusal(403, "FORBIDDEN"),
+        errors.RequestInvalid: Refusal(400, "VALIDATION_FAILED", doc_url=f"{REFERENCE}validation_failed"),
+        errors.Unauthenticated: Refusal(
+            401, "UNAUTHORIZED", "Invalid or expired token", doc_url=f"{REFERENCE}unauthorized"
+        ),
+        errors.Forbidden: Refusal(403, "FORBIDDEN", doc_url=f"{REFERENCE}forbidden"),
         # The document's example of this one has no docUrl.
         errors.NeverSubscribed: Refusal(404, "NOT_FOUND", "No billing account found"),
-        errors.RouteUnknown: _refusal(404, "NOT_FOUND"),
-        errors.MethodNotAllowed: _refusal(405, "VALIDATION_FAILED"),
-        errors.StripeRefused: _refusal(502, "PAYMENT_ERROR"),
-        errors.StripeUnavailable: _refusal(503, "PAYMENT_ERROR"),
-        errors.StoreUnavailable: _refusal(503, "INTERNAL_ERROR"),
+        errors.RouteUnknown: Refusal(404, "NOT_FOUND", doc_url=f"{REFERENCE}not_found"),
+        errors.MethodNotAllowed: Refusal(405, "VALIDATION_FAILED", doc_url=f"{REFERENCE}validation_failed"),
+        errors.StripeRefused: Refusal(502, "PAYMENT_ERROR", doc_url=f"{REFERENCE}payment_error"),
+        errors.StripeUnavailable: Refusal(503, "PAYMENT_ERROR", doc_url=f"{REFERENCE}payment_error"),
+        errors.StoreUnavailable: Refusal(503, "INTERNAL_ERROR", doc_url=f"{REFERENCE}internal_error"),
     },
-    internal_error=_refusal(500, "INTERNAL_ERROR"),
+    internal_error=Refusal(500, "INTERNAL_ERROR", doc_url=f"{REFERENCE}internal_error"),
 )

@@ -7,12 +7,6 @@ REFERENCE = "https://www.cstar.help/developers/api-reference"
 TEAM = "/api/v1/teams/{teamId}/billing"
 
 
-def _refusal(status: int, kind: str, code: str, anchor: str = "errors", message: str | None = None) -> Refusal:
-    return Refusal(status, code, message, type=kind, doc_url=f"{REFERENCE}#{anchor}")
-
-
-INVALID = _refusal(400, "invalid_request_error", "invalid_request")
-
 TEAMS = Contract(
     name="teams",
     base_path=TEAM,
@@ -53,21 +47,33 @@ TEAMS = Contract(
         "meta": {"timestamp": Field("timestamp")},
     },
     refusals={
-        errors.RequestInvalid: INVALID,
-        errors.Unauthenticated: _refusal(
-            401,
-            "authentication_error",
-            "authentication_required",
-            "authentication",
-            "Invalid or expired API key",
+        errors.RequestInvalid: Refusal(
+            400, "invalid_request", type="invalid_request_error", doc_url=f"{REFERENCE}#errors"
         ),
-        errors.Forbidden: _refusal(403, "authorization_error", "insufficient_permissions", "authentication"),
-        errors.NeverSubscribed: _refusal(404, "invalid_request_error", "resource_not_found"),
-        errors.RouteUnknown: _refusal(404, "invalid_request_error", "resource_not_found"),
-        errors.MethodNotAllowed: _refusal(405, "invalid_request_error", "method_not_allowed"),
-        errors.StripeRefused: _refusal(502, "api_error", "payment_provider_error"),
-        errors.StripeUnavailable: _refusal(503, "api_error", "payment_provider_unavailable"),
-        errors.StoreUnavailable: _refusal(503, "api_error", "service_unavailable"),
+        errors.Unauthenticated: Refusal(
+            401,
+            "authentication_required",
+            "Invalid or expired API key",
+            type="authentication_error",
+            doc_url=f"{REFERENCE}#authentication",
+        ),
+        errors.Forbidden: Refusal(
+            403, "insufficient_permissions", type="authorization_error", doc_url=f"{REFERENCE}#authentication"
+        ),
+        errors.NeverSubscribed: Refusal(
+            404, "resource_not_found", type="invalid_request_error", doc_url=f"{REFERENCE}#errors"
+        ),
+        errors.RouteUnknown: Refusal(
+            404, "resource_not_found", type="invalid_request_error", doc_url=f"{REFERENCE}#errors"
+        ),
+        errors.MethodNotAllowed: Refusal(
+            405, "method_not_allowed", type="invalid_request_error", doc_url=f"{REFERENCE}#errors"
+        ),
+        errors.StripeRefused: Refusal(502, "payment_provider_error", type="api_error", doc_url=f"{REFERENCE}#errors"),
+        errors.StripeUnavailable: Refusal(
+            503, "payment_provider_unavailable", type="api_error", doc_url=f"{REFERENCE}#errors"
+        ),
+        errors.StoreUnavailable: Refusal(503, "service_unavailable", type="api_error", doc_url=f"{REFERENCE}#errors"),
     },
-    internal_error=_refusal(500, "api_error", "internal_error"),
+    internal_error=Refusal(500, "internal_error", type="api_error", doc_url=f"{REFERENCE}#errors"),
 )
