@@ -1,6 +1,7 @@
 """DynamoDB's errors on the wire: StoreUnavailable, VersionConflict, or passed on as the fault of ours that they are."""
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -16,7 +17,6 @@ from billing.domain.stripe_events import Outcome, Target
 from billing.domain.subscriptions import Subscription
 from billing.store import (
     BATCH_ATTEMPTS_MAX,
-    UNAVAILABLE,
     Commit,
     EventAlreadyProcessed,
     EventMarker,
@@ -25,7 +25,7 @@ from billing.store import (
     VersionConflict,
 )
 from tests.adapters.test_store import NOW
-from tests.adapters.wire import Answer, Wire
+from tests.adapters.wire import SILENCE_SECONDS, Answer, Wire
 
 COMMIT = Commit(EventMarker("evt_1", "invoice.paid", Outcome.APPLIED, NOW, account_id="acme"), profile=Profile("acme"))
 READS: Mapping[str, Callable[[Store], object]] = {
@@ -80,7 +80,19 @@ def cancelled(*reasons: str) -> Answer:
     return failure("TransactionCanceledException", CancellationReasons=[{"Code": reason} for reason in reasons])
 
 
-@pytest.mark.parametrize("code", sorted(UNAVAILABLE))
+# "OK to retry? Yes" in https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
+TEMPORARY = [
+    "InternalServerError",
+    "ItemCollectionSizeLimitExceededException",
+    "LimitExceededException",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "ThrottlingException",
+    "TransactionInProgressException",
+]
+
+
+@pytest.mark.parametrize("code", TEMPORARY)
 @each_call
 def test_throttling_is_worth_another_try(call: str, code: str, wire: Wire, unsure: Store) -> None:
     """What DynamoDB cannot do now it may do soon: nothing was written, and the caller is told so."""
@@ -112,8 +124,10 @@ def test_an_outage_is_worth_another_try(call: str, outage: str, wire: Wire, unsu
 def test_a_silent_table_is_unavailable(call: str, wire: Wire) -> None:
     """A call that is not answered ends by itself."""
     wire.answer(Answer(silent=True))
+    began = time.monotonic()
     with pytest.raises(StoreUnavailable):
         CALLS[call](connect(wire.url, read_timeout=0.05))
+    assert time.monotonic() - began < SILENCE_SECONDS
 
 
 @each_call

@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+SILENCE_SECONDS = 3.0
+
 
 @dataclass(frozen=True)
 class Request:
@@ -22,7 +24,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What comes back. `cut` ends the connection instead; `silent` keeps it open without a word."""
+    """What comes back. `cut` ends the connection instead; `silent` says nothing for 3 s before that."""
 
     status: int = 200
     body: bytes = b"{}"
@@ -79,7 +81,7 @@ def open_wire() -> Iterator[Wire]:
         def _serve(self) -> None:
             answer = wire.take(_received(self))
             if answer.silent:
-                wire.hung_up.wait()
+                wire.hung_up.wait(SILENCE_SECONDS)
             if answer.cut or answer.silent:
                 self.close_connection = True
                 return

@@ -1,6 +1,6 @@
 """Stripe, and the only module that imports its SDK. Its errors become StripeUnavailable and StripeRefused.
 
-Calls are bounded: 3 s to connect, 8 s to answer, one retry by the SDK (which sends the same idempotency key again).
+Calls are bounded: 2 s to connect, 5 s to answer, two retries by the SDK (which sends the same idempotency key again).
 """
 
 import re
@@ -27,12 +27,15 @@ from billing.telemetry import logger
 if TYPE_CHECKING:
     from stripe.params.checkout import SessionCreateParams
 
-CONNECT_SECONDS_MAX = 3
-ANSWER_SECONDS_MAX = 8
+CONNECT_SECONDS_MAX = 2
+ANSWER_SECONDS_MAX = 5
+RETRIES_MAX = 2
 PRICE_AGE_SECONDS_MAX = 300
 RETRY_AFTER_SECONDS_MAX = 60
 RETRY_AFTER = re.compile(r"[0-9]{1,9}", re.ASCII)
 NOT_FOUND = 404
+CONFLICT = 409
+SERVER_ERROR = 500
 
 # Most specific first; tests/adapters/test_payments.py fails if the SDK raises what has no line here.
 TRANSLATION: tuple[tuple[type[stripe.StripeError], type[StripeFailed]], ...] = (
@@ -190,7 +193,7 @@ def connect(api_key: str, api_base: str | None) -> stripe.StripeClient:
         api_key,
         base_addresses={"api": api_base} if api_base else {},
         http_client=stripe.RequestsClient(timeout=(CONNECT_SECONDS_MAX, ANSWER_SECONDS_MAX)),
-        max_network_retries=1,
+        max_network_retries=RETRIES_MAX,
     )
 
 
@@ -206,7 +209,11 @@ def _translated() -> Iterator[None]:
 
 
 def _translate(error: stripe.StripeError) -> StripeFailed:
-    translated = next(ours for theirs, ours in TRANSLATION if isinstance(error, theirs))
+    """Our error for one of the SDK's: by class, but for what Stripe itself could not do this time."""
+    status = error.http_status or 0
+    is_passing = isinstance(error, stripe.APIError) and (status == CONFLICT or status >= SERVER_ERROR)
+    by_class = next(ours for theirs, ours in TRANSLATION if isinstance(error, theirs))
+    translated = StripeUnavailable if is_passing else by_class
     logger().error(
         "Stripe did not do what was asked",
         extra={"stripe_error": type(error).__name__, "stripe_code": error.code, "stripe_request_id": error.request_id},

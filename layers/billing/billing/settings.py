@@ -67,7 +67,13 @@ def _stripe_secrets(secret_id: str, _age: int) -> StripeSecrets:
     if not secret_id:
         raise ConfigurationMissing("STRIPE_SECRET_ID is not set")
     answer = client("secretsmanager").get_secret_value(SecretId=secret_id)
-    return read_stripe_secrets(json.loads(answer["SecretString"]))
+    try:
+        stored = json.loads(answer["SecretString"])
+    except ValueError:
+        stored = None
+    if not isinstance(stored, dict):
+        raise ConfigurationMissing("The Stripe secret holds no JSON object: run `billing setup`")
+    return read_stripe_secrets(stored)
 
 
 def read_stripe_secrets(value: Mapping[str, object]) -> StripeSecrets:

@@ -4,7 +4,9 @@ Every write that depends on what was read is conditional on the row's `version`,
 transaction. Errors of DynamoDB become StoreUnavailable; what a condition refuses has a name of its own.
 """
 
+import random
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, replace
@@ -246,13 +248,14 @@ class Store:
     def _batch_get(self, keys: Sequence[Item]) -> list[Item]:
         request: Any = {self._table_name: {"Keys": [_encode(key) for key in keys], "ConsistentRead": True}}
         items: list[Item] = []
-        for _ in range(BATCH_ATTEMPTS_MAX):
+        for attempt in range(BATCH_ATTEMPTS_MAX):
             with _translated():
                 answer = self._dynamodb.batch_get_item(RequestItems=request)
             items += [_decode(item) for item in answer["Responses"].get(self._table_name, [])]
             request = answer.get("UnprocessedKeys")
             if not request:
                 return items
+            time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311 - jitter, no secret
         raise StoreUnavailable
 
     def _transact(self, writes: Iterable[Callable[[str], "TransactWriteItemTypeDef"]]) -> None:
