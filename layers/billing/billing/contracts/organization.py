@@ -1,11 +1,7 @@
 """The organization contract: what a front end asks with its user's session."""
 
-from billing.contracts.contract import Contract, Field, Operation, Refusal, Route, Shape
+from billing.contracts.contract import Contract, Field, Operation, Refusal, Route
 from billing.domain import errors
-
-
-def _success(data: Shape) -> Shape:
-    return {"success": True, "data": data, "error": None}
 
 
 ORGANIZATION = Contract(
@@ -15,14 +11,16 @@ ORGANIZATION = Contract(
         Operation.SUBSCRIPTION: Route(
             "GET",
             "/api/billing/subscription",
-            response=_success(
-                {
+            response={
+                "success": True,
+                "data": {
                     "plan": Field("plan"),
                     "status": Field("status"),
                     "currentPeriodEnd": Field("current_period_end"),
                     "cancelAtPeriodEnd": Field("cancel_at_period_end"),
-                }
-            ),
+                },
+                "error": None,
+            },
         ),
         Operation.CHECKOUT: Route(
             "POST",
@@ -34,13 +32,13 @@ ORGANIZATION = Contract(
                 "quantity": "quantity",
             },
             required=("priceId",),
-            response=_success({"url": Field("url")}),
+            response={"success": True, "data": {"url": Field("url")}, "error": None},
         ),
         Operation.PORTAL: Route(
             "POST",
             "/api/billing/portal",
             body={"returnUrl": "return_url"},
-            response=_success({"url": Field("url")}),
+            response={"success": True, "data": {"url": Field("url")}, "error": None},
         ),
     },
     error={
