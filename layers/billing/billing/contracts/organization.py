@@ -3,7 +3,6 @@
 from billing.contracts.contract import Contract, Field, Operation, Refusal, Route
 from billing.domain import errors
 
-
 ORGANIZATION = Contract(
     name="organization",
     base_path="/api/billing",
