@@ -12,10 +12,11 @@ from billing.store import open_store
 
 @operation(Operation.CHECKOUT, body=CheckoutInput)
 def handler(call: Call) -> Facts:
-    """Open a hosted page on which the account can pay for a tier."""
+    """Open a hosted page on which the account can pay for a plan."""
     settings = load_settings()
     request = CheckoutRequest(
         tier=call.input.tier,
+        price_id=call.input.price_id,
         quantity=call.input.quantity,
         success_url=call.return_url("success_url", default="/?checkout=success"),
         cancel_url=call.return_url("cancel_url", default="/?checkout=cancelled"),

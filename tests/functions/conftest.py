@@ -17,6 +17,7 @@ import billing.settings
 import billing.store
 import billing.telemetry
 from billing.auth import digest_of, new_secret_key
+from billing.contracts import CONTRACTS
 from billing.domain.accounts import Profile
 from billing.store import KeyRecord, Store
 from billing.webhook_signature import sign
@@ -64,12 +65,7 @@ class Deployment:
         return self.call("POST", "/v1/billing/webhooks", headers={"Stripe-Signature": signature}, body=body)
 
 
-FUNCTIONS = {
-    "GET /v1/billing": "subscription",
-    "POST /v1/billing/checkout": "checkout",
-    "POST /v1/billing/portal": "portal",
-    "POST /v1/billing/webhooks": "stripe_webhook",
-}
+FUNCTIONS = {route.key: operation for contract in CONTRACTS for operation, route in contract.routes.items()}
 
 
 def payload(
@@ -80,6 +76,7 @@ def payload(
     headers: dict[str, str] | None = None,
     body: str | None = None,
     is_base64: bool = False,
+    parameters: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """An API Gateway payload 2.0 event; header names arrive in lower case."""
     event: dict[str, Any] = {
@@ -96,6 +93,8 @@ def payload(
         },
         "isBase64Encoded": is_base64,
     }
+    if parameters:
+        event["pathParameters"] = parameters
     return event if body is None else event | {"body": body}
 
 

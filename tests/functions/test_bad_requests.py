@@ -14,8 +14,8 @@ CHECKOUT, PORTAL = "/v1/billing/checkout", "/v1/billing/portal"
 
 # What is sent to checkout, and the problems it is refused for.
 BODIES: dict[str, tuple[object, list[tuple[str, str]]]] = {
-    "no tier": ({}, [("tier", "Field required")]),
-    "tier is null": ({"tier": None}, [("tier", "Input should be a valid string")]),
+    "no tier": ({}, [("tier", "is required")]),
+    "tier is null": ({"tier": None}, [("tier", "is required")]),
     "tier is a number": ({"tier": 1}, [("tier", "Input should be a valid string")]),
     "tier is empty": ({"tier": ""}, [("tier", "String should have at least 1 character")]),
     "tier is a list": ({"tier": ["pro"]}, [("tier", "Input should be a valid string")]),

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from billing.domain.accounts import Account, OpenCheckout, Profile
 from billing.domain.errors import RequestInvalid, StoreUnavailable, StripeRefused, SubscriptionExists
-from billing.domain.plans import Catalog, Plan
+from billing.domain.plans import Catalog, Plan, Price
 from billing.payments import CheckoutOrder, CheckoutSession, Payments
 from billing.store import Store, VersionConflict
 
@@ -22,12 +22,24 @@ ATTEMPTS_MAX = 10
 
 @dataclass(frozen=True, slots=True)
 class CheckoutRequest:
-    """What the caller wants: a tier of the catalog, seats, and where to send the browser (absolute, allowed URLs)."""
+    """What the caller wants: a tier of the catalog or one of its Stripe prices, and seats.
 
-    tier: str
+    The URLs say where the browser goes afterwards; they are absolute and on an allowed origin.
+    """
+
+    tier: str | None
+    price_id: str | None
     quantity: int
     success_url: str
     cancel_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What is sold: a plan at one of its prices."""
+
+    plan: Plan
+    price: Price
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +58,7 @@ class Checkout:
         Raises RequestInvalid for a tier or quantity that is not for sale, SubscriptionExists where one already grants
         or was just paid, and what Stripe and the store raise.
         """
-        plan = plan_for_sale(self.catalog, request)
+        offer = self._offer(request)
         for _ in range(ATTEMPTS_MAX):
             account = self.store.load_account(account_id)
             account.refuse_second_subscription(now, self.grace)
@@ -55,10 +67,26 @@ class Checkout:
                     self.store.create_account(account.profile)
                     continue
                 profile = self._with_customer(account.profile)
-                return self._session_url(replace(account, profile=profile), plan, request)
+                return self._session_url(replace(account, profile=profile), offer, request)
             except VersionConflict:
                 continue
         raise StoreUnavailable
+
+    def _offer(self, request: CheckoutRequest) -> Offer:
+        offer = (
+            self._offer_of_price(request.price_id) if request.price_id else offer_of_tier(self.catalog, request.tier)
+        )
+        if request.quantity > 1 and not offer.price.per_seat:
+            raise RequestInvalid.at("quantity", f"must be 1: {offer.plan.name} is not priced per seat")
+        return offer
+
+    def _offer_of_price(self, price_id: str) -> Offer:
+        """The plan of a Stripe price. Raises RequestInvalid for one that is not of the catalog."""
+        lookup_key = self.payments.lookup_key_of(price_id)
+        plan = self.catalog.plan_of_price(lookup_key, price_id)
+        if plan is None:
+            raise RequestInvalid.at("price_id", "is not a price of the catalog")
+        return Offer(plan, next(each for each in plan.prices if lookup_key == each.lookup_key or price_id == each.id))
 
     def _with_customer(self, profile: Profile) -> Profile:
         if profile.customer_id is not None:
@@ -67,8 +95,8 @@ class Checkout:
         customer_id = self.payments.create_customer(profile.account_id, profile.email, idempotency_key=_digest(key))
         return self.store.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)
 
-    def _session_url(self, account: Account, plan: Plan, request: CheckoutRequest) -> str:
-        order = self._order(account.profile, plan, request)
+    def _session_url(self, account: Account, offer: Offer, request: CheckoutRequest) -> str:
+        order = self._order(account.profile, offer, request)
         fingerprint = _digest(json.dumps(asdict(order), sort_keys=True))
         reusable = self._resolve_open_checkout(account, fingerprint)
         if reusable:
@@ -90,18 +118,18 @@ class Checkout:
         if kept is None or kept.session_id != session.id:
             self.payments.close_checkout_session(session.id)
 
-    def _order(self, profile: Profile, plan: Plan, request: CheckoutRequest) -> CheckoutOrder:
+    def _order(self, profile: Profile, offer: Offer, request: CheckoutRequest) -> CheckoutOrder:
         if profile.customer_id is None:
             raise StripeRefused
-        price = plan.prices[0]
+        price = offer.price
         return CheckoutOrder(
             account_id=profile.account_id,
             customer_id=profile.customer_id,
-            price_id=price.id or self.payments.price_id(price.lookup_key),
+            price_id=request.price_id or price.id or self.payments.price_id(price.lookup_key),
             quantity=request.quantity,
             success_url=request.success_url,
             cancel_url=request.cancel_url,
-            trial_days=0 if profile.trial_used else plan.trial_days,
+            trial_days=0 if profile.trial_used else offer.plan.trial_days,
             allow_promotion_codes=self.allow_promotion_codes,
         )
 
@@ -124,16 +152,14 @@ class Checkout:
         return session
 
 
-def plan_for_sale(catalog: Catalog, request: CheckoutRequest) -> Plan:
-    """The plan of the tier asked for. Raises RequestInvalid that says what is for sale, or whom to ask."""
-    plan = catalog.plan(request.tier)
+def offer_of_tier(catalog: Catalog, tier: str | None) -> Offer:
+    """A tier at its first price. Raises RequestInvalid that says what is for sale, or whom to ask."""
+    plan = catalog.plan(tier or "")
     if plan is not None and not plan.prices and plan.contact:
         raise RequestInvalid.at("tier", f"{plan.name} is sold by agreement: write to {plan.contact}")
     if plan is None or not plan.prices:
         raise RequestInvalid.at("tier", f"must be one of: {', '.join(each.id for each in catalog.for_sale)}")
-    if request.quantity > 1 and not plan.prices[0].per_seat:
-        raise RequestInvalid.at("quantity", f"must be 1: {plan.name} is not priced per seat")
-    return plan
+    return Offer(plan, plan.prices[0])
 
 
 def _url(session: CheckoutSession) -> str:

@@ -18,7 +18,9 @@ from billing.contracts import CONTRACTS
 from billing.contracts.contract import Contract, Operation, Route, fill
 from billing.domain.errors import (
     BillingError,
+    Forbidden,
     MethodNotAllowed,
+    NeverSubscribed,
     Problem,
     RequestInvalid,
     RouteUnknown,
@@ -78,11 +80,14 @@ def operation(
             contract, route = _served(name, event["routeKey"])
 
             def respond() -> _Answer:
-                call = _call(event, route, body)
+                call = _call(event, contract, route, body)
                 try:
-                    return _Answer(200, fill(route.response, answer(call)))
+                    facts = answer(call)
                 except RequestInvalid as error:
                     raise _in_callers_words(error, route) from error
+                if route.needs is not None and facts[route.needs] is None:
+                    raise NeverSubscribed
+                return _Answer(200, fill(route.response, facts))
 
             return _guarded(event, contract, name, respond)
 
@@ -97,10 +102,10 @@ def unknown_route(event: LambdaEvent, _context: object) -> dict[str, Any]:
     `$default` also takes a browser's preflight, which must be answered with success; API Gateway adds the headers.
     """
     path, method = event["rawPath"], event["requestContext"]["http"]["method"]
-    contract = next((each for each in CONTRACTS if f"{path}/".startswith(f"{each.base_path}/")), CONTRACTS[0])
+    contract = next((each for each in CONTRACTS if _pattern(each.base_path, "(/.*)?").fullmatch(path)), CONTRACTS[0])
 
     def respond() -> _Answer:
-        methods = [route.method for each in CONTRACTS for route in each.routes.values() if _serves(route, path)]
+        methods = [route.method for route in contract.routes.values() if _pattern(route.path).fullmatch(path)]
         if methods and method == "OPTIONS":
             return _Answer(NO_CONTENT, None, {"allow": ", ".join(methods)})
         if methods and method not in methods:
@@ -124,10 +129,10 @@ def _guarded(
     try:
         answer = respond()
     except BillingError as error:
-        answer = _refusal(contract, error)
+        answer = _refusal(contract, error, request_id)
     except Exception as error:  # noqa: BLE001 - the only one: a fault of ours is a 500 and a log line
         logger().exception("Unhandled error")
-        answer = _refusal(contract, error)
+        answer = _refusal(contract, error, request_id)
     logger().info("Request answered", extra={"status": answer.status})
     return {
         "statusCode": answer.status,
@@ -141,15 +146,21 @@ def _guarded(
     }
 
 
-def _refusal(contract: Contract, error: Exception) -> _Answer:
+def _refusal(contract: Contract, error: Exception, request_id: str) -> _Answer:
     refusal = contract.refusal(error)
     is_ours = refusal is contract.internal_error
     if is_ours and isinstance(error, BillingError):
         logger().error("Misconfigured", extra={"reason": str(error)})
+    told = "An internal error occurred; it has been reported" if is_ours else str(error)
     facts: dict[str, Any] = {
         "code": refusal.code,
-        "message": "An internal error occurred; it has been reported" if is_ours else str(error),
+        "message": refusal.message or told,
+        "type": refusal.type,
+        "request_id": request_id,
+        "timestamp": datetime.now(UTC),
     }
+    if refusal.doc_url:
+        facts["doc_url"] = refusal.doc_url
     if isinstance(error, RequestInvalid):
         facts["details"] = [{"path": each.path, "message": each.message} for each in error.problems]
     return _Answer(refusal.status, fill(contract.error, facts), _refusal_headers(error))
@@ -172,9 +183,9 @@ def _served(name: Operation, route_key: str) -> tuple[Contract, Route]:
     return next((contract, route) for contract, route in routes if route.key == route_key)
 
 
-def _serves(route: Route, path: str) -> bool:
-    pattern = "[^/]+".join(re.escape(part) for part in re.split(r"\{\w+\}", route.path))
-    return re.fullmatch(pattern, path) is not None
+def _pattern(path: str, end: str = "") -> re.Pattern[str]:
+    """A path of the contract tables as what it matches; `{name}` is one segment."""
+    return re.compile("[^/]+".join(re.escape(part) for part in re.split(r"\{\w+\}", path)) + end)
 
 
 @cache
@@ -182,9 +193,11 @@ def _authenticator() -> Authenticator:
     return Authenticator(open_store())
 
 
-def _call(event: LambdaEvent, route: Route, model: "type[Input] | None") -> Call:
+def _call(event: LambdaEvent, contract: Contract, route: Route, model: "type[Input] | None") -> Call:
     headers = {name.lower(): value for name, value in event.get("headers", {}).items()}
     account_id = _authenticator().account_id(headers.get("authorization")) if route.needs_credential else ""
+    if contract.account_parameter and event["pathParameters"][contract.account_parameter] != account_id:
+        raise Forbidden.for_account()
     logger().append_keys(account_id=account_id or None)
     raw_body = _raw_body(event)
     return Call(
@@ -211,15 +224,16 @@ def _parse(raw_body: bytes, headers: Mapping[str, str], route: Route, model: "ty
     from pydantic import ValidationError  # noqa: PLC0415 - 70 ms that functions without a body do not spend
 
     received = _json_object(raw_body, headers) if raw_body else {}
-    unknown = [Problem(name, "is not a known field") for name in received if name not in route.body]
+    problems = [Problem(name, "is not a known field") for name in received if name not in route.body]
+    problems += [Problem(name, "is required") for name in route.required if received.get(name) is None]
     renamed = {route.body[name]: value for name, value in received.items() if name in route.body}
     try:
         parsed = model.model_validate(renamed)
     except ValidationError as error:
-        problems = [Problem(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()]
-        raise RequestInvalid(unknown + list(_in_callers_words(RequestInvalid(problems), route).problems)) from None
-    if unknown:
-        raise RequestInvalid(unknown)
+        wrong = [Problem(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()]
+        raise RequestInvalid([*problems, *_in_callers_words(RequestInvalid(wrong), route).problems]) from None
+    if problems:
+        raise RequestInvalid(problems)
     return parsed
 
 

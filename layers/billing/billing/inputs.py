@@ -16,9 +16,13 @@ class Input(BaseModel):
 
 
 class CheckoutInput(Input):
-    """`tier` is a plan of the catalog; URLs may be relative to the first allowed origin."""
+    """A plan of the catalog or one of its Stripe prices, whichever the contract takes.
 
-    tier: Text
+    URLs may be relative to the first allowed origin.
+    """
+
+    tier: Text | None = None
+    price_id: Text | None = None
     success_url: Text | None = None
     cancel_url: Text | None = None
     quantity: Annotated[int, Field(ge=1, le=QUANTITY_MAX)] = 1

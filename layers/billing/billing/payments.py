@@ -108,6 +108,12 @@ class Payments:
         self._price_ids[lookup_key] = (time.monotonic(), found[0])
         return found[0]
 
+    def lookup_key_of(self, price_id: str) -> str | None:
+        """The lookup key of a price that can be sold; None where it has none, is not active, or is not there."""
+        with _translated():
+            price = _or_none(lambda: self._v1.prices.retrieve(price_id).to_dict())
+            return stripe_objects.text(price, "lookup_key") if price and price["active"] else None
+
     def create_checkout_session(self, order: CheckoutOrder, *, idempotency_key: str) -> CheckoutSession:
         """Open a hosted checkout page for one subscription."""
         metadata = {"account_id": order.account_id}

@@ -2,5 +2,9 @@
 
 from billing.contracts.account import ACCOUNT
 from billing.contracts.contract import Contract
+from billing.contracts.organization import ORGANIZATION
+from billing.contracts.portal import PORTAL
+from billing.contracts.subscription import SUBSCRIPTION
+from billing.contracts.teams import TEAMS
 
-CONTRACTS: tuple[Contract, ...] = (ACCOUNT,)
+CONTRACTS: tuple[Contract, ...] = (ACCOUNT, TEAMS, ORGANIZATION, SUBSCRIPTION, PORTAL)

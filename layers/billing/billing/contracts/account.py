@@ -29,6 +29,7 @@ ACCOUNT = Contract(
                 "cancel_url": "cancel_url",
                 "quantity": "quantity",
             },
+            required=("tier",),
             response={"checkout_url": Field("url")},
         ),
         Operation.PORTAL: Route(

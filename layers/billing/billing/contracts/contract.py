@@ -30,12 +30,18 @@ type Shape = Field | str | bool | int | Mapping[str, "Shape"] | None
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where an operation is served. `body` maps the document's field names to the operation's own."""
+    """Where an operation is served. `body` maps the document's field names to the operation's own.
+
+    `required` are the body's fields that the document requires. Where `needs` names a fact that is null, there is
+    nothing to answer: the account never subscribed.
+    """
 
     method: str
     path: str
     response: Shape
     body: Mapping[str, str] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+    needs: str | None = None
     needs_credential: bool = True
 
     @property
@@ -46,15 +52,22 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The status and the code an error has in a contract."""
+    """What an error is in a contract. Without a `message` of the document's the error's own words are told."""
 
     status: int
     code: str
+    message: str | None = None
+    type: str | None = None
+    doc_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """One API document. `refusals` is looked up by the error's class, then by the class it derives from."""
+    """One API document. `refusals` is looked up by the error's class, then by the class it derives from.
+
+    `account_parameter` is the path parameter that names the account, where the document has one: it must be the
+    credential's own.
+    """
 
     name: str
     base_path: str
@@ -62,6 +75,7 @@ class Contract:
     error: Shape
     refusals: Mapping[type[BillingError], Refusal]
     internal_error: Refusal
+    account_parameter: str | None = None
 
     def refusal(self, error: Exception) -> Refusal:
         """The status and code of an error; that of an internal error where the contract names none."""

@@ -30,6 +30,7 @@ class Profile:
     nonce: str | None = None
     customer_id: str | None = None
     email: str | None = None
+    member_count: int = 1
     trial_used: bool = False
     open_checkout: OpenCheckout | None = None
     created: datetime | None = None
@@ -43,6 +44,7 @@ class AccountStatus:
     status: str | None = None
     current_period_end: datetime | None = None
     cancel_at_period_end: bool | None = None
+    member_count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,13 @@ class Account:
         """The plan and what there is to say of the subscription that gives it."""
         shown = self.subscription_shown(catalog, now, grace)
         if shown is None:
-            return AccountStatus(plan=catalog.free.id)
+            return AccountStatus(plan=catalog.free.id, member_count=self.profile.member_count)
         return AccountStatus(
             plan=shown.granted_plan(catalog, now, grace) or catalog.free.id,
             status=shown.status,
             current_period_end=shown.current_period_end,
             cancel_at_period_end=shown.is_cancelling,
+            member_count=self.profile.member_count,
         )
 
     def refuse_second_subscription(self, now: datetime, grace: timedelta) -> None:

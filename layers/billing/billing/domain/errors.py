@@ -4,6 +4,7 @@ BillingError
 ├── RequestRefused
 │   ├── RequestInvalid          the request itself is wrong; says what and where
 │   ├── Unauthenticated         no credential that counts
+│   ├── Forbidden               a credential that counts, for something else
 │   ├── RouteUnknown            nothing answers at this path
 │   ├── MethodNotAllowed        the path exists, with other methods
 │   ├── SubscriptionExists      checkout while a subscription grants
@@ -59,6 +60,15 @@ class Unauthenticated(RequestRefused):
 
     def __init__(self) -> None:
         super().__init__("Missing, invalid or expired credential")
+
+
+class Forbidden(RequestRefused):
+    """The credential counts, and not for this: another account's path, or the wrong kind of credential."""
+
+    @classmethod
+    def for_account(cls) -> "Forbidden":
+        """The path names another account than the credential's; whether that one exists is not told."""
+        return cls("The credential does not give access to this account")
 
 
 class RouteUnknown(RequestRefused):
