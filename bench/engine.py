@@ -13,6 +13,7 @@ import boto3
 from bench.deliveries import WEBHOOK_SECRET
 from billing.auth import digest_of, new_secret_key
 from billing.domain.accounts import Profile
+from billing.dynamodb import Table
 from billing.store import KeyRecord, Store
 from local import emulator, stack
 from local.processes import start, stop
@@ -40,7 +41,7 @@ def deployment() -> Iterator[Deployment]:
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
         }
-        store = Store(boto3.client("dynamodb", **stack.aws(aws)), _create_table(aws))
+        store = Store(Table(boto3.client("dynamodb", **stack.aws(aws)), _create_table(aws)))
         variables = {
             "TABLE_NAME": TABLE_NAME,
             "STRIPE_SECRET_ID": _create_secret(aws),

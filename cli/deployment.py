@@ -10,6 +10,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.session import Session
 
+from billing.dynamodb import Table
 from billing.store import Store
 from cli.failures import refuse
 
@@ -38,7 +39,7 @@ class Deployment:
 
     def store(self) -> Store:
         """The deployment's table."""
-        return Store(_client(self.session, "dynamodb"), self.table_name)
+        return Store(Table(_client(self.session, "dynamodb"), self.table_name))
 
     def load_secret(self) -> dict[str, Any]:
         """What the Stripe secret holds; empty before the first `billing setup`. Raises CommandFailed."""

@@ -11,6 +11,7 @@ import boto3
 import pytest
 import yaml
 
+from billing.dynamodb import Table
 from billing.store import Store
 from local import emulator
 from local.processes import start, stop
@@ -69,9 +70,15 @@ def table_name(dynamodb: Any) -> Iterator[str]:
 
 
 @pytest.fixture
-def store(dynamodb: Any, table_name: str) -> Store:
+def table(dynamodb: Any, table_name: str) -> Table:
+    """That table, as the product talks to it."""
+    return Table(dynamodb, table_name)
+
+
+@pytest.fixture
+def store(table: Table) -> Store:
     """The real store on that table."""
-    return Store(dynamodb, table_name)
+    return Store(table)
 
 
 def table_properties() -> dict[str, Any]:

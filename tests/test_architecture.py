@@ -29,7 +29,8 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "inputs": set(),
     "aws": set(),
     "settings": {"aws", "domain"},
-    "store": {"aws", "domain", "settings"},
+    "dynamodb": {"aws", "domain", "settings"},
+    "store": {"domain", "dynamodb"},
     "auth": {"domain", "store"},
     "event_processor": {"domain", "store", "telemetry"},
     "payments": {"domain", "event_processor", "settings", "telemetry"},
@@ -39,7 +40,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
 
 # Who outside the standard library may be imported by whom, types aside.
 OUTSIDERS: Mapping[str, set[str]] = {
-    "store": {"botocore"},
+    "dynamodb": {"botocore"},
     "aws": {"botocore"},
     "payments": {"stripe"},
     "inputs": {"pydantic"},

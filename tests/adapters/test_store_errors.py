@@ -15,8 +15,8 @@ from billing.domain.accounts import Profile
 from billing.domain.errors import StoreUnavailable
 from billing.domain.stripe_events import Outcome, Target
 from billing.domain.subscriptions import Subscription
+from billing.dynamodb import BATCH_ATTEMPTS_MAX, Table
 from billing.store import (
-    BATCH_ATTEMPTS_MAX,
     Commit,
     EventAlreadyProcessed,
     EventMarker,
@@ -55,7 +55,7 @@ def connect(url: str, read_timeout: float = 4) -> Store:
     """A store whose client is as the functions', but asks once. Made once: a client takes botocore half a second."""
     once = CLIENT_CONFIG.merge(Config(retries={"total_max_attempts": 1}, read_timeout=read_timeout))
     client: Any = session().create_client("dynamodb", endpoint_url=url, config=once)
-    return Store(client, "billing")
+    return Store(Table(client, "billing"))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 import stripe
 from typer.testing import CliRunner, Result
 
+from billing.dynamodb import Table
 from billing.payments import connect
 from billing.store import Store
 from cli.main import app
@@ -50,7 +51,7 @@ class Stack:
 
     def store(self) -> Store:
         """The stack's table."""
-        return Store(aws("dynamodb", self.endpoint_url), self.table_name)
+        return Store(Table(aws("dynamodb", self.endpoint_url), self.table_name))
 
     @property
     def _secrets(self) -> Any:

@@ -12,6 +12,7 @@ import boto3
 import pytest
 
 import billing.aws
+import billing.dynamodb
 import billing.endpoint
 import billing.settings
 import billing.store
@@ -19,6 +20,7 @@ import billing.telemetry
 from billing.auth import digest_of, new_secret_key
 from billing.contracts import CONTRACTS
 from billing.domain.accounts import Profile
+from billing.dynamodb import Table
 from billing.store import KeyRecord, Store
 from billing.webhook_signature import sign
 from local.stack import ROOT
@@ -39,6 +41,7 @@ class Answer:
 class Deployment:
     """What the tests call: functions by operation, the table behind them and a key for acme."""
 
+    table: Table
     store: Store
     key: str
     handlers: dict[str, Callable[[dict[str, Any], object], dict[str, Any]]] = field(default_factory=dict)
@@ -129,8 +132,8 @@ def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def deployment(
+    table: Table,
     store: Store,
-    table_name: str,
     dynamodb: Any,
     emulator_url: str,
     stripe_secret_id: Callable[[dict[str, Any]], str],
@@ -139,7 +142,7 @@ def deployment(
     """A deployment with one account, acme, that has a key."""
     secret = {"api_key": "sk_test_functions", "webhook_secrets": ["whsec_older", WEBHOOK_SECRET]}
     environment = {
-        "TABLE_NAME": table_name,
+        "TABLE_NAME": table.name,
         "STRIPE_SECRET_ID": stripe_secret_id(secret),
         "ALLOWED_ORIGINS": "http://localhost:3000,https://app.example.com",
         "ALLOW_PROMOTION_CODES": "true",
@@ -152,7 +155,7 @@ def deployment(
     key = new_secret_key(livemode=False)
     store.create_account(Profile("acme", email="billing@acme.test"))
     store.create_key(digest_of(key), KeyRecord("key_1", "acme", "secret", datetime.now(UTC), key[-4:]))
-    yield Deployment(store, key)
+    yield Deployment(table, store, key)
     forget_process_state()
 
 
@@ -162,6 +165,7 @@ def forget_process_state() -> None:
         billing.aws.client,
         billing.settings.load_settings,
         billing.settings._stripe_secrets,
+        billing.dynamodb.open_table,
         billing.store.open_store,
         billing.endpoint._authenticator,
     )

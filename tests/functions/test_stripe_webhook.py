@@ -20,7 +20,7 @@ PATH = "/v1/billing/webhooks"
 
 def rows(deployment: Deployment) -> list[dict[str, Any]]:
     """Everything in the table but acme's own profile and key."""
-    items = deployment.store._dynamodb.scan(TableName=deployment.store._table_name)["Items"]
+    items = deployment.table.client.scan(TableName=deployment.table.name)["Items"]
     return [item for item in items if item["sk"]["S"] not in {"PROFILE", "KEY"} and "KEY#" not in item["sk"]["S"]]
 
 

@@ -1,59 +1,27 @@
-"""The one table, and the only module that talks to DynamoDB. docs/data.md draws its rows.
+"""What is kept of accounts, keys and Stripe's events. docs/data.md draws the rows.
 
 Every write that depends on what was read is conditional on the row's `version`, and what belongs together is one
-transaction. Errors of DynamoDB become StoreUnavailable; what a condition refuses has a name of its own.
+transaction.
 """
 
-import random
 import secrets
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from billing.aws import client
 from billing.domain.accounts import Account, OpenCheckout, Profile
-from billing.domain.errors import BillingError, StoreUnavailable
+from billing.domain.errors import BillingError
 from billing.domain.invoices import Invoice
 from billing.domain.outbound_events import OutboundEvent
 from billing.domain.sightings import Sighting
 from billing.domain.stripe_events import Outcome, Snapshot, Target
 from billing.domain.subscriptions import Subscription
-from billing.settings import load_settings
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.client import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
-
-type Item = dict[str, Any]
+from billing.dynamodb import Item, Table, Write, WriteRefused, key, open_table, put, update
 
 EVENT_RETENTION = timedelta(days=35)
 """Longer than the 30 days for which Stripe resends an event."""
-
-UNAVAILABLE = frozenset(
-    {
-        "InternalServerError",
-        "ItemCollectionSizeLimitExceededException",
-        "LimitExceededException",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "RequestTimeout",
-        "ServiceUnavailable",
-        "ThrottlingException",
-        "TransactionInProgressException",
-    }
-)
-
-
-REFUSED = frozenset({"ConditionalCheckFailed", "TransactionConflict"})
-THROTTLED = frozenset({"ProvisionedThroughputExceeded", "ThrottlingError"})
-HTTP_SERVER_ERROR = 500
-BATCH_ATTEMPTS_MAX = 5
 
 
 class VersionConflict(BillingError):
@@ -118,23 +86,22 @@ class EventContext:
 class Store:
     """The table, by what is asked of it."""
 
-    def __init__(self, dynamodb: "DynamoDBClient", table_name: str) -> None:
-        """Take a client of any DynamoDB engine."""
-        self._dynamodb = dynamodb
-        self._table_name = table_name
+    def __init__(self, table: Table) -> None:
+        """Take the table on any DynamoDB engine."""
+        self._table = table
 
     # --- accounts -----------------------------------------------------------------------------------------------------
 
     def load_account(self, account_id: str) -> Account:
         """The profile and all subscriptions, in one strongly consistent Query. Nothing stored is an empty account."""
-        items = self._query(account_id, "PROFILE", "SUB#~")
+        items = self._table.query(f"ACCOUNT#{account_id}", "PROFILE", "SUB#~")
         profile = next((_profile(item) for item in items if item["sk"] == "PROFILE"), Profile(account_id))
         subscriptions = tuple(_sighting(item).content for item in items if item["sk"].startswith("SUB#"))
         return Account(profile, tuple(each for each in subscriptions if isinstance(each, Subscription)))
 
     def load_subscription_rows(self, account_id: str) -> Mapping[str, Sighting[Snapshot]]:
         """Every subscription row of an account by its id, with what the event protocol needs of it."""
-        rows = [_sighting(item) for item in self._query(account_id, "SUB#", "SUB#~")]
+        rows = [_sighting(item) for item in self._table.query(f"ACCOUNT#{account_id}", "SUB#", "SUB#~")]
         return {row.content.id: row for row in rows}
 
     def create_account(self, profile: Profile) -> None:
@@ -158,34 +125,33 @@ class Store:
 
     def find_key(self, digest: str) -> KeyRecord | None:
         """The key with this SHA-256, revoked ones too; None if there never was one."""
-        with _translated():
-            answer = self._dynamodb.get_item(
-                TableName=self._table_name, Key=_encode(_key(f"KEY#{digest}", "KEY")), ConsistentRead=True
-            )
-        return _key_record(_decode(answer["Item"])) if "Item" in answer else None
+        item = self._table.get(f"KEY#{digest}", "KEY")
+        return _key_record(item) if item else None
 
     def create_key(self, digest: str, record: KeyRecord) -> None:
         """Store a key, findable by its digest and listed with its account."""
         facts = _dump(record)
         self._transact(
             [
-                _put(_key(f"KEY#{digest}", "KEY") | facts, "attribute_not_exists(pk)"),
-                _put(_key(f"ACCOUNT#{record.account_id}", f"KEY#{record.id}") | facts | {"digest": digest}),
+                put(key(f"KEY#{digest}", "KEY") | facts, "attribute_not_exists(pk)"),
+                put(key(f"ACCOUNT#{record.account_id}", f"KEY#{record.id}") | facts | {"digest": digest}),
             ]
         )
 
     def list_keys(self, account_id: str) -> list[KeyRecord]:
         """All keys an account ever had."""
-        return [_key_record(item) for item in self._query(account_id, "KEY#", "KEY#~")]
+        return [_key_record(item) for item in self._table.query(f"ACCOUNT#{account_id}", "KEY#", "KEY#~")]
 
     def revoke_key(self, account_id: str, key_id: str, now: datetime) -> KeyRecord | None:
         """Stop a key from working, for good. None if the account has no such key."""
-        item = next((item for item in self._query(account_id, "KEY#", "KEY#~") if item["id"] == key_id), None)
+        item = next(
+            (item for item in self._table.query(f"ACCOUNT#{account_id}", "KEY#", "KEY#~") if item["id"] == key_id), None
+        )
         if item is None:
             return None
-        places = (_key(f"KEY#{item['digest']}", "KEY"), _key(f"ACCOUNT#{account_id}", f"KEY#{key_id}"))
+        places = (key(f"KEY#{item['digest']}", "KEY"), key(f"ACCOUNT#{account_id}", f"KEY#{key_id}"))
         self._transact(
-            [_update(place, "SET revoked = if_not_exists(revoked, :now)", {":now": _seconds(now)}) for place in places]
+            [update(place, "SET revoked = if_not_exists(revoked, :now)", {":now": _seconds(now)}) for place in places]
         )
         return replace(_key_record(item), revoked=_key_record(item).revoked or now)
 
@@ -195,11 +161,11 @@ class Store:
         self, event_id: str, customer_id: str, account_id: str | None, targets: Sequence[Target]
     ) -> EventContext:
         """The event's marker, whose customer it is, that account and its rows: one strongly consistent BatchGetItem."""
-        wanted = [_key(f"EVENT#{event_id}", "RECEIVED"), _key(f"CUSTOMER#{customer_id}", "ACCOUNT")]
+        wanted = [key(f"EVENT#{event_id}", "RECEIVED"), key(f"CUSTOMER#{customer_id}", "ACCOUNT")]
         if account_id:
-            wanted.append(_key(f"ACCOUNT#{account_id}", "PROFILE"))
-            wanted += [_key(f"ACCOUNT#{account_id}", _row_sk(target)) for target in targets]
-        found = {(item["pk"], item["sk"]): item for item in self._batch_get(wanted)}
+            wanted.append(key(f"ACCOUNT#{account_id}", "PROFILE"))
+            wanted += [key(f"ACCOUNT#{account_id}", _row_sk(target)) for target in targets]
+        found = {(item["pk"], item["sk"]): item for item in self._table.batch_get(wanted)}
         marker = found.get((f"EVENT#{event_id}", "RECEIVED"))
         customer = found.get((f"CUSTOMER#{customer_id}", "ACCOUNT"))
         profile = found.get((f"ACCOUNT#{account_id}", "PROFILE"))
@@ -233,102 +199,46 @@ class Store:
                 raise EventAlreadyProcessed from conflict
             raise
 
-    # --- DynamoDB -----------------------------------------------------------------------------------------------------
-
-    def _query(self, account_id: str, first: str, last: str) -> list[Item]:
-        pages = self._dynamodb.get_paginator("query").paginate(
-            TableName=self._table_name,
-            KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
-            ExpressionAttributeValues=_encode({":pk": f"ACCOUNT#{account_id}", ":first": first, ":last": last}),
-            ConsistentRead=True,
-        )
-        with _translated():
-            return [_decode(item) for page in pages for item in page["Items"]]
-
-    def _batch_get(self, keys: Sequence[Item]) -> list[Item]:
-        request: Any = {self._table_name: {"Keys": [_encode(key) for key in keys], "ConsistentRead": True}}
-        items: list[Item] = []
-        for attempt in range(BATCH_ATTEMPTS_MAX):
-            with _translated():
-                answer = self._dynamodb.batch_get_item(RequestItems=request)
-            items += [_decode(item) for item in answer["Responses"].get(self._table_name, [])]
-            request = answer.get("UnprocessedKeys")
-            if not request:
-                return items
-            time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311 - jitter, no secret
-        raise StoreUnavailable
-
-    def _transact(self, writes: Iterable[Callable[[str], "TransactWriteItemTypeDef"]]) -> None:
-        items = [write(self._table_name) for write in writes]
-        with _translated():
-            self._dynamodb.transact_write_items(TransactItems=items)
+    def _transact(self, writes: Sequence[Write]) -> None:
+        try:
+            self._table.transact(writes)
+        except WriteRefused as error:
+            first = error.refusals.get(0)
+            raise VersionConflict(refused_first=first is not None and first.by_condition) from error
 
 
 @cache
 def open_store() -> Store:
     """The store of this deployment, made on first use."""
-    return Store(client("dynamodb"), load_settings().table_name)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """DynamoDB's errors in our words; what is none of them is a fault of ours and passes through."""
-    try:
-        yield
-    except BotoCoreError as error:
-        raise StoreUnavailable from error
-    except ClientError as error:
-        code = error.response["Error"]["Code"]
-        reasons = [reason["Code"] for reason in error.response.get("CancellationReasons", ())]
-        if code in UNAVAILABLE or error.response["ResponseMetadata"]["HTTPStatusCode"] >= HTTP_SERVER_ERROR:
-            raise StoreUnavailable from error
-        if any(reason in REFUSED for reason in reasons):
-            raise VersionConflict(refused_first=reasons[0] == "ConditionalCheckFailed") from error
-        if any(reason in THROTTLED for reason in reasons):
-            raise StoreUnavailable from error
-        raise
+    return Store(open_table())
 
 
 # --- writes: each is a part of a transaction that still lacks the table's name ----------------------------------------
 
 
-def _put(item: Item, condition: str | None = None, values: Item | None = None) -> Callable[[str], Any]:
-    put: Item = {"Item": _encode(item)}
-    if condition:
-        put["ConditionExpression"] = condition
-    if values:
-        put["ExpressionAttributeValues"] = _encode(values)
-    return lambda table_name: {"Put": put | {"TableName": table_name}}
-
-
-def _update(key: Item, expression: str, values: Item) -> Callable[[str], Any]:
-    update = {"Key": _encode(key), "UpdateExpression": expression, "ExpressionAttributeValues": _encode(values)}
-    return lambda table_name: {"Update": update | {"TableName": table_name}}
-
-
-def _put_versioned(item: Item, expected_version: int) -> Callable[[str], Any]:
+def _put_versioned(item: Item, expected_version: int) -> Write:
     if expected_version == 0:
-        return _put(item, "attribute_not_exists(pk)")
-    return _put(item, "version = :expected", {":expected": expected_version})
+        return put(item, "attribute_not_exists(pk)")
+    return put(item, "version = :expected", {":expected": expected_version})
 
 
-def _put_profile(profile: Profile, *, expected_version: int) -> Callable[[str], Any]:
-    return _put_versioned(_key(f"ACCOUNT#{profile.account_id}", "PROFILE") | _dump(profile), expected_version)
+def _put_profile(profile: Profile, *, expected_version: int) -> Write:
+    return _put_versioned(key(f"ACCOUNT#{profile.account_id}", "PROFILE") | _dump(profile), expected_version)
 
 
-def _put_customer(customer_id: str, account_id: str) -> Callable[[str], Any]:
+def _put_customer(customer_id: str, account_id: str) -> Write:
     """A Stripe customer belongs to one account for good: writing it once more for the same account is no conflict."""
-    item = _key(f"CUSTOMER#{customer_id}", "ACCOUNT") | {"account_id": account_id}
-    return _put(item, "attribute_not_exists(pk) OR account_id = :account_id", {":account_id": account_id})
+    item = key(f"CUSTOMER#{customer_id}", "ACCOUNT") | {"account_id": account_id}
+    return put(item, "attribute_not_exists(pk) OR account_id = :account_id", {":account_id": account_id})
 
 
-def _put_row(pk: str, row: Sighting[Snapshot]) -> Callable[[str], Any]:
+def _put_row(pk: str, row: Sighting[Snapshot]) -> Write:
     interval = {"seen_from": _seconds(row.seen_from), "seen_to": _seconds(row.seen_to), "version": row.version}
-    item = _key(pk, _row_sk(Target(type(row.content), row.content.id, row.content))) | _dump(row.content) | interval
+    item = key(pk, _row_sk(Target(type(row.content), row.content.id, row.content))) | _dump(row.content) | interval
     return _put_versioned(item, row.version - 1)
 
 
-def _put_marker(marker: EventMarker) -> Callable[[str], Any]:
+def _put_marker(marker: EventMarker) -> Write:
     """The first line of defence against a second delivery: refused if the event already has a final outcome.
 
     Event seen first          -> no item, written.
@@ -336,22 +246,18 @@ def _put_marker(marker: EventMarker) -> Callable[[str], Any]:
     Delivered again, meanwhile -> both read no marker, one is refused here.
     Was unmatched, seen again -> its outcome is not final, overwritten.
     """
-    item = _key(f"EVENT#{marker.event_id}", "RECEIVED") | _dump(marker)
+    item = key(f"EVENT#{marker.event_id}", "RECEIVED") | _dump(marker)
     item["expires_at"] = _seconds(marker.processed + EVENT_RETENTION)
     open_outcomes = {f":{outcome}": outcome.value for outcome in Outcome if not outcome.is_final}
-    return _put(item, f"attribute_not_exists(pk) OR outcome IN ({', '.join(open_outcomes)})", open_outcomes)
+    return put(item, f"attribute_not_exists(pk) OR outcome IN ({', '.join(open_outcomes)})", open_outcomes)
 
 
-def _put_outbound(event: OutboundEvent) -> Callable[[str], Any]:
-    item = _key(f"ACCOUNT#{event.account_id}", f"OUT#{_seconds(event.occurred_at):012d}#{event.id}") | _dump(event)
-    return _put(item | {"expires_at": _seconds(event.occurred_at + EVENT_RETENTION)})
+def _put_outbound(event: OutboundEvent) -> Write:
+    item = key(f"ACCOUNT#{event.account_id}", f"OUT#{_seconds(event.occurred_at):012d}#{event.id}") | _dump(event)
+    return put(item | {"expires_at": _seconds(event.occurred_at + EVENT_RETENTION)})
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
-
-
-def _key(pk: str, sk: str) -> Item:
-    return {"pk": pk, "sk": sk}
 
 
 def _row_sk(target: Target) -> str:
@@ -402,43 +308,3 @@ def _seconds(moment: datetime) -> int:
 
 def _moment(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
-
-
-# --- DynamoDB's JSON (boto3's serializer would bring all of boto3 with it, and numbers as Decimal) --------------------
-
-
-def _encode(item: Mapping[str, Any]) -> Item:
-    return {name: _encode_value(value) for name, value in item.items()}
-
-
-def _encode_value(value: Any) -> Item:  # noqa: ANN401 - whatever an item holds
-    match value:
-        case None:
-            return {"NULL": True}
-        case bool():
-            return {"BOOL": value}
-        case int():
-            return {"N": str(value)}
-        case str():
-            return {"S": str(value)}
-        case Mapping():
-            return {"M": _encode(value)}
-        case _:
-            raise TypeError(f"{type(value).__name__} has no place in an item")
-
-
-def _decode(item: Mapping[str, Any]) -> Item:
-    return {name: _decode_value(value) for name, value in item.items()}
-
-
-def _decode_value(value: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever an item holds
-    [(kind, inner)] = value.items()
-    match kind:
-        case "NULL":
-            return None
-        case "N":
-            return int(inner)
-        case "M":
-            return _decode(inner)
-        case _:
-            return inner
