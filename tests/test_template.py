@@ -18,7 +18,8 @@ FUNCTIONS = {
 }
 
 STRIPE_SECRET_READERS = {"CheckoutFunction", "PortalFunction", "StripeWebhookFunction"}
-TABLE_WRITERS = {"CheckoutFunction", "StripeWebhookFunction"}
+UNAUTHENTICATED = {"StripeWebhookFunction", "OpenapiFunction", "UnknownRouteFunction"}
+TABLE_WRITERS = {"CheckoutFunction", "RecordUsageFunction", "StripeWebhookFunction"}
 WRITING_ACTIONS = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}
 
 
@@ -28,8 +29,17 @@ def _statements(function: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _actions(function: dict[str, Any]) -> set[str]:
-    granted = [statement["Action"] for statement in _statements(function)]
-    return {action for each in granted for action in ([each] if isinstance(each, str) else each)}
+    return {action for statement in _statements(function) for action in _actions_of(statement)}
+
+
+def _actions_of(statement: dict[str, Any]) -> list[str]:
+    action = statement["Action"]
+    return [action] if isinstance(action, str) else action
+
+
+def _may_read(function: dict[str, Any], secret: str) -> bool:
+    granted = [each for each in _statements(function) if "secretsmanager:GetSecretValue" in _actions_of(each)]
+    return {"Ref": secret} in [each["Resource"] for each in granted]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -71,11 +81,24 @@ def test_least_privilege(name: str) -> None:
     function = FUNCTIONS[name]
     actions = _actions(function)
     reads_secret = name in STRIPE_SECRET_READERS
-    assert ("secretsmanager:GetSecretValue" in actions) is reads_secret
+    assert _may_read(function, "StripeSecret") is reads_secret
+    assert _may_read(function, "SessionSecret") is (name not in UNAUTHENTICATED)
     assert ("STRIPE_SECRET_ID" in function.get("Environment", {}).get("Variables", {})) is reads_secret
     assert ({"Ref": "StripeSdkLayer"} in function["Layers"]) is reads_secret
-    assert bool(actions & WRITING_ACTIONS) is (name in TABLE_WRITERS)
+    unbounded = [each for each in _statements(function) if "Condition" not in each]
+    writes = {action for each in unbounded for action in _actions_of(each)} & WRITING_ACTIONS
+    assert bool(writes) is (name in TABLE_WRITERS)
     assert "dynamodb:Scan" not in actions
+
+
+@pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - UNAUTHENTICATED))
+def test_requests_are_counted(name: str) -> None:
+    """Whoever asks with a credential is counted: each such function may write the counters of requests."""
+    allowed = [each for each in _statements(FUNCTIONS[name]) if "dynamodb:UpdateItem" in _actions_of(each)]
+    keys = [
+        each.get("Condition", {}).get("ForAllValues:StringLike", {}).get("dynamodb:LeadingKeys") for each in allowed
+    ]
+    assert None in keys or ["RATE#*"] in keys
 
 
 def test_unknown_routes_touch_nothing() -> None:

@@ -3,8 +3,9 @@
 Its error codes are the catalogue that the portal contract's document lists; the mapping is in docs/api.md.
 """
 
-from billing.contracts.contract import Contract, Field, Operation, Refusal, Route
+from billing.contracts.contract import Contract, Field, Items, Operation, Refusal, Route
 from billing.domain import errors
+from billing.domain.credentials import ANY_CREDENTIAL, NO_CREDENTIAL, SECRET_KEY_ONLY
 
 ACCOUNT = Contract(
     name="account",
@@ -23,7 +24,7 @@ ACCOUNT = Contract(
         Operation.CHECKOUT: Route(
             "POST",
             "/v1/billing/checkout",
-            body={
+            input={
                 "tier": "tier",
                 "success_url": "success_url",
                 "cancel_url": "cancel_url",
@@ -35,14 +36,108 @@ ACCOUNT = Contract(
         Operation.PORTAL: Route(
             "POST",
             "/v1/billing/portal",
-            body={"return_url": "return_url"},
+            input={"return_url": "return_url"},
             response={"portal_url": Field("url")},
+        ),
+        Operation.INVOICES: Route(
+            "GET",
+            "/v1/billing/invoices",
+            input={"limit": "limit", "status": "status", "cursor": "cursor"},
+            response={
+                "invoices": Items(
+                    "invoices",
+                    {
+                        "id": Field("id"),
+                        "number": Field("number"),
+                        "status": Field("status"),
+                        "currency": Field("currency"),
+                        "total": Field("total"),
+                        "amount_due": Field("amount_due"),
+                        "amount_paid": Field("amount_paid"),
+                        "amount_remaining": Field("amount_remaining"),
+                        "created": Field("created"),
+                        "period_start": Field("period_start"),
+                        "period_end": Field("period_end"),
+                        "hosted_invoice_url": Field("hosted_invoice_url"),
+                        "invoice_pdf": Field("invoice_pdf"),
+                    },
+                ),
+                "next_cursor": Field("next_cursor"),
+            },
+        ),
+        Operation.USAGE: Route(
+            "GET",
+            "/v1/billing/usage",
+            response={
+                "plan": Field("plan"),
+                "period_start": Field("period_start"),
+                "period_end": Field("period_end"),
+                "usage": Items(
+                    "usage",
+                    {
+                        "metric": Field("metric"),
+                        "used": Field("used"),
+                        "limit": Field("limit"),
+                        "remaining": Field("remaining"),
+                    },
+                ),
+            },
+        ),
+        Operation.RECORD_USAGE: Route(
+            "POST",
+            "/v1/billing/usage",
+            input={"measurements": "measurements"},
+            required=("measurements",),
+            # Only the team's own servers: a browser could talk its user's consumption down.
+            credentials=SECRET_KEY_ONLY,
+            response={
+                "results": Items(
+                    "results",
+                    {
+                        "id": Field("id"),
+                        "outcome": Field("outcome"),
+                        "used": Field("used", optional=True),
+                        "limit": Field("limit", optional=True),
+                    },
+                )
+            },
+        ),
+        Operation.PLANS: Route(
+            "GET",
+            "/v1/billing/plans",
+            credentials=ANY_CREDENTIAL,
+            response={
+                "plans": Items(
+                    "plans",
+                    {
+                        "id": Field("id"),
+                        "name": Field("name"),
+                        "trial_days": Field("trial_days"),
+                        "contact": Field("contact"),
+                        "prices": Items(
+                            "prices",
+                            {
+                                "lookup_key": Field("lookup_key"),
+                                "unit_amount": Field("unit_amount"),
+                                "currency": Field("currency"),
+                                "interval": Field("interval"),
+                                "per_seat": Field("per_seat"),
+                            },
+                        ),
+                        "features": Field("features"),
+                        "limits": Field("limits"),
+                    },
+                )
+            },
+        ),
+        Operation.OPENAPI: Route(
+            "GET", "/v1/billing/openapi.json", response=Field("document"), credentials=NO_CREDENTIAL
         ),
         Operation.STRIPE_WEBHOOK: Route(
             "POST",
             "/v1/billing/webhooks",
             response={"received": True, "outcome": Field("outcome")},
-            needs_credential=False,
+            credentials=NO_CREDENTIAL,
         ),
     },
     error={
@@ -56,11 +151,16 @@ ACCOUNT = Contract(
         errors.RequestInvalid: Refusal(400, "VALIDATION_FAILED"),
         errors.SignatureInvalid: Refusal(400, "VALIDATION_FAILED"),
         errors.EventUnreadable: Refusal(400, "VALIDATION_FAILED"),
+        errors.IdempotencyKeyInvalid: Refusal(400, "INVALID_IDEMPOTENCY_KEY"),
         errors.NeverSubscribed: Refusal(400, "NO_STRIPE_CUSTOMER"),
         errors.Unauthenticated: Refusal(401, "UNAUTHORIZED"),
+        errors.Forbidden: Refusal(403, "FORBIDDEN"),
         errors.RouteUnknown: Refusal(404, "NOT_FOUND"),
         errors.MethodNotAllowed: Refusal(405, "VALIDATION_FAILED"),
         errors.SubscriptionExists: Refusal(409, "SUBSCRIPTION_EXISTS"),
+        errors.StillRunning: Refusal(409, "IDEMPOTENCY_KEY_REUSE"),
+        errors.IdempotencyKeyReused: Refusal(422, "IDEMPOTENCY_KEY_REUSE"),
+        errors.RateLimited: Refusal(429, "RATE_LIMITED"),
         errors.StripeRefused: Refusal(502, "PAYMENT_ERROR"),
         errors.StripeUnavailable: Refusal(503, "PAYMENT_ERROR"),
         errors.StoreUnavailable: Refusal(503, "INTERNAL_ERROR"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from billing.domain.credentials import ACTING_CREDENTIALS, CredentialKind
 from billing.domain.errors import BillingError
 
 
@@ -14,7 +15,12 @@ class Operation(StrEnum):
     SUBSCRIPTION = "subscription"
     CHECKOUT = "checkout"
     PORTAL = "portal"
+    INVOICES = "invoices"
+    USAGE = "usage"
+    RECORD_USAGE = "record_usage"
+    PLANS = "plans"
     STRIPE_WEBHOOK = "stripe_webhook"
+    OPENAPI = "openapi"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +31,33 @@ class Field:
     optional: bool = False
 
 
-type Shape = Field | str | bool | int | Mapping[str, "Shape"] | None
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list in a shape: the fact of that name is a list of facts, and each fills `shape`."""
+
+    fact: str
+    shape: "Shape"
+
+
+type Shape = Field | Items | str | bool | int | Mapping[str, "Shape"] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where an operation is served. `body` maps the document's field names to the operation's own.
+    """Where an operation is served, and to whom.
 
-    `required` are the body's fields that the document requires. Where `needs` names a fact that is null, there is
-    nothing to answer: the account never subscribed.
+    `input` maps the document's names of body fields (POST) or query parameters (GET) to the operation's own;
+    `required` are those that the document requires. Where `needs` names a fact that is null, there is nothing to
+    answer: the account never subscribed.
     """
 
     method: str
     path: str
     response: Shape
-    body: Mapping[str, str] = field(default_factory=dict)
+    input: Mapping[str, str] = field(default_factory=dict)
     required: tuple[str, ...] = ()
     needs: str | None = None
-    needs_credential: bool = True
+    credentials: frozenset[CredentialKind] = ACTING_CREDENTIALS
 
     @property
     def key(self) -> str:
@@ -87,6 +102,8 @@ def fill(shape: Shape, facts: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whate
     """The shape with its fields filled from `facts`. Raises KeyError where a fact is missing that is not optional."""
     if isinstance(shape, Field):
         return facts[shape.fact]
+    if isinstance(shape, Items):
+        return [fill(shape.shape, each) for each in facts[shape.fact]]
     if isinstance(shape, Mapping):
         return {
             key: fill(inner, facts)

@@ -1,7 +1,8 @@
 """The organization contract: what a front end asks with its user's session."""
 
-from billing.contracts.contract import Contract, Field, Operation, Refusal, Route
+from billing.contracts.contract import Contract, Field, Items, Operation, Refusal, Route
 from billing.domain import errors
+from billing.domain.credentials import NO_CREDENTIAL
 
 ORGANIZATION = Contract(
     name="organization",
@@ -24,7 +25,7 @@ ORGANIZATION = Contract(
         Operation.CHECKOUT: Route(
             "POST",
             "/api/billing/checkout",
-            body={
+            input={
                 "priceId": "price_id",
                 "successUrl": "success_url",
                 "cancelUrl": "cancel_url",
@@ -36,8 +37,33 @@ ORGANIZATION = Contract(
         Operation.PORTAL: Route(
             "POST",
             "/api/billing/portal",
-            body={"returnUrl": "return_url"},
+            input={"returnUrl": "return_url"},
             response={"success": True, "data": {"url": Field("url")}, "error": None},
+        ),
+        Operation.USAGE: Route(
+            "GET",
+            "/api/billing/usage",
+            response={
+                "success": True,
+                "data": {
+                    "plan": Field("plan"),
+                    "periodStart": Field("period_start"),
+                    "periodEnd": Field("period_end"),
+                    "usage": Items(
+                        "usage",
+                        {
+                            "metric": Field("metric"),
+                            "used": Field("used"),
+                            "limit": Field("limit"),
+                            "remaining": Field("remaining"),
+                        },
+                    ),
+                },
+                "error": None,
+            },
+        ),
+        Operation.OPENAPI: Route(
+            "GET", "/api/billing/openapi.json", response=Field("document"), credentials=NO_CREDENTIAL
         ),
     },
     error={
@@ -51,12 +77,16 @@ ORGANIZATION = Contract(
     },
     refusals={
         errors.RequestInvalid: Refusal(400, "BAD_REQUEST"),
+        errors.IdempotencyKeyInvalid: Refusal(400, "INVALID_IDEMPOTENCY_KEY"),
         errors.Unauthenticated: Refusal(401, "UNAUTHORIZED", "Authentication required"),
         errors.Forbidden: Refusal(403, "FORBIDDEN"),
         errors.NeverSubscribed: Refusal(404, "NOT_FOUND"),
         errors.RouteUnknown: Refusal(404, "NOT_FOUND"),
         errors.MethodNotAllowed: Refusal(405, "METHOD_NOT_ALLOWED"),
         errors.SubscriptionExists: Refusal(409, "SUBSCRIPTION_EXISTS"),
+        errors.StillRunning: Refusal(409, "IDEMPOTENCY_KEY_REUSE"),
+        errors.IdempotencyKeyReused: Refusal(422, "IDEMPOTENCY_KEY_REUSE"),
+        errors.RateLimited: Refusal(429, "RATE_LIMITED"),
         errors.StripeRefused: Refusal(502, "PAYMENT_ERROR"),
         errors.StripeUnavailable: Refusal(503, "PAYMENT_ERROR"),
         errors.StoreUnavailable: Refusal(503, "SERVICE_UNAVAILABLE"),

@@ -2,6 +2,7 @@
 
 from billing.contracts.contract import Contract, Field, Operation, Refusal, Route
 from billing.domain import errors
+from billing.domain.credentials import NO_CREDENTIAL, SECRET_KEY_ONLY
 
 REFERENCE = "https://www.cstar.help/developers/api-reference"
 TEAM = "/api/v1/teams/{teamId}/billing"
@@ -15,6 +16,7 @@ TEAMS = Contract(
         Operation.SUBSCRIPTION: Route(
             "GET",
             f"{TEAM}/subscription",
+            credentials=SECRET_KEY_ONLY,
             response={
                 "success": True,
                 "data": {
@@ -30,9 +32,11 @@ TEAMS = Contract(
         Operation.PORTAL: Route(
             "POST",
             f"{TEAM}/portal",
-            body={"returnUrl": "return_url"},
+            credentials=SECRET_KEY_ONLY,
+            input={"returnUrl": "return_url"},
             response={"success": True, "data": {"object": "billing_portal", "url": Field("url")}},
         ),
+        Operation.OPENAPI: Route("GET", f"{TEAM}/openapi.json", response=Field("document"), credentials=NO_CREDENTIAL),
     },
     error={
         "success": False,
@@ -50,6 +54,9 @@ TEAMS = Contract(
         errors.RequestInvalid: Refusal(
             400, "invalid_request", type="invalid_request_error", doc_url=f"{REFERENCE}#errors"
         ),
+        errors.IdempotencyKeyInvalid: Refusal(
+            400, "INVALID_IDEMPOTENCY_KEY", type="invalid_request_error", doc_url=f"{REFERENCE}#errors"
+        ),
         errors.Unauthenticated: Refusal(
             401,
             "authentication_required",
@@ -60,6 +67,13 @@ TEAMS = Contract(
         errors.Forbidden: Refusal(
             403, "insufficient_permissions", type="authorization_error", doc_url=f"{REFERENCE}#authentication"
         ),
+        errors.CredentialKindForbidden: Refusal(
+            403,
+            "insufficient_permissions",
+            "Secret key required for this endpoint",
+            type="authorization_error",
+            doc_url=f"{REFERENCE}#authentication",
+        ),
         errors.NeverSubscribed: Refusal(
             404, "resource_not_found", type="invalid_request_error", doc_url=f"{REFERENCE}#errors"
         ),
@@ -68,6 +82,15 @@ TEAMS = Contract(
         ),
         errors.MethodNotAllowed: Refusal(
             405, "method_not_allowed", type="invalid_request_error", doc_url=f"{REFERENCE}#errors"
+        ),
+        errors.StillRunning: Refusal(
+            409, "IDEMPOTENCY_KEY_REUSE", type="invalid_request_error", doc_url=f"{REFERENCE}#errors"
+        ),
+        errors.IdempotencyKeyReused: Refusal(
+            422, "IDEMPOTENCY_KEY_REUSE", type="invalid_request_error", doc_url=f"{REFERENCE}#errors"
+        ),
+        errors.RateLimited: Refusal(
+            429, "rate_limit_exceeded", type="rate_limit_error", doc_url=f"{REFERENCE}#rate-limiting"
         ),
         errors.StripeRefused: Refusal(502, "payment_provider_error", type="api_error", doc_url=f"{REFERENCE}#errors"),
         errors.StripeUnavailable: Refusal(

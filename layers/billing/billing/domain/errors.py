@@ -3,13 +3,18 @@
 BillingError
 ├── RequestRefused
 │   ├── RequestInvalid          the request itself is wrong; says what and where
+│   │   └── IdempotencyKeyInvalid
+│   ├── IdempotencyKeyReused    the key of another request
 │   ├── Unauthenticated         no credential that counts
 │   ├── Forbidden               a credential that counts, for something else
+│   │   └── CredentialKindForbidden
 │   ├── RouteUnknown            nothing answers at this path
 │   ├── MethodNotAllowed        the path exists, with other methods
 │   ├── SubscriptionExists      checkout while a subscription grants
 │   └── NeverSubscribed         portal without billing history
 ├── TryAgainLater
+│   ├── RateLimited             too many requests of this user, key or account
+│   ├── StillRunning            the first request with this idempotency key
 │   ├── StripeFailed
 │   │   ├── StripeUnavailable   down, slow, rate-limiting: soon worth another try
 │   │   └── StripeRefused       answered, and the answer is no use: somebody may have to mend something
@@ -23,6 +28,7 @@ BillingError
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 
 class BillingError(Exception):
@@ -50,9 +56,20 @@ class RequestInvalid(RequestRefused):
         super().__init__("; ".join(f"{each.path}: {each.message}" if each.path else each.message for each in problems))
 
     @classmethod
-    def at(cls, path: str, message: str) -> "RequestInvalid":
+    def at(cls, path: str, message: str) -> Self:
         """One problem at one place."""
         return cls([Problem(path, message)])
+
+
+class IdempotencyKeyInvalid(RequestInvalid):
+    """An `Idempotency-Key` header that is none."""
+
+
+class IdempotencyKeyReused(RequestRefused):
+    """The key stands for a request with other content; answering that one would not be what was asked."""
+
+    def __init__(self) -> None:
+        super().__init__("This idempotency key was used with another request body; use a new key")
 
 
 class Unauthenticated(RequestRefused):
@@ -69,6 +86,18 @@ class Forbidden(RequestRefused):
     def for_account(cls) -> "Forbidden":
         """The path names another account than the credential's; whether that one exists is not told."""
         return cls("The credential does not give access to this account")
+
+    @classmethod
+    def for_role(cls) -> "Forbidden":
+        """The user's role is none of those that may pay."""
+        return cls("The user's role does not allow this")
+
+
+class CredentialKindForbidden(Forbidden):
+    """Another kind of credential is needed here."""
+
+    def __init__(self) -> None:
+        super().__init__("This kind of credential is not accepted here")
 
 
 class RouteUnknown(RequestRefused):
@@ -107,6 +136,20 @@ class TryAgainLater(BillingError):
     def __init__(self, message: str, retry_after_seconds: int) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__(message)
+
+
+class RateLimited(TryAgainLater):
+    """More requests than the deployment allows a user, a key or an account."""
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__(f"Rate limit exceeded. Try again in {retry_after_seconds} seconds", retry_after_seconds)
+
+
+class StillRunning(TryAgainLater):
+    """The first request with an idempotency key has not been answered yet."""
+
+    def __init__(self) -> None:
+        super().__init__("A request with this idempotency key is still running", retry_after_seconds=1)
 
 
 class StripeFailed(TryAgainLater):
