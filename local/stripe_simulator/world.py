@@ -22,6 +22,7 @@ from local.stripe_simulator.shapes import check_object
 API_VERSION = "2026-10-28.endive"
 DAY = 86_400
 ALPHABET = string.ascii_letters + string.digits
+FIRST_PRICE = 123  # so that the first price is Stripe's own example, `price_123`
 NOBODY: Mapping[str, str | None] = {"id": None, "idempotency_key": None}
 
 Object = dict[str, Any]
@@ -92,6 +93,7 @@ class World:
         position: By id, a number that grows with every object, for cursors.
         hidden: By object id, what Stripe knows and does not show.
         agenda: A heap of (when, tie-breaker, id); entries whose object has other plans by then are void.
+        numbers: Of the types whose ids are numbered, what the next one gets.
         outbox: Events that are not delivered yet.
         request: The API request that causes what happens now.
     """
@@ -107,6 +109,7 @@ class World:
     position: dict[str, int] = field(default_factory=dict)
     hidden: defaultdict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
     agenda: list[tuple[int, int, str]] = field(default_factory=list)
+    numbers: Mapping[str, Iterator[int]] = field(default_factory=lambda: {"price": itertools.count(FIRST_PRICE)})
     outbox: list[Object] = field(default_factory=list)
     request: Mapping[str, str | None] = field(default_factory=lambda: NOBODY)
     ticket: Iterator[int] = field(default_factory=itertools.count)
@@ -134,8 +137,9 @@ class World:
     # --- Objects ------------------------------------------------------------------------------------------------------
 
     def new_id(self, object_name: str) -> str:
-        """Return an unused id of an object type, like ``sub_1Q2w3E…``."""
-        return PREFIXES[object_name] + self.token(24)
+        """Return an unused id of an object type, like ``sub_1Q2w3E…``; prices are counted, for people type them."""
+        numbers = self.numbers.get(object_name)
+        return PREFIXES[object_name] + (str(next(numbers)) if numbers else self.token(24))
 
     def token(self, length: int) -> str:
         """Return random letters and digits."""

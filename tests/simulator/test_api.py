@@ -479,3 +479,10 @@ def test_events_survive_json(account: Account) -> None:
     created, updated = account.events()
     assert (created.data.object.name, updated.data.object.name) == ("before", "after")
     assert json.loads(str(updated))["data"]["previous_attributes"] == {"name": "before"}
+
+
+def test_price_ids_are_counted(account: Account) -> None:
+    """Prices are `price_123`, `price_124`, … in the order of their creation, anew after each reset."""
+    for _ in range(2):
+        account.control("reset", {})
+        assert [account.price().id, account.price().id] == ["price_123", "price_124"]
