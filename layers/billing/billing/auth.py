@@ -5,47 +5,96 @@ import re
 import secrets
 import string
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
 
+from billing.domain.credentials import Credential, CredentialKind
 from billing.domain.errors import Unauthenticated
-from billing.store import Store
+from billing.session_tokens import SessionTokens, open_session_tokens
+from billing.settings import load_settings
+from billing.store import KeyRecord, Store, open_store
 
-SECRET_KEY = re.compile(r"sk_(?:test|live)_[A-Za-z0-9]{32}", re.ASCII)
 BEARER = re.compile(r"Bearer +(\S+)", re.IGNORECASE | re.ASCII)
+KEY = re.compile(r"(sk|pk)_(test|live)_[A-Za-z0-9]{32}", re.ASCII)
+KEY_CHARACTERS = string.ascii_letters + string.digits
 CACHE_SECONDS_MAX = 60
 CACHE_ENTRIES_MAX = 1000
-KEY_CHARACTERS = string.ascii_letters + string.digits
+
+# The kinds of a stored key: what it begins with, and what it is as a credential.
+KEY_KINDS: Mapping[str, tuple[str, CredentialKind]] = {
+    "secret": ("sk", CredentialKind.SECRET_KEY),
+    "publishable": ("pk", CredentialKind.PUBLISHABLE_KEY),
+}
 
 
 @dataclass(slots=True)
 class Authenticator:
-    """Looks credentials up in the store; one that counts is remembered for 60 s, and works as long after revocation."""
+    """Checks credentials. A key that counts is remembered for 60 s, and works as long after its revocation.
+
+    Without `session_tokens` no session token counts.
+    """
 
     store: Store
-    _known: dict[str, tuple[float, str]] = field(default_factory=dict)
+    session_tokens: SessionTokens | None = None
+    livemode: bool = False
+    _known: dict[str, tuple[float, Credential]] = field(default_factory=dict)
 
-    def account_id(self, authorization: str | None) -> str:
-        """The account a credential acts for. Raises Unauthenticated, with nothing to learn from it."""
+    def authenticate(self, authorization: str | None, now: datetime) -> Credential:
+        """The credential of an `Authorization` header.
+
+        Raises Unauthenticated, with nothing to learn from it; StoreUnavailable and IdentityProviderUnavailable where
+        it could not be checked.
+        """
         bearer = BEARER.fullmatch((authorization or "").strip())
-        if bearer is None or not SECRET_KEY.fullmatch(bearer[1]):
+        if bearer is None:
             raise Unauthenticated
-        digest = digest_of(bearer[1])
-        expires, account_id = self._known.get(digest, (0.0, ""))
-        if time.monotonic() < expires:
-            return account_id
-        key = self.store.find_key(digest)
-        if key is None or key.revoked is not None:
-            self._known.pop(digest, None)
+        if key := KEY.fullmatch(bearer[1]):
+            return self._check_key(key)
+        if self.session_tokens is None:
             raise Unauthenticated
+        return self.session_tokens.check(bearer[1], now)
+
+    def _check_key(self, key: re.Match[str]) -> Credential:
+        if (key[2] == "live") != self.livemode:
+            raise Unauthenticated
+        digest = digest_of(key[0])
+        expires, credential = self._known.get(digest, (0.0, None))
+        if credential and time.monotonic() < expires:
+            return credential
+        self._known.pop(digest, None)
+        credential = _credential(digest, key[1], self.store.find_key(digest))
         if len(self._known) >= CACHE_ENTRIES_MAX:
             self._known.clear()
-        self._known[digest] = (time.monotonic() + CACHE_SECONDS_MAX, key.account_id)
-        return key.account_id
+        self._known[digest] = (time.monotonic() + CACHE_SECONDS_MAX, credential)
+        return credential
+
+
+def _credential(digest: str, prefix: str, record: KeyRecord | None) -> Credential:
+    if record is None or record.revoked is not None:
+        raise Unauthenticated
+    expected_prefix, kind = KEY_KINDS[record.kind]
+    if prefix != expected_prefix:
+        raise Unauthenticated
+    return Credential(kind, record.account_id, subject=f"key:{digest}")
+
+
+@cache
+def open_authenticator() -> Authenticator:
+    """The authenticator of this deployment, made on first use."""
+    return Authenticator(open_store(), open_session_tokens(), load_settings().livemode)
+
+
+def new_key(kind: str, *, livemode: bool) -> str:
+    """A key of a kind in KEY_KINDS, with 190 bits of randomness, in the form of Stripe's own."""
+    prefix, _ = KEY_KINDS[kind]
+    return f"{prefix}_{'live' if livemode else 'test'}_" + "".join(secrets.choice(KEY_CHARACTERS) for _ in range(32))
 
 
 def new_secret_key(*, livemode: bool) -> str:
-    """A key with 190 bits of randomness, in the form of Stripe's own."""
-    return f"sk_{'live' if livemode else 'test'}_" + "".join(secrets.choice(KEY_CHARACTERS) for _ in range(32))
+    """What an account's servers authenticate with."""
+    return new_key("secret", livemode=livemode)
 
 
 def digest_of(key: str) -> str:
