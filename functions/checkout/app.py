@@ -10,7 +10,7 @@ from billing.settings import load_settings
 from billing.store import open_store
 
 
-@operation(Operation.CHECKOUT, body=CheckoutInput)
+@operation(Operation.CHECKOUT, input=CheckoutInput)
 def handler(call: Call) -> Facts:
     """Open a hosted page on which the account can pay for a plan."""
     settings = load_settings()

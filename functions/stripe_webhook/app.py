@@ -3,8 +3,9 @@
 from billing.catalog import load_catalog
 from billing.contracts.contract import Operation
 from billing.domain.stripe_events import Target
-from billing.endpoint import Call, Facts, operation, parse_json
+from billing.endpoint import Call, Facts, operation
 from billing.event_processor import EventProcessor, Fetched
+from billing.parsing import parse_json
 from billing.settings import load_settings, load_stripe_secrets
 from billing.store import open_store
 from billing.webhook_signature import verify

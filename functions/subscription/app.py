@@ -4,11 +4,9 @@ from billing.catalog import load_catalog
 from billing.contracts.contract import Operation
 from billing.endpoint import Call, Facts, facts_of, operation
 from billing.settings import load_settings
-from billing.store import open_store
 
 
-@operation(Operation.SUBSCRIPTION)
+@operation(Operation.SUBSCRIPTION, loads_account=True)
 def handler(call: Call) -> Facts:
     """Answer from the table alone: Stripe's webhooks keep it right."""
-    account = open_store().load_account(call.account_id)
-    return facts_of(account.status(load_catalog(), call.now, load_settings().past_due_grace))
+    return facts_of(call.account.status(load_catalog(), call.now, load_settings().past_due_grace))

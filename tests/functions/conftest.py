@@ -11,9 +11,10 @@ from typing import Any
 import boto3
 import pytest
 
+import billing.auth
 import billing.aws
 import billing.dynamodb
-import billing.endpoint
+import billing.rate_limit
 import billing.settings
 import billing.store
 import billing.telemetry
@@ -52,7 +53,7 @@ class Deployment:
         function = FUNCTIONS.get(event["routeKey"], "unknown_route")
         if function not in self.handlers:
             self.handlers[function] = load_handler(function)
-        answer = self.handlers[function](event, None)
+        answer = self.handlers[function](event, LambdaContext())
         return Answer(answer["statusCode"], json.loads(answer["body"]), answer["headers"])
 
     def authorized(self, method: str, path: str, body: object = None, **request: Any) -> Answer:
@@ -68,6 +69,14 @@ class Deployment:
         return self.call("POST", "/v1/billing/webhooks", headers={"Stripe-Signature": signature}, body=body)
 
 
+class LambdaContext:
+    """What the functions ask of Lambda's context."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Time enough."""
+        return 20_000
+
+
 FUNCTIONS = {route.key: operation for contract in CONTRACTS for operation, route in contract.routes.items()}
 
 
@@ -80,13 +89,14 @@ def payload(
     body: str | None = None,
     is_base64: bool = False,
     parameters: dict[str, str] | None = None,
+    query: str = "",
 ) -> dict[str, Any]:
     """An API Gateway payload 2.0 event; header names arrive in lower case."""
     event: dict[str, Any] = {
         "version": "2.0",
         "routeKey": route,
         "rawPath": path,
-        "rawQueryString": "",
+        "rawQueryString": query,
         "headers": {name.lower(): value for name, value in (headers or {}).items()},
         "requestContext": {
             "requestId": "request-1",
@@ -167,7 +177,8 @@ def forget_process_state() -> None:
         billing.settings._stripe_secrets,
         billing.dynamodb.open_table,
         billing.store.open_store,
-        billing.endpoint._authenticator,
+        billing.auth.open_authenticator,
+        billing.rate_limit.open_rate_limiter,
     )
     for cached in caches:
         cached.cache_clear()

@@ -81,12 +81,15 @@ class Checkout:
         return offer
 
     def _offer_of_price(self, price_id: str) -> Offer:
-        """The plan of a Stripe price. Raises RequestInvalid for one that is not of the catalog."""
-        lookup_key = self.payments.lookup_key_of(price_id)
-        plan = self.catalog.plan_of_price(lookup_key, price_id)
-        if plan is None:
+        """The plan of a Stripe price or of its lookup key. Raises RequestInvalid for one that is not of the catalog."""
+        offer = self._offer_known_as(price_id) or self._offer_known_as(self.payments.lookup_key_of(price_id))
+        if offer is None:
             raise RequestInvalid.at("price_id", "is not a price of the catalog")
-        return Offer(plan, next(each for each in plan.prices if lookup_key == each.lookup_key or price_id == each.id))
+        return offer
+
+    def _offer_known_as(self, name: str | None) -> Offer | None:
+        offers = [Offer(plan, price) for plan in self.catalog.plans for price in plan.prices]
+        return next((each for each in offers if name and name in (each.price.lookup_key, each.price.id)), None)
 
     def _with_customer(self, profile: Profile) -> Profile:
         if profile.customer_id is not None:
@@ -125,7 +128,7 @@ class Checkout:
         return CheckoutOrder(
             account_id=profile.account_id,
             customer_id=profile.customer_id,
-            price_id=request.price_id or price.id or self.payments.price_id(price.lookup_key),
+            price_id=price.id or self.payments.price_id(price.lookup_key),
             quantity=request.quantity,
             success_url=request.success_url,
             cancel_url=request.cancel_url,

@@ -3,6 +3,7 @@
 Calls are bounded: 2 s to connect, 5 s to answer, two retries by the SDK (which sends the same idempotency key again).
 """
 
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -150,13 +151,17 @@ class Payments:
             except stripe.InvalidRequestError:
                 return self.find_checkout_session(session_id)
 
-    def create_portal_session(self, customer_id: str, return_url: str) -> str:
-        """The URL of a billing portal session. Without a configuration Stripe takes the account's default, if any."""
+    def create_portal_session(self, customer_id: str, return_url: str, callers_key: str | None = None) -> str:
+        """The URL of a billing portal session. Without a configuration Stripe takes the account's default, if any.
+
+        `callers_key` is the caller's idempotency key: the same one makes one session, with Stripe too.
+        """
         params: Any = {"customer": customer_id, "return_url": return_url}
         if self._portal_configuration:
             params["configuration"] = self._portal_configuration
+        options: Any = {"idempotency_key": _portal_key(customer_id, callers_key)} if callers_key else {}
         with _translated():
-            session = self._v1.billing_portal.sessions.create(params)
+            session = self._v1.billing_portal.sessions.create(params, options)
             return stripe_objects.required_text(session.to_dict(), "url")
 
     def fetch(self, target: Target, catalog: Catalog) -> Fetched | None:
@@ -233,6 +238,10 @@ def _or_none[T](call: Callable[[], T]) -> T | None:
         if error.http_status == NOT_FOUND:
             return None
         raise
+
+
+def _portal_key(customer_id: str, callers_key: str) -> str:
+    return hashlib.sha256(f"portal-{customer_id}-{callers_key}".encode()).hexdigest()
 
 
 def _checkout_session(session: stripe.checkout.Session) -> CheckoutSession:

@@ -25,6 +25,8 @@ class Settings:
     allowed_origins: tuple[str, ...]
     past_due_grace: timedelta
     allow_promotion_codes: bool
+    rate_limit_per_minute: int
+    rate_limit_per_hour: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ def load_settings() -> Settings:
         livemode=os.environ.get("STRIPE_MODE", "test") == "live",
         allowed_origins=tuple(origin.strip().rstrip("/") for origin in _required("ALLOWED_ORIGINS").split(",")),
         past_due_grace=timedelta(days=int(os.environ.get("PAST_DUE_GRACE_DAYS", "14"))),
+        rate_limit_per_minute=int(os.environ.get("RATE_LIMIT_PER_MINUTE", "100")),
+        rate_limit_per_hour=int(os.environ.get("RATE_LIMIT_PER_HOUR", "1000")),
         allow_promotion_codes=os.environ.get("ALLOW_PROMOTION_CODES", "false") == "true",
     )
 

@@ -141,7 +141,9 @@ class TryAgainLater(BillingError):
 class RateLimited(TryAgainLater):
     """More requests than the deployment allows a user, a key or an account."""
 
-    def __init__(self, retry_after_seconds: int) -> None:
+    def __init__(self, limit: int, retry_after_seconds: int) -> None:
+        """`limit`: how many requests the exhausted window has."""
+        self.limit = limit
         super().__init__(f"Rate limit exceeded. Try again in {retry_after_seconds} seconds", retry_after_seconds)
 
 
