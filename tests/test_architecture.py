@@ -34,7 +34,8 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "parsing": {"contracts", "domain", "inputs"},
     "rate_limit": {"domain", "dynamodb", "settings"},
     "idempotency": {"domain", "dynamodb"},
-    "session_tokens": {"domain"},
+    "jwks": {"domain", "telemetry"},
+    "session_tokens": {"domain", "jwks", "settings"},
     "auth": {"domain", "session_tokens", "settings", "store"},
     "event_processor": {"domain", "store", "telemetry"},
     "payments": {"domain", "event_processor", "settings", "telemetry"},
@@ -58,6 +59,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
 OUTSIDERS: Mapping[str, set[str]] = {
     "dynamodb": {"botocore"},
     "aws": {"botocore"},
+    "jwks": {"jwt", "urllib3"},
     "payments": {"stripe"},
     "inputs": {"pydantic"},
     "parsing": {"pydantic"},

@@ -1,21 +1,164 @@
-"""Session tokens: the JWTs (RFC 7519) with which a product's own users ask. Anything doubtful does not count."""
+"""Session tokens: the JWTs (RFC 7519) with which a product's own users ask. Whatever is doubtful does not count.
 
+The token is read here with the standard library, whatever its algorithm; only RS256 and ES256 need more, in
+`billing.jwks`. Nothing that a token brings or names is used as a key, or fetched.
+"""
+
+import base64
+import binascii
+import hmac
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Never
 
-from billing.domain.credentials import Credential
+from billing.domain.credentials import Credential, CredentialKind
 from billing.domain.errors import Unauthenticated
+from billing.domain.stripe_objects import is_id
+from billing.jwks import KEY_TYPES, Jwks
+from billing.settings import SessionSettings, load_session_secrets, load_settings
+
+LENGTH_MAX = 8192
+"""API Gateway takes 10,240 bytes of headers in all."""
+
+LEEWAY_SECONDS = 30
+"""For which the clocks of the identity provider and of Lambda may differ."""
+
+COMPACT = re.compile(r"([\w-]+)\.([\w-]+)\.([\w-]+)", re.ASCII)
+PRINTABLE = re.compile(r"[ -~]{1,255}")
+"""What a user's id may be (OpenID Connect Core, 2), and a key's."""
+
+type Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class SessionTokens:
-    """What a deployment takes for a session token."""
+    """What a deployment takes for a session token. HS256 needs a shared secret, RS256 and ES256 need `jwks`."""
+
+    settings: SessionSettings
+    shared_secrets: Callable[[], Sequence[str]]
+    jwks: Jwks | None
 
     def check(self, token: str, now: datetime) -> Credential:
         """The user's credential. Raises Unauthenticated; IdentityProviderUnavailable where it could not be checked."""
-        raise Unauthenticated
+        claims = self._signed_claims(token)
+        user_id = claims.get("sub")
+        account_id = _find(claims, self.settings.account_claim)
+        if not (_is_current(claims, now) and self._is_meant_for_us(claims) and _is_printable(user_id)):
+            raise Unauthenticated
+        if not (isinstance(account_id, str) and is_id(account_id)):
+            raise Unauthenticated
+        return Credential(CredentialKind.SESSION_TOKEN, account_id, f"user:{user_id}", self._may_pay(claims))
+
+    def _signed_claims(self, token: str) -> Json:
+        parts = COMPACT.fullmatch(token) if len(token) <= LENGTH_MAX else None
+        if parts is None:
+            raise Unauthenticated
+        header, signature = _json_object(parts[1]), _decode(parts[3])
+        # No extension is understood here, and RFC 7515, 4.1.11 has the token refused then.
+        if "crit" in header or not self._is_signed(header, token[: parts.end(2)].encode(), signature):
+            raise Unauthenticated
+        return _json_object(parts[2])
+
+    def _is_signed(self, header: Json, message: bytes, signature: bytes) -> bool:
+        """Whether a key of this deployment, fit for the algorithm that the header names, made the signature."""
+        algorithm, key_id = header.get("alg"), header.get("kid")
+        if algorithm == "HS256":
+            expected = [hmac.digest(secret.encode(), message, "sha256") for secret in self.shared_secrets()]
+            return any(hmac.compare_digest(each, signature) for each in expected)
+        if self.jwks is None or not isinstance(algorithm, str) or algorithm not in KEY_TYPES:
+            return False
+        return _is_printable(key_id) and self.jwks.has_signed(algorithm, str(key_id), message, signature)
+
+    def _is_meant_for_us(self, claims: Json) -> bool:
+        audience = self.settings.audience
+        audiences = _texts(claims.get("aud"))
+        return claims.get("iss") == self.settings.issuer and (audience is None or audience in audiences)
+
+    def _may_pay(self, claims: Json) -> bool:
+        role_claim = self.settings.role_claim
+        return role_claim is None or not self.settings.paying_roles.isdisjoint(_texts(_find(claims, role_claim)))
 
 
 def open_session_tokens() -> SessionTokens | None:
-    """What this deployment takes for a session token; None where it takes none."""
-    return None
+    """What this deployment takes for a session token; None where no issuer is configured."""
+    settings = load_settings().session
+    if settings is None:
+        return None
+    return SessionTokens(settings, load_session_secrets, Jwks(settings.jwks_url) if settings.jwks_url else None)
+
+
+# --- claims -----------------------------------------------------------------------------------------------------------
+
+
+def _is_current(claims: Json, now: datetime) -> bool:
+    """RFC 7519, 4.1.4 to 4.1.6, in whole seconds: must expire, and not yet have; may say from when it counts."""
+    seconds = now.timestamp()
+    times = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
+    if "exp" not in times or not all(type(each) is int for each in times.values()):
+        return False
+    begins: int = max(times.get("nbf", 0), times.get("iat", 0))
+    ends: int = times["exp"]
+    return begins - LEEWAY_SECONDS <= seconds < ends + LEEWAY_SECONDS
+
+
+def _find(claims: Json, name: str) -> Any:  # noqa: ANN401 - whatever the claim holds
+    """The claim of exactly that name, else the one that its dots lead to; None where there is neither."""
+    if name in claims:
+        return claims[name]
+    found: Any = claims
+    for step in name.split("."):
+        found = found.get(step) if isinstance(found, dict) else None
+    return found
+
+
+def _texts(value: object) -> list[str]:
+    """A claim that holds a string or several. Raises Unauthenticated for anything else but nothing."""
+    if value is None:
+        return []
+    several: list[Any] = value if isinstance(value, list) else [value]
+    if not all(isinstance(each, str) for each in several):
+        raise Unauthenticated
+    return several
+
+
+def _is_printable(value: object) -> bool:
+    return isinstance(value, str) and PRINTABLE.fullmatch(value) is not None
+
+
+# --- RFC 7515's encodings ---------------------------------------------------------------------------------------------
+
+
+def _decode(part: str) -> bytes:
+    """Base64url without padding, in its one canonical form."""
+    try:
+        decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except binascii.Error:
+        raise Unauthenticated from None
+    if base64.urlsafe_b64encode(decoded).rstrip(b"=").decode() != part:
+        raise Unauthenticated
+    return decoded
+
+
+def _json_object(part: str) -> Json:
+    try:
+        value = json.loads(_decode(part).decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise Unauthenticated from None
+    if not isinstance(value, dict):
+        raise Unauthenticated
+    return value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> Json:
+    """A name that stands twice is read differently by different readers (RFC 8259, 4)."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise Unauthenticated
+    return members
+
+
+def _refuse(_constant: str) -> Never:
+    raise Unauthenticated

@@ -12,11 +12,32 @@ from billing.aws import client
 from billing.domain.errors import ConfigurationMissing
 
 SECRETS_AGE_SECONDS_MAX = 300
+SHARED_SECRET_BYTES_MIN = 32
+"""A key of HS256 is at least as long as its hash: RFC 7518, 3.2."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """What a session token must say, and where. `audience` None is any; `role_claim` None lets every user pay.
+
+    `account_claim` and `role_claim` are names of claims, or dotted paths into nested ones.
+    """
+
+    issuer: str
+    audience: str | None
+    jwks_url: str | None
+    secret_id: str
+    account_claim: str
+    role_claim: str | None
+    paying_roles: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The template's parameters. `stripe_secret_id` names the secret in Secrets Manager; its value is not here."""
+    """The template's parameters. `stripe_secret_id` names the secret in Secrets Manager; its value is not here.
+
+    Without `session` no session token counts.
+    """
 
     table_name: str
     stripe_secret_id: str
@@ -27,6 +48,7 @@ class Settings:
     allow_promotion_codes: bool
     rate_limit_per_minute: int
     rate_limit_per_hour: int
+    session: SessionSettings | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +80,22 @@ def load_settings() -> Settings:
         rate_limit_per_minute=int(os.environ.get("RATE_LIMIT_PER_MINUTE", "100")),
         rate_limit_per_hour=int(os.environ.get("RATE_LIMIT_PER_HOUR", "1000")),
         allow_promotion_codes=os.environ.get("ALLOW_PROMOTION_CODES", "false") == "true",
+        session=_session_settings(),
+    )
+
+
+def _session_settings() -> SessionSettings | None:
+    issuer = os.environ.get("SESSION_ISSUER")
+    if not issuer:
+        return None
+    return SessionSettings(
+        issuer=issuer,
+        audience=os.environ.get("SESSION_AUDIENCE") or None,
+        jwks_url=os.environ.get("SESSION_JWKS_URL") or None,
+        secret_id=os.environ.get("SESSION_SECRET_ID", ""),
+        account_claim=os.environ.get("SESSION_ACCOUNT_CLAIM") or "account_id",
+        role_claim=os.environ.get("SESSION_ROLE_CLAIM") or None,
+        paying_roles=frozenset(role.strip() for role in os.environ.get("PAYING_ROLES", "").split(",")) - {""},
     )
 
 
@@ -70,12 +108,8 @@ def load_stripe_secrets() -> StripeSecrets:
 def _stripe_secrets(secret_id: str, _age: int) -> StripeSecrets:
     if not secret_id:
         raise ConfigurationMissing("STRIPE_SECRET_ID is not set")
-    answer = client("secretsmanager").get_secret_value(SecretId=secret_id)
-    try:
-        stored = json.loads(answer["SecretString"])
-    except ValueError:
-        stored = None
-    if not isinstance(stored, dict):
+    stored = _read_secret(secret_id)
+    if stored is None:
         raise ConfigurationMissing("The Stripe secret holds no JSON object: run `billing setup`")
     return read_stripe_secrets(stored)
 
@@ -93,6 +127,42 @@ def read_stripe_secrets(value: Mapping[str, object]) -> StripeSecrets:
         tuple(str(secret) for secret in webhook_secrets),
         str(portal_configuration) if portal_configuration else None,
     )
+
+
+def load_session_secrets() -> tuple[str, ...]:
+    """What session tokens may be signed with, HS256: at most five minutes old, and none where none is stored.
+
+    Raises ConfigurationMissing.
+    """
+    session = load_settings().session
+    if session is None or not session.secret_id:
+        return ()
+    return _session_secrets(session.secret_id, int(time.monotonic() // SECRETS_AGE_SECONDS_MAX))
+
+
+@cache
+def _session_secrets(secret_id: str, _age: int) -> tuple[str, ...]:
+    return read_session_secrets(_read_secret(secret_id))
+
+
+def read_session_secrets(value: Mapping[str, object] | None) -> tuple[str, ...]:
+    """The shared secrets out of the stored JSON, newest first. Raises ConfigurationMissing for what is none."""
+    found = value.get("shared_secrets", []) if value is not None else None
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise ConfigurationMissing('The session secret is not {"shared_secrets": […]}: run `billing sessions secret`')
+    if any(len(secret.encode()) < SHARED_SECRET_BYTES_MIN for secret in found):
+        raise ConfigurationMissing(f"A shared secret has less than {SHARED_SECRET_BYTES_MIN} bytes")
+    return tuple(found)
+
+
+def _read_secret(secret_id: str) -> Mapping[str, object] | None:
+    """The JSON object that a secret holds; None where it holds something else."""
+    answer = client("secretsmanager").get_secret_value(SecretId=secret_id)
+    try:
+        stored = json.loads(answer["SecretString"])
+    except ValueError:
+        return None
+    return stored if isinstance(stored, dict) else None
 
 
 def _required(name: str) -> str:

@@ -18,7 +18,8 @@ BillingError
 │   ├── StripeFailed
 │   │   ├── StripeUnavailable   down, slow, rate-limiting: soon worth another try
 │   │   └── StripeRefused       answered, and the answer is no use: somebody may have to mend something
-│   └── StoreUnavailable        DynamoDB throttles or does not answer
+│   ├── StoreUnavailable        DynamoDB throttles or does not answer
+│   └── IdentityProviderUnavailable   a session token cannot be checked: the keys never came
 ├── ConfigurationMissing        the deployment lacks something that it cannot work without
 ├── SignatureInvalid            a webhook delivery that Stripe did not sign, or not now
 └── EventUnreadable
@@ -183,6 +184,13 @@ class StoreUnavailable(TryAgainLater):
 
     def __init__(self) -> None:
         super().__init__("The service is busy at the moment; try again shortly", retry_after_seconds=2)
+
+
+class IdentityProviderUnavailable(TryAgainLater):
+    """The keys that session tokens are signed with cannot be had: whether this one counts is not known."""
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__("Session tokens cannot be checked at the moment; try again shortly", retry_after_seconds)
 
 
 class ConfigurationMissing(BillingError):
