@@ -3,13 +3,16 @@
 import importlib.util
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import boto3
+import httpx
 import pytest
+import stripe
 
 import billing.auth
 import billing.aws
@@ -25,6 +28,7 @@ from billing.dynamodb import Table
 from billing.store import KeyRecord, Store
 from billing.webhook_signature import sign
 from local.stack import ROOT
+from local.stripe_simulator import Simulator, running_simulator
 
 WEBHOOK_SECRET = "whsec_of_these_tests"
 
@@ -56,9 +60,17 @@ class Deployment:
         answer = self.handlers[function](event, LambdaContext())
         return Answer(answer["statusCode"], json.loads(answer["body"]), answer["headers"])
 
-    def authorized(self, method: str, path: str, body: object = None, **request: Any) -> Answer:
+    def authorized(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        more_headers: Mapping[str, str] = MappingProxyType({}),
+        **request: Any,
+    ) -> Answer:
         """The same, as acme."""
-        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json", **more_headers}
         sent = None if body is None else json.dumps(body)
         return self.call(method, path, headers=headers, body=sent, **request)
 
@@ -167,6 +179,57 @@ def deployment(
     store.create_key(digest_of(key), KeyRecord("key_1", "acme", "secret", datetime.now(UTC), key[-4:]))
     yield Deployment(table, store, key)
     forget_process_state()
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    """A Stripe with the catalog's prices and a portal configuration."""
+    with running_simulator() as simulator:
+        client = connect(simulator)
+        for lookup_key, amount in (("pro_monthly", 1900), ("team_monthly", 4900)):
+            product = client.v1.products.create({"name": lookup_key})
+            client.v1.prices.create(
+                {
+                    "product": product.id,
+                    "lookup_key": lookup_key,
+                    "currency": "usd",
+                    "unit_amount": amount,
+                    "recurring": {"interval": "month"},
+                }
+            )
+        yield simulator
+
+
+@pytest.fixture
+def stripe_client(
+    simulator: Simulator,
+    deployment: Deployment,  # noqa: ARG001 - its environment comes first
+    monkeypatch: pytest.MonkeyPatch,
+    stripe_secret_id: Callable[[Any], str],
+) -> Iterator[stripe.StripeClient]:
+    """The deployment's Stripe, looked at from outside."""
+    client = connect(simulator)
+    configuration = client.v1.billing_portal.configurations.create({"features": {"invoice_history": {"enabled": True}}})
+    secret = {
+        "api_key": "sk_test_functions",
+        "webhook_secrets": ["whsec_of_these_tests"],
+        "portal_configuration": configuration.id,
+    }
+    monkeypatch.setenv("STRIPE_API_BASE", simulator.url)
+    monkeypatch.setenv("STRIPE_SECRET_ID", stripe_secret_id(secret))
+    yield client
+    control(simulator, "DELETE", "faults")
+
+
+def connect(simulator: Simulator) -> stripe.StripeClient:
+    """An independent client of that Stripe."""
+    return stripe.StripeClient("sk_test_functions", base_addresses={"api": simulator.url})
+
+
+def control(simulator: Simulator, method: str, path: str, body: object = None) -> Any:
+    """The simulator's control surface."""
+    answer = httpx.request(method, f"{simulator.url}/_simulator/{path}", json=body, trust_env=False)
+    return answer.raise_for_status().json()
 
 
 def forget_process_state() -> None:

@@ -1,92 +1,19 @@
 """POST checkout and portal against a Stripe over HTTP: one customer, one page, and what happens when Stripe fails."""
 
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import httpx
 import pytest
 import stripe
 
-from local.stripe_simulator import Simulator, running_simulator
-from tests.functions.conftest import Deployment
+from local.stripe_simulator import Simulator
+from tests.functions.conftest import Deployment, control
 from tests.functions.events import event, subscription, subscription_event
+from tests.functions.stripe_side import deliver_all, fault, session_of
 
 pytestmark = pytest.mark.engine
 
 CHECKOUT, PORTAL = "/v1/billing/checkout", "/v1/billing/portal"
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    """A Stripe with the catalog's prices and a portal configuration."""
-    with running_simulator() as simulator:
-        client = connect(simulator)
-        for lookup_key, amount in (("pro_monthly", 1900), ("team_monthly", 4900)):
-            product = client.v1.products.create({"name": lookup_key})
-            client.v1.prices.create(
-                {
-                    "product": product.id,
-                    "lookup_key": lookup_key,
-                    "currency": "usd",
-                    "unit_amount": amount,
-                    "recurring": {"interval": "month"},
-                }
-            )
-        yield simulator
-
-
-def connect(simulator: Simulator) -> stripe.StripeClient:
-    """An independent client of that Stripe."""
-    return stripe.StripeClient("sk_test_functions", base_addresses={"api": simulator.url})
-
-
-@pytest.fixture
-def stripe_client(
-    simulator: Simulator,
-    deployment: Deployment,  # noqa: ARG001 - its environment comes first
-    monkeypatch: pytest.MonkeyPatch,
-    stripe_secret_id: Callable[[Any], str],
-) -> Iterator[stripe.StripeClient]:
-    """The deployment's Stripe, looked at from outside."""
-    client = connect(simulator)
-    configuration = client.v1.billing_portal.configurations.create({"features": {"invoice_history": {"enabled": True}}})
-    secret = {
-        "api_key": "sk_test_functions",
-        "webhook_secrets": ["whsec_of_these_tests"],
-        "portal_configuration": configuration.id,
-    }
-    monkeypatch.setenv("STRIPE_API_BASE", simulator.url)
-    monkeypatch.setenv("STRIPE_SECRET_ID", stripe_secret_id(secret))
-    yield client
-    control(simulator, "DELETE", "faults")
-
-
-def control(simulator: Simulator, method: str, path: str, body: object = None) -> Any:
-    """The simulator's control surface."""
-    answer = httpx.request(method, f"{simulator.url}/_simulator/{path}", json=body, trust_env=False)
-    return answer.raise_for_status().json()
-
-
-def fault(simulator: Simulator, kind: str, prefix: str = "/v1", count: int = 20) -> None:
-    """Make Stripe fail from now on."""
-    control(simulator, "POST", "faults", {"match": {"path_prefix": prefix}, "count": count, "kind": kind})
-
-
-def deliver_all(deployment: Deployment, simulator: Simulator) -> None:
-    """Deliver what happened in that Stripe, oldest first, in Stripe's own words."""
-    listed = httpx.get(
-        f"{simulator.url}/v1/events", params={"limit": 20}, auth=("sk_test_x", ""), trust_env=False
-    ).json()
-    for each in reversed(listed["data"]):
-        deployment.deliver(each)
-
-
-def session_of(client: stripe.StripeClient, deployment: Deployment) -> stripe.checkout.Session:
-    """The session that the account remembers."""
-    checkout = deployment.store.load_account("acme").profile.open_checkout
-    assert checkout
-    return client.v1.checkout.sessions.retrieve(checkout.session_id, {"expand": ["line_items"]})
 
 
 def test_a_tier_becomes_a_page_to_pay_on(deployment: Deployment, stripe_client: stripe.StripeClient) -> None:

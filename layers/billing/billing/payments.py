@@ -159,7 +159,7 @@ class Payments:
         params: Any = {"customer": customer_id, "return_url": return_url}
         if self._portal_configuration:
             params["configuration"] = self._portal_configuration
-        options: Any = {"idempotency_key": _portal_key(customer_id, callers_key)} if callers_key else {}
+        options: Any = {"idempotency_key": _portal_key(customer_id, return_url, callers_key)} if callers_key else {}
         with _translated():
             session = self._v1.billing_portal.sessions.create(params, options)
             return stripe_objects.required_text(session.to_dict(), "url")
@@ -240,8 +240,9 @@ def _or_none[T](call: Callable[[], T]) -> T | None:
         raise
 
 
-def _portal_key(customer_id: str, callers_key: str) -> str:
-    return hashlib.sha256(f"portal-{customer_id}-{callers_key}".encode()).hexdigest()
+def _portal_key(customer_id: str, return_url: str, callers_key: str) -> str:
+    """Of all that the request says: Stripe refuses a key that comes with other parameters."""
+    return hashlib.sha256(f"portal-{customer_id}-{return_url}-{callers_key}".encode()).hexdigest()
 
 
 def _checkout_session(session: stripe.checkout.Session) -> CheckoutSession:
