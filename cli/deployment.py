@@ -25,6 +25,16 @@ CLIENT_CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "sta
 
 
 @dataclass(frozen=True, slots=True)
+class SessionClaims:
+    """What the stack's session tokens must say, and the names of the claims with account and role; "" is unset."""
+
+    issuer: str
+    audience: str
+    account: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
     """A stack, by its outputs and its parameters. `stripe_api_base` None is Stripe itself."""
 
@@ -32,31 +42,31 @@ class Deployment:
     stack_name: str
     table_name: str
     stripe_secret_arn: str
+    session_secret_arn: str
     webhook_url: str
     livemode: bool
     stripe_api_base: str | None
     past_due_grace: timedelta
+    session_claims: SessionClaims
 
     def store(self) -> Store:
         """The deployment's table."""
         return Store(Table(_client(self.session, "dynamodb"), self.table_name))
 
-    def load_secret(self) -> dict[str, Any]:
-        """What the Stripe secret holds; empty before the first `billing setup`. Raises CommandFailed."""
-        answer = _client(self.session, "secretsmanager").get_secret_value(SecretId=self.stripe_secret_arn)
+    def load_secret(self, arn: str) -> dict[str, Any]:
+        """What one of the stack's secrets holds; empty before anything was stored. Raises CommandFailed."""
+        answer = _client(self.session, "secretsmanager").get_secret_value(SecretId=arn)
         try:
             value = json.loads(answer["SecretString"])
         except (KeyError, ValueError):
             value = None
         if not isinstance(value, dict):
-            refuse("secret_unreadable", f"The secret {self.stripe_secret_arn} is not a JSON object: set it to {{}}.")
+            refuse("secret_unreadable", f"The secret {arn} is not a JSON object: set it to {{}}.")
         return value
 
-    def save_secret(self, value: Mapping[str, Any]) -> None:
-        """Replace what the Stripe secret holds."""
-        _client(self.session, "secretsmanager").put_secret_value(
-            SecretId=self.stripe_secret_arn, SecretString=json.dumps(value)
-        )
+    def save_secret(self, arn: str, value: Mapping[str, Any]) -> None:
+        """Replace what one of the stack's secrets holds."""
+        _client(self.session, "secretsmanager").put_secret_value(SecretId=arn, SecretString=json.dumps(value))
 
 
 def find_deployment(stack_name: str, region: str | None) -> Deployment:
@@ -72,10 +82,17 @@ def find_deployment(stack_name: str, region: str | None) -> Deployment:
             stack_name=stack_name,
             table_name=outputs["TableName"],
             stripe_secret_arn=outputs["StripeSecretArn"],
+            session_secret_arn=outputs["SessionSecretArn"],
             webhook_url=outputs["WebhookUrl"],
             livemode=parameters["StripeMode"] == "live",
             stripe_api_base=parameters["StripeApiBase"] or None,
             past_due_grace=timedelta(days=int(parameters["PastDueGraceDays"])),
+            session_claims=SessionClaims(
+                issuer=parameters["SessionIssuer"],
+                audience=parameters["SessionAudience"],
+                account=parameters["SessionAccountClaim"],
+                role=parameters["SessionRoleClaim"],
+            ),
         )
     except KeyError as missing:
         refuse(

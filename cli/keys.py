@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from billing.auth import CACHE_SECONDS_MAX, digest_of, new_secret_key
+from billing.auth import CACHE_SECONDS_MAX, KeyKind, digest_of, new_key
 from billing.domain.outbound_events import iso
-from billing.store import KeyRecord
+from billing.store import KeyRecord, Store
 from cli.accounts import load_existing
 from cli.deployment import find_deployment
 from cli.failures import refuse
@@ -19,28 +19,29 @@ LAST_CHARACTERS = 4
 
 KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="What `billing keys list` shows.")]
 
-app = typer.Typer(help="Create, list and revoke secret keys.", no_args_is_help=True)
+Kind = Annotated[
+    KeyKind, typer.Option("--kind", help="A secret key acts for the account; a publishable one may read plans only.")
+]
+
+app = typer.Typer(help="Create, list and revoke keys.", no_args_is_help=True)
 
 
 @app.command()
 def create(
-    account_id: AccountId, stack: Stack = DEFAULT_STACK, region: Region = None, *, as_json: AsJson = False
+    account_id: AccountId,
+    kind: Kind = KeyKind.SECRET,
+    stack: Stack = DEFAULT_STACK,
+    region: Region = None,
+    *,
+    as_json: AsJson = False,
 ) -> None:
-    """Create a secret key and print it, this once: only its SHA-256 is kept."""
+    """Create a key and print it, this once: only its SHA-256 is kept."""
     with reporting(as_json=as_json) as output:
         deployment = find_deployment(stack, region)
         store = deployment.store()
         load_existing(store, account_id)
-        key = new_secret_key(livemode=deployment.livemode)
-        record = KeyRecord(
-            id=f"key_{secrets.token_hex(8)}",
-            account_id=account_id,
-            kind="secret",
-            created=datetime.now(UTC),
-            last_characters=key[-LAST_CHARACTERS:],
-        )
-        store.create_key(digest_of(key), record)
-        output.note(f"{record.id}, a secret key of {account_id}. Keep it: it cannot be shown again.")
+        record, key = create_key(store, account_id, kind, livemode=deployment.livemode)
+        output.note(f"{record.id}, a {kind} key of {account_id}. Keep it: it cannot be shown again.")
         output.result({**_facts(record), "key": key}, key)
 
 
@@ -74,10 +75,25 @@ def revoke(
         output.note(f"Functions that have just seen it may take it for up to {CACHE_SECONDS_MAX} s more.")
 
 
+def create_key(store: Store, account_id: str, kind: KeyKind, *, livemode: bool) -> tuple[KeyRecord, str]:
+    """Store a new key, and answer it with its record."""
+    key = new_key(kind, livemode=livemode)
+    record = KeyRecord(
+        id=f"key_{secrets.token_hex(8)}",
+        account_id=account_id,
+        kind=kind,
+        created=datetime.now(UTC),
+        last_characters=key[-LAST_CHARACTERS:],
+    )
+    store.create_key(digest_of(key), record)
+    return record, key
+
+
 def _facts(record: KeyRecord) -> dict[str, Any]:
     return {
         "id": record.id,
         "account_id": record.account_id,
+        "kind": record.kind,
         "created": iso(record.created),
         "last_characters": record.last_characters,
         "revoked": iso(record.revoked),
@@ -87,5 +103,5 @@ def _facts(record: KeyRecord) -> dict[str, Any]:
 def _shown(account_id: str, records: list[KeyRecord]) -> str:
     if not records:
         return f"{account_id} has no keys. Create one: billing keys create {account_id}"
-    rows = [(each.id, f"…{each.last_characters}", iso(each.created), iso(each.revoked)) for each in records]
-    return columns([("id", "ends in", "created", "revoked"), *rows])
+    rows = [(each.id, each.kind, f"…{each.last_characters}", iso(each.created), iso(each.revoked)) for each in records]
+    return columns([("id", "kind", "ends in", "created", "revoked"), *rows])

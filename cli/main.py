@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import accounts, keys
+from cli import accounts, keys, sessions
 from cli.setup import setup
 
 # A traceback must not show what is in local variables: keys are.
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.command()(setup)
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(keys.app, name="keys")
+app.add_typer(sessions.app, name="sessions")
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001 - Typer calls it so

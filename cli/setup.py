@@ -45,7 +45,7 @@ def setup(
     """
     with reporting(as_json=as_json) as output:
         deployment = find_deployment(stack, region)
-        stored = deployment.load_secret()
+        stored = deployment.load_secret(deployment.stripe_secret_arn)
         api_key = _api_key(stored, deployment)
         url = None if no_webhook_endpoint else webhook_url or deployment.webhook_url
         with output.working("Setting up Stripe"):

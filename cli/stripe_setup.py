@@ -73,5 +73,5 @@ def _store(deployment: Deployment, stored: Mapping[str, Any], secret: Mapping[st
     arn = deployment.stripe_secret_arn
     if secret == stored:
         return Change("secret", "Stripe keys", arn, "unchanged")
-    deployment.save_secret(secret)
+    deployment.save_secret(arn, secret)
     return Change("secret", "Stripe keys", arn, "updated" if stored else "created")

@@ -23,6 +23,15 @@ from tests.conftest import table_properties, template
 
 WEBHOOK_URL = "https://api.example.com/v1/billing/webhooks"
 STRIPE_KEY = "sk_test_operator"
+PARAMETERS = (
+    "StripeMode",
+    "StripeApiBase",
+    "PastDueGraceDays",
+    "SessionIssuer",
+    "SessionAudience",
+    "SessionAccountClaim",
+    "SessionRoleClaim",
+)
 
 type Billing = Callable[..., Result]
 
@@ -34,12 +43,16 @@ class Stack:
     name: str
     table_name: str
     secret_id: str
+    session_secret_id: str
     endpoint_url: str
 
     def secret(self) -> dict[str, Any]:
         """What the Stripe secret holds."""
-        stored = self._secrets.get_secret_value(SecretId=self.secret_id)
-        return json.loads(stored["SecretString"])  # type: ignore[no-any-return]
+        return self._read(self.secret_id)
+
+    def session_secret(self) -> dict[str, Any]:
+        """What the session tokens' secret holds."""
+        return self._read(self.session_secret_id)
 
     def secret_version(self) -> str:
         """Changes with each write of the secret."""
@@ -52,6 +65,13 @@ class Stack:
     def store(self) -> Store:
         """The stack's table."""
         return Store(Table(aws("dynamodb", self.endpoint_url), self.table_name))
+
+    def write_session_secret(self, text: str) -> None:
+        """Replace what the session tokens' secret holds."""
+        self._secrets.put_secret_value(SecretId=self.session_secret_id, SecretString=text)
+
+    def _read(self, secret_id: str) -> dict[str, Any]:
+        return json.loads(self._secrets.get_secret_value(SecretId=secret_id)["SecretString"])  # type: ignore[no-any-return]
 
     @property
     def _secrets(self) -> Any:
@@ -72,7 +92,8 @@ def deploy(emulator_url: str) -> Iterator[Callable[..., Stack]]:
         cloudformation.get_waiter("stack_create_complete").wait(StackName=names[-1], WaiterConfig={"Delay": 1})
         [stack] = cloudformation.describe_stacks(StackName=names[-1])["Stacks"]
         outputs = {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
-        return Stack(names[-1], outputs["TableName"], outputs["StripeSecretArn"], emulator_url)
+        secrets = (outputs["StripeSecretArn"], outputs["SessionSecretArn"])
+        return Stack(names[-1], outputs["TableName"], *secrets, emulator_url)
 
     yield deploy
     for name in names:
@@ -115,8 +136,8 @@ def billing(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Billing:
     monkeypatch.setenv("AWS_ENDPOINT_URL", stack.endpoint_url)
     monkeypatch.setenv("BILLING_STACK", stack.name)
 
-    def run(*words: str, **environment: str) -> Result:
-        return CliRunner().invoke(app, words, env=environment)
+    def run(*words: str, typed: str | None = None, **environment: str) -> Result:
+        return CliRunner().invoke(app, words, input=typed, env=environment)
 
     return run
 
@@ -139,14 +160,13 @@ def aws(service: Any, endpoint_url: str) -> Any:
 def stack_template() -> dict[str, Any]:
     """template.yaml without the functions and their API, as CloudFormation's JSON."""
     source = template()
+    secrets = {name: source["Resources"][name] for name in ("StripeSecret", "SessionSecret")}
     table = {"Type": "AWS::DynamoDB::Table", "Properties": table_properties()}
     return {
-        "Parameters": {
-            name: source["Parameters"][name] for name in ("StripeMode", "StripeApiBase", "PastDueGraceDays")
-        },
-        "Resources": {"Table": table, "StripeSecret": source["Resources"]["StripeSecret"]},
+        "Parameters": {name: source["Parameters"][name] for name in PARAMETERS},
+        "Resources": {"Table": table, **secrets},
         "Outputs": {
-            **{name: source["Outputs"][name] for name in ("TableName", "StripeSecretArn")},
+            **{name: source["Outputs"][name] for name in ("TableName", "StripeSecretArn", "SessionSecretArn")},
             "WebhookUrl": {"Value": WEBHOOK_URL},
         },
     }

@@ -1,25 +1,40 @@
 """`billing keys`, from the first request that a key authenticates to the first that it does not."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
 from billing.auth import Authenticator, digest_of
+from billing.domain.credentials import CredentialKind
 from billing.domain.errors import Unauthenticated
 from tests.cli.conftest import Billing, Stack, answer, refusal
 
 pytestmark = pytest.mark.engine
 
+NOW = datetime.now(UTC)
 
-def test_a_key_works_until_it_is_revoked(billing: Billing, stack: Stack) -> None:
+
+@pytest.mark.parametrize(
+    ("kind", "means"),
+    [
+        ((), CredentialKind.SECRET_KEY),
+        (("--kind", "secret"), CredentialKind.SECRET_KEY),
+        (("--kind", "publishable"), CredentialKind.PUBLISHABLE_KEY),
+    ],
+)
+def test_a_key_works_until_it_is_revoked(
+    billing: Billing, stack: Stack, kind: tuple[str, ...], means: CredentialKind
+) -> None:
     """What was printed authenticates its account; after the revocation no function that starts takes it."""
     billing("accounts", "create", "acme")
-    created = answer(billing("keys", "create", "acme", "--json"))
-    assert Authenticator(stack.store()).account_id(f"Bearer {created['key']}") == "acme"
+    created = answer(billing("keys", "create", "acme", *kind, "--json"))
+    credential = Authenticator(stack.store()).authenticate(f"Bearer {created['key']}", NOW)
+    assert (credential.kind, credential.account_id) == (means, "acme")
     revoked = answer(billing("keys", "revoke", "acme", created["id"], "--json"))
     assert revoked["revoked"]
     with pytest.raises(Unauthenticated):
-        Authenticator(stack.store()).account_id(f"Bearer {created['key']}")
+        Authenticator(stack.store()).authenticate(f"Bearer {created['key']}", NOW)
 
 
 def test_a_key_alone_is_on_stdout(billing: Billing, stack: Stack) -> None:
@@ -33,13 +48,15 @@ def test_a_key_alone_is_on_stdout(billing: Billing, stack: Stack) -> None:
 
 
 def test_a_key_is_listed_without_being_shown(billing: Billing) -> None:
-    """Enough to recognise a key by, never the key; revoked ones stay listed."""
+    """Enough to recognise a key by, with its kind, never the key; revoked ones stay listed."""
     billing("accounts", "create", "acme")
     assert answer(billing("keys", "list", "acme", "--json")) == {"keys": []}
-    keys = [answer(billing("keys", "create", "acme", "--json")) for _ in range(2)]
+    kinds = ("secret", "publishable")
+    keys = [answer(billing("keys", "create", "acme", "--kind", kind, "--json")) for kind in kinds]
     billing("keys", "revoke", "acme", keys[0]["id"])
     listed = {each["id"]: each for each in answer(billing("keys", "list", "acme", "--json"))["keys"]}
     assert {key["id"]: key["key"][-4:] for key in keys} == {each: listed[each]["last_characters"] for each in listed}
+    assert [listed[key["id"]]["kind"] for key in keys] == ["secret", "publishable"]
     assert listed[keys[0]["id"]]["revoked"]
     assert listed[keys[1]["id"]]["revoked"] is None
     text = billing("keys", "list", "acme").stdout
@@ -52,7 +69,8 @@ def test_the_mode_shows_in_the_key(
     """A live stack gives live keys."""
     monkeypatch.setenv("BILLING_STACK", deploy(StripeMode="live").name)
     billing("accounts", "create", "acme")
-    assert billing("keys", "create", "acme").stdout.startswith("sk_live_")
+    for kind, prefix in (("secret", "sk_live_"), ("publishable", "pk_live_")):
+        assert billing("keys", "create", "acme", "--kind", kind).stdout.startswith(prefix)
 
 
 def test_revoking_says_that_it_is_not_at_once(billing: Billing) -> None:

@@ -30,6 +30,9 @@ COMMANDS = [
     ("keys", "create", "acme"),
     ("keys", "list", "acme"),
     ("keys", "revoke", "acme", "key_1"),
+    ("sessions", "add-secret"),
+    ("sessions", "drop-previous"),
+    ("sessions", "token", "acme", "--user", "user_1"),
 ]
 
 
@@ -38,7 +41,7 @@ def test_the_version_is_the_packages() -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout.strip() == version("serverless-billing")
 
 
-@pytest.mark.parametrize("words", [(), ("accounts",), ("keys",), *COMMANDS])
+@pytest.mark.parametrize("words", [(), ("accounts",), ("keys",), ("sessions",), *COMMANDS])
 def test_every_command_has_help(words: tuple[str, ...]) -> None:
     """Each group and command explains itself."""
     result = CliRunner().invoke(app, [*words[:2], "--help"], env={"COLUMNS": "200"})

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from functools import cache
 
 from billing.domain.credentials import Credential, CredentialKind
@@ -22,10 +23,18 @@ KEY_CHARACTERS = string.ascii_letters + string.digits
 CACHE_SECONDS_MAX = 60
 CACHE_ENTRIES_MAX = 1000
 
-# The kinds of a stored key: what it begins with, and what it is as a credential.
-KEY_KINDS: Mapping[str, tuple[str, CredentialKind]] = {
-    "secret": ("sk", CredentialKind.SECRET_KEY),
-    "publishable": ("pk", CredentialKind.PUBLISHABLE_KEY),
+
+class KeyKind(StrEnum):
+    """What a key was made as."""
+
+    SECRET = "secret"  # noqa: S105 - its name
+    PUBLISHABLE = "publishable"
+
+
+# What a key of each kind begins with, and what it is as a credential.
+KEY_FORMS: Mapping[str, tuple[str, CredentialKind]] = {
+    KeyKind.SECRET: ("sk", CredentialKind.SECRET_KEY),
+    KeyKind.PUBLISHABLE: ("pk", CredentialKind.PUBLISHABLE_KEY),
 }
 
 
@@ -74,7 +83,7 @@ class Authenticator:
 def _credential(digest: str, prefix: str, record: KeyRecord | None) -> Credential:
     if record is None or record.revoked is not None:
         raise Unauthenticated
-    expected_prefix, kind = KEY_KINDS[record.kind]
+    expected_prefix, kind = KEY_FORMS[record.kind]
     if prefix != expected_prefix:
         raise Unauthenticated
     return Credential(kind, record.account_id, subject=f"key:{digest}")
@@ -86,15 +95,15 @@ def open_authenticator() -> Authenticator:
     return Authenticator(open_store(), open_session_tokens(), load_settings().livemode)
 
 
-def new_key(kind: str, *, livemode: bool) -> str:
-    """A key of a kind in KEY_KINDS, with 190 bits of randomness, in the form of Stripe's own."""
-    prefix, _ = KEY_KINDS[kind]
+def new_key(kind: KeyKind, *, livemode: bool) -> str:
+    """A key with 190 bits of randomness, in the form of Stripe's own."""
+    prefix, _ = KEY_FORMS[kind]
     return f"{prefix}_{'live' if livemode else 'test'}_" + "".join(secrets.choice(KEY_CHARACTERS) for _ in range(32))
 
 
 def new_secret_key(*, livemode: bool) -> str:
     """What an account's servers authenticate with."""
-    return new_key("secret", livemode=livemode)
+    return new_key(KeyKind.SECRET, livemode=livemode)
 
 
 def digest_of(key: str) -> str:

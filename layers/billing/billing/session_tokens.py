@@ -46,7 +46,7 @@ class SessionTokens:
         claims = self._signed_claims(token)
         user_id = claims.get("sub")
         account_id = _find(claims, self.settings.account_claim)
-        if not (_is_current(claims, now) and self._is_meant_for_us(claims) and _is_printable(user_id)):
+        if not (_is_current(claims, now) and self._is_meant_for_us(claims) and is_printable(user_id)):
             raise Unauthenticated
         if not (isinstance(account_id, str) and is_id(account_id)):
             raise Unauthenticated
@@ -70,7 +70,7 @@ class SessionTokens:
             return any(hmac.compare_digest(each, signature) for each in expected)
         if self.jwks is None or not isinstance(algorithm, str) or algorithm not in KEY_TYPES:
             return False
-        return _is_printable(key_id) and self.jwks.has_signed(algorithm, str(key_id), message, signature)
+        return is_printable(key_id) and self.jwks.has_signed(algorithm, str(key_id), message, signature)
 
     def _is_meant_for_us(self, claims: Json) -> bool:
         audience = self.settings.audience
@@ -124,7 +124,8 @@ def _texts(value: object) -> list[str]:
     return several
 
 
-def _is_printable(value: object) -> bool:
+def is_printable(value: object) -> bool:
+    """Whether a value can be the id of a user or a key."""
     return isinstance(value, str) and PRINTABLE.fullmatch(value) is not None
 
 

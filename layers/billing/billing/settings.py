@@ -147,9 +147,9 @@ def _session_secrets(secret_id: str, _age: int) -> tuple[str, ...]:
 
 def read_session_secrets(value: Mapping[str, object] | None) -> tuple[str, ...]:
     """The shared secrets out of the stored JSON, newest first. Raises ConfigurationMissing for what is none."""
-    found = value.get("shared_secrets", []) if value is not None else None
+    found = None if value is None else value.get("shared_secrets", [])
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-        raise ConfigurationMissing('The session secret is not {"shared_secrets": […]}: run `billing sessions secret`')
+        raise ConfigurationMissing('The session secret holds something else than {"shared_secrets": ["…"]}')
     if any(len(secret.encode()) < SHARED_SECRET_BYTES_MIN for secret in found):
         raise ConfigurationMissing(f"A shared secret has less than {SHARED_SECRET_BYTES_MIN} bytes")
     return tuple(found)
