@@ -31,6 +31,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "settings": {"aws", "domain"},
     "dynamodb": {"aws", "domain", "settings"},
     "store": {"domain", "dynamodb"},
+    "usage_ledger": {"domain", "dynamodb", "store"},
     "parsing": {"contracts", "domain", "inputs"},
     "rate_limit": {"domain", "dynamodb", "settings"},
     "idempotency": {"domain", "dynamodb"},

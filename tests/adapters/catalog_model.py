@@ -51,16 +51,34 @@ class PlanTable(Table):
         return self
 
 
+class MetricTable(Table):
+    """Something whose use is measured."""
+
+    id: Identifier
+    name: Text
+    kind: Literal["counter", "gauge"]
+
+
 class CatalogFile(Table):
     """The whole file."""
 
     plans: Annotated[list[PlanTable], Field(min_length=1)]
+    metrics: list[MetricTable] = []
 
     @model_validator(mode="after")
     def _ids_are_unique(self) -> Self:
         _require_unique("plan id", [plan.id for plan in self.plans])
+        _require_unique("metric id", [metric.id for metric in self.metrics])
         _require_unique("lookup_key", [price.lookup_key for plan in self.plans for price in plan.prices])
         _require_unique("price id", [price.id for plan in self.plans for price in plan.prices if price.id])
+        return self
+
+    @model_validator(mode="after")
+    def _limits_name_metrics(self) -> Self:
+        metrics = {metric.id for metric in self.metrics}
+        for plan in self.plans:
+            if unknown := sorted(plan.limits.keys() - metrics):
+                raise ValueError(f"plan {plan.id} limits what is no metric: {', '.join(unknown)}")
         return self
 
     @model_validator(mode="after")

@@ -1,5 +1,7 @@
 """catalog.toml is what its users edit: it is checked here, so that a mistake never reaches a deployment."""
 
+from dataclasses import asdict
+
 import pytest
 from pydantic import ValidationError
 
@@ -18,6 +20,16 @@ trial_days = 14
 prices = [{ lookup_key = "pro_monthly", unit_amount = 1_900, currency = "usd", interval = "month" }]
 limits = { projects = 10 }
 features = { sla = "99.9%", priority_support = true }
+
+[[metrics]]
+id = "projects"
+name = "Projects"
+kind = "gauge"
+
+[[metrics]]
+id = "api_calls"
+name = "API calls"
+kind = "counter"
 """
 
 
@@ -28,8 +40,10 @@ def test_the_catalog_is_sound() -> None:
 
 
 def test_the_functions_read_what_was_checked() -> None:
-    """Every field of every plan and price reaches the domain as the file has it."""
-    for table, plan in zip(check_catalog(CATALOG_PATH.read_text()).plans, load_catalog().plans, strict=True):
+    """Every field of every plan, price and metric reaches the domain as the file has it."""
+    checked = check_catalog(CATALOG_PATH.read_text())
+    assert [table.model_dump() for table in checked.metrics] == [asdict(metric) for metric in load_catalog().metrics]
+    for table, plan in zip(checked.plans, load_catalog().plans, strict=True):
         told = table.model_dump(exclude={"prices"})
         assert told == {name: getattr(plan, name) for name in told}
         for price_table, price in zip(table.prices, plan.prices, strict=True):
@@ -64,6 +78,12 @@ def test_a_catalog_may_sell_something_else() -> None:
         ("projects = 10", 'projects = "ten"', "plans.1.limits.projects"),
         ('sla = "99.9%"', "sla = 99.9", "plans.1.features.sla"),
         ("[[plans]]", "[[plan]]", "plan"),
+        ("projects = 10", "project = 10", "plan pro limits what is no metric: project"),
+        ('id = "projects"', 'id = "api_calls"', "metric id used twice: api_calls"),
+        ('id = "projects"', 'id = "Projects"', "metrics.0.id"),
+        ('name = "Projects"', 'name = ""', "metrics.0.name"),
+        ('"gauge"', '"meter"', "metrics.0.kind"),
+        ('kind = "gauge"\n', "", "metrics.0.kind"),
     ],
 )
 def test_a_mistake_is_told_with_its_place(right: str, wrong: str, says: str) -> None:

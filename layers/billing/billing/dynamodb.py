@@ -47,7 +47,10 @@ BATCH_ATTEMPTS_MAX = 5
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why one write was refused: by its condition (with the row that it met, if any), or by another transaction."""
+    """Why one write was refused: by its condition (with the row that it met, if any), or by what passes.
+
+    That is another transaction or, beside a refusal, throttling: nothing was found out about the row.
+    """
 
     by_condition: bool
     found: Item | None = None
@@ -89,9 +92,16 @@ class Table:
         with _translated():
             return [decode(item) for page in pages for item in page["Items"]]
 
-    def latest(self, pk: str, first: str, last: str, *, limit: int, only: Item | None = None) -> Page:
-        """The last `limit` rows of a range, newest first, in one request; of those, the ones as `only` says."""
+    def latest(
+        self, pk: str, first: str, last: str, *, limit: int, only: Item | None = None, before: str | None = None
+    ) -> Page:
+        """The last `limit` rows of a range, newest first, in one request; of those, the ones as `only` says.
+
+        `before` is a sort key of the range, of a row or not: only what comes before it counts.
+        """
         request: Item = self._range(pk, first, last) | {"Limit": limit, "ScanIndexForward": False}
+        if before:
+            request["ExclusiveStartKey"] = encode(key(pk, before))
         if only:
             request["FilterExpression"] = " AND ".join(f"#{name} = :{name}" for name in only)
             request["ExpressionAttributeNames"] = {f"#{name}": name for name in only}
@@ -114,6 +124,13 @@ class Table:
                 return items
             time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311 - jitter, no secret
         raise StoreUnavailable
+
+    def snapshot(self, keys: Sequence[Item]) -> list[Item]:
+        """The rows of at most 100 keys that are there, as at one moment. Raises WriteRefused while one is written."""
+        gets: Any = [{"Get": {"TableName": self.name, "Key": encode(each)}} for each in keys]
+        with _translated():
+            answer = self.client.transact_get_items(TransactItems=gets)
+        return [decode(each["Item"]) for each in answer["Responses"] if "Item" in each]
 
     def update(self, write: Write) -> Item:
         """One update on its own; what it set, as it is now. Raises WriteRefused."""
@@ -156,9 +173,11 @@ def _translated() -> Iterator[None]:
         reasons = response.get("CancellationReasons", ())
         if code == "ConditionalCheckFailedException":
             reasons = [{"Code": CONDITION_FAILED, "Item": response.get("Item")}]
-        refusals = {place: _refusal(each) for place, each in enumerate(reasons) if each["Code"] in REFUSED}
-        if refusals:
-            raise WriteRefused(refusals) from error
+        if any(each["Code"] in REFUSED for each in reasons):
+            in_the_way = REFUSED | THROTTLED
+            raise WriteRefused(
+                {place: _refusal(each) for place, each in enumerate(reasons) if each["Code"] in in_the_way}
+            ) from error
         if any(each["Code"] in THROTTLED for each in reasons):
             raise StoreUnavailable from error
         raise

@@ -1,10 +1,14 @@
-"""What callers may send, as models: one an operation that takes a body. Only functions that need it import pydantic."""
+"""What callers may send, as models: one an operation that takes input. Only functions that need it import pydantic."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 QUANTITY_MAX = 999_999  # Stripe's limit for a line item
+MEASUREMENTS_MAX = 100
+MEASURED_MAX = 10**12  # thousands of them add up to what JSON readers still hold exactly: 2**53
+INVOICES_MAX = 100
+CURSOR_LENGTH_MAX = 512
 
 Text = Annotated[str, Field(min_length=1, max_length=2048)]
 
@@ -32,3 +36,26 @@ class PortalInput(Input):
     """Where the portal's way back leads."""
 
     return_url: Text | None = None
+
+
+class InvoicesInput(Input):
+    """Which invoices: so many of a status, after those of an earlier page."""
+
+    limit: Annotated[int, Field(ge=1, le=INVOICES_MAX)] = 10
+    status: Literal["paid", "open", "void", "uncollectible"] | None = None
+    cursor: Annotated[str, Field(min_length=1, max_length=CURSOR_LENGTH_MAX)] | None = None
+
+
+class MeasurementInput(Input):
+    """What was used of a metric: more of a counter, all of a gauge. `id` makes it count once; `consume` asks first."""
+
+    id: Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
+    metric: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+    value: Annotated[int, Field(ge=0, le=MEASURED_MAX)]
+    action: Literal["track", "consume"] = "track"
+
+
+class RecordUsageInput(Input):
+    """What was used, in the order in which it is to be decided on."""
+
+    measurements: Annotated[list[MeasurementInput], Field(min_length=1, max_length=MEASUREMENTS_MAX)]

@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from billing.domain.accounts import Account, OpenCheckout, Profile
+from billing.domain.accounts import GAUGES_AT_FIRST, Account, OpenCheckout, Profile
 from billing.domain.errors import BillingError
-from billing.domain.invoices import Invoice
+from billing.domain.invoices import Invoice, InvoicePage
 from billing.domain.outbound_events import OutboundEvent
 from billing.domain.sightings import Sighting
 from billing.domain.stripe_events import Outcome, Snapshot, Target
@@ -22,6 +22,10 @@ from billing.dynamodb import Item, Table, Write, WriteRefused, key, open_table, 
 
 EVENT_RETENTION = timedelta(days=35)
 """Longer than the 30 days for which Stripe resends an event."""
+GAUGE = "USAGE#-#"
+"""Begins the sort key of a gauge: before every counter's, whose period is a number."""
+FILTERED_ROWS_MAX = 500
+"""How many invoices one request looks through for those of a status."""
 
 
 class VersionConflict(BillingError):
@@ -93,11 +97,19 @@ class Store:
     # --- accounts -----------------------------------------------------------------------------------------------------
 
     def load_account(self, account_id: str) -> Account:
-        """The profile and all subscriptions, in one strongly consistent Query. Nothing stored is an empty account."""
-        items = self._table.query(f"ACCOUNT#{account_id}", "PROFILE", "SUB#~")
+        """The profile, all subscriptions and all gauges, in one strongly consistent Query.
+
+        Nothing stored is an empty account.
+        """
+        items = self._table.query(f"ACCOUNT#{account_id}", "PROFILE", f"{GAUGE}~")
         profile = next((_profile(item) for item in items if item["sk"] == "PROFILE"), Profile(account_id))
         subscriptions = tuple(_sighting(item).content for item in items if item["sk"].startswith("SUB#"))
-        return Account(profile, tuple(each for each in subscriptions if isinstance(each, Subscription)))
+        gauges = {item["sk"].removeprefix(GAUGE): item["used"] for item in items if item["sk"].startswith(GAUGE)}
+        return Account(
+            profile,
+            tuple(each for each in subscriptions if isinstance(each, Subscription)),
+            {**GAUGES_AT_FIRST, **gauges},
+        )
 
     def load_subscription_rows(self, account_id: str) -> Mapping[str, Sighting[Snapshot]]:
         """Every subscription row of an account by its id, with what the event protocol needs of it."""
@@ -120,6 +132,30 @@ class Store:
             writes.append(_put_customer(new_customer_id, profile.account_id))
         self._transact(writes)
         return saved
+
+    # --- invoices -----------------------------------------------------------------------------------------------------
+
+    def list_invoices(
+        self, account_id: str, limit: int, *, status: str | None = None, after: str | None = None
+    ) -> InvoicePage:
+        """At most `limit` issued invoices, newest first, from the position `after` on, in one Query.
+
+        A page of one `status`, or with drafts left out, can hold fewer, or none, and still be continued.
+        """
+        page = self._table.latest(
+            f"ACCOUNT#{account_id}",
+            "INV#",
+            "INV#~",
+            limit=FILTERED_ROWS_MAX if status else limit + 1,
+            only={"status": status} if status else None,
+            before=f"INV#{after}" if after else None,
+        )
+        items = page.items[:limit]
+        last = items[-1]["sk"] if len(page.items) > limit else page.continues_after
+        invoices = [_load(Invoice, item) for item in items]
+        return InvoicePage(
+            [invoice for invoice in invoices if invoice.is_issued], last.removeprefix("INV#") if last else None
+        )
 
     # --- keys ---------------------------------------------------------------------------------------------------------
 

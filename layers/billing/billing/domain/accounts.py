@@ -1,13 +1,19 @@
 """An account: who pays, what it subscribed to, and what it is on now."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from billing.domain.errors import NeverSubscribed, SubscriptionExists
 from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
+from billing.domain.usage import Period, Quota, month_of
 
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+
+TEAM_MEMBERS = "team_members"
+GAUGES_AT_FIRST: Mapping[str, int] = {TEAM_MEMBERS: 1}
+"""What gauges say that were never set, where that is not 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,6 @@ class Profile:
     nonce: str | None = None
     customer_id: str | None = None
     email: str | None = None
-    member_count: int = 1
     trial_used: bool = False
     open_checkout: OpenCheckout | None = None
     created: datetime | None = None
@@ -49,10 +54,16 @@ class AccountStatus:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A profile with every subscription that Stripe ever told us of."""
+    """A profile with every subscription that Stripe ever told us of, and what its gauges say, by metric."""
 
     profile: Profile
     subscriptions: tuple[Subscription, ...] = ()
+    gauges: Mapping[str, int] = field(default_factory=lambda: GAUGES_AT_FIRST)
+
+    @property
+    def member_count(self) -> int:
+        """How many people are in the account's team."""
+        return self.gauges[TEAM_MEMBERS]
 
     def subscription_shown(self, catalog: Catalog, now: datetime, grace: timedelta) -> Subscription | None:
         """The subscription that grants the most; if none grants, the one that ended last; None if there never was one.
@@ -71,14 +82,24 @@ class Account:
         """The plan and what there is to say of the subscription that gives it."""
         shown = self.subscription_shown(catalog, now, grace)
         if shown is None:
-            return AccountStatus(plan=catalog.free.id, member_count=self.profile.member_count)
+            return AccountStatus(plan=catalog.free.id, member_count=self.member_count)
         return AccountStatus(
             plan=shown.granted_plan(catalog, now, grace) or catalog.free.id,
             status=shown.status,
             current_period_end=shown.current_period_end,
             cancel_at_period_end=shown.is_cancelling,
-            member_count=self.profile.member_count,
+            member_count=self.member_count,
         )
+
+    def quota(self, catalog: Catalog, now: datetime, grace: timedelta) -> Quota:
+        """The limits of the plan that the account is on, for the period that it pays for, or else for the month."""
+        shown = self.subscription_shown(catalog, now, grace)
+        plan = catalog.plan(shown.granted_plan(catalog, now, grace) or "") if shown else None
+        if shown is None or plan is None:
+            return Quota(catalog.free, month_of(now))
+        if shown.current_period_start is None or shown.current_period_end is None:
+            return Quota(plan, month_of(now))
+        return Quota(plan, Period(shown.current_period_start, shown.current_period_end))
 
     def refuse_second_subscription(self, now: datetime, grace: timedelta) -> None:
         """Raises SubscriptionExists while any subscription grants access, whichever plan it is for."""

@@ -1,11 +1,20 @@
-"""What a Stripe invoice is to us."""
+"""What a Stripe invoice is to us, and where a list of them goes on."""
 
+import base64
+import binascii
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
+from billing.domain.errors import RequestInvalid
 
 # https://docs.stripe.com/invoicing/overview#invoice-statuses: from open to paid, void or uncollectible; an
 # uncollectible one can still be paid or voided, a paid or void one never changes its status again.
 STAGE_OF_STATUS = {"draft": 0, "open": 1, "uncollectible": 2, "paid": 3, "void": 3}
+
+# An invoice's place in its account's list: when it was created, in seconds, and its id.
+POSITION = re.compile(r"\d{12}#[!-\"$-~]{1,255}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +42,32 @@ class Invoice:
     def stage(self) -> int:
         """How far its life has come; it never goes back."""
         return STAGE_OF_STATUS.get(self.status, 1)
+
+    @property
+    def is_issued(self) -> bool:
+        """Whether its customer is to see it; Stripe may still change or delete a draft."""
+        return self.status != "draft"
+
+
+@dataclass(frozen=True, slots=True)
+class InvoicePage:
+    """Part of an account's invoices, newest first, and the position after which there may be more; None at the end."""
+
+    invoices: Sequence[Invoice]
+    continues_after: str | None
+
+
+def cursor_of(position: str) -> str:
+    """A position as callers get it: URL-safe, and nothing to build upon."""
+    return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
+
+
+def position_of(cursor: str) -> str:
+    """The position that a cursor stands for. Raises RequestInvalid for what `cursor_of` never made."""
+    try:
+        position = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+    except (binascii.Error, ValueError):
+        position = ""
+    if not POSITION.fullmatch(position) or cursor_of(position) != cursor:
+        raise RequestInvalid.at("cursor", "must be a next_cursor that was answered before")
+    return position

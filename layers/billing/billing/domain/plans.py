@@ -2,6 +2,28 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class MetricKind(StrEnum):
+    """How a metric is measured: a counter adds up over a billing period, a gauge says how much there is now."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Something whose use is measured, and which plans may limit."""
+
+    id: str
+    name: str
+    kind: MetricKind
+
+    @property
+    def is_gauge(self) -> bool:
+        """Whether it is set, not added to."""
+        return self.kind is MetricKind.GAUGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +43,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One line of the price page. `limits`: None is unlimited. `contact` is whom to ask where there is no price."""
+    """One line of the price page. What `limits` does not name is unlimited; `contact` is whom to ask for a price."""
 
     id: str
     name: str
@@ -29,7 +51,7 @@ class Plan:
     trial_days: int = 0
     contact: str | None = None
     features: Mapping[str, bool | str] = field(default_factory=dict)
-    limits: Mapping[str, int | None] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +59,7 @@ class Catalog:
     """All plans, from the least to the most. The first is what an account without a granting subscription is on."""
 
     plans: tuple[Plan, ...]
+    metrics: tuple[Metric, ...] = ()
 
     @property
     def free(self) -> Plan:
@@ -46,6 +69,10 @@ class Catalog:
     def plan(self, plan_id: str) -> Plan | None:
         """The plan of that id."""
         return next((plan for plan in self.plans if plan.id == plan_id), None)
+
+    def limits(self, plan: Plan) -> Mapping[str, int | None]:
+        """The plan's limit for every metric; None is unlimited."""
+        return {metric.id: plan.limits.get(metric.id) for metric in self.metrics}
 
     def rank(self, plan_id: str | None) -> int:
         """How much a plan is, compared with others; a plan no longer in the catalog ranks lowest."""
