@@ -38,6 +38,8 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "jwks": {"domain", "telemetry"},
     "session_tokens": {"domain", "jwks", "settings"},
     "auth": {"domain", "session_tokens", "settings", "store"},
+    "openapi_terms": {"contracts", "domain", "inputs"},
+    "openapi": {"contracts", "domain", "openapi_terms"},
     "event_processor": {"domain", "store", "telemetry"},
     "payments": {"domain", "event_processor", "settings", "telemetry"},
     "checkout": {"domain", "payments", "store"},
@@ -197,6 +199,7 @@ HARMLESS = {
     "frozenset",
     "operation",
     "re.compile",
+    "term",
     "timedelta",
     "Config",
     "ConfigDict",
@@ -289,6 +292,14 @@ def test_contracts_do_not_overlap() -> None:
     assert len(keys) == len(set(keys))
     for contract in CONTRACTS:
         assert all(f"{route.path}/".startswith(f"{contract.base_path}/") for route in contract.routes.values())
+
+
+@each([*MODULES, *sorted((ROOT / "functions").rglob("*.py"))])
+def test_no_code_branches_on_a_contracts_name(path: Path) -> None:
+    """What a contract does is in its data: its name is told, and decides nothing."""
+    decisions = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Compare | ast.Match)]
+    named = [ast.unparse(part) for node in decisions for part in ast.walk(node) if isinstance(part, ast.Attribute)]
+    assert not [name for name in named if name.endswith("contract.name")]
 
 
 def test_every_function_is_deployed() -> None:

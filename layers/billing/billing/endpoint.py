@@ -269,7 +269,7 @@ def _guarded(
 
 
 def _refusal(contract: Contract, error: Exception, request_id: str) -> _Answer:
-    refusal = contract.refusal(error)
+    refusal = contract.refusal(type(error))
     is_ours = refusal is contract.internal_error
     if is_ours and isinstance(error, BillingError):
         logger().error("Misconfigured", extra={"reason": str(error)})

@@ -76,7 +76,7 @@ class Refusal:
     doc_url: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Contract:
     """One API document. `refusals` is looked up by the error's class, then by the class it derives from.
 
@@ -92,9 +92,9 @@ class Contract:
     internal_error: Refusal
     account_parameter: str | None = None
 
-    def refusal(self, error: Exception) -> Refusal:
-        """The status and code of an error; that of an internal error where the contract names none."""
-        classes = (self.refusals.get(each) for each in type(error).__mro__ if issubclass(each, BillingError))
+    def refusal(self, error: type[Exception]) -> Refusal:
+        """The status and code of a class of errors; those of an internal error where the contract names none."""
+        classes = (self.refusals.get(each) for each in error.__mro__ if issubclass(each, BillingError))
         return next((found for found in classes if found), self.internal_error)
 
 
