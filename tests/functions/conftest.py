@@ -21,6 +21,7 @@ import billing.rate_limit
 import billing.settings
 import billing.store
 import billing.telemetry
+import billing.usage_ledger
 from billing.auth import digest_of, new_secret_key
 from billing.contracts import CONTRACTS
 from billing.domain.accounts import Profile
@@ -238,10 +239,12 @@ def forget_process_state() -> None:
         billing.aws.client,
         billing.settings.load_settings,
         billing.settings._stripe_secrets,
+        billing.settings._session_secrets,
         billing.dynamodb.open_table,
         billing.store.open_store,
         billing.auth.open_authenticator,
         billing.rate_limit.open_rate_limiter,
+        billing.usage_ledger.open_usage_ledger,
     )
     for cached in caches:
         cached.cache_clear()

@@ -53,14 +53,6 @@ def once(request: KeyedRequest, answer: Callable[[], str], table: Table, context
     `context` is Lambda's: it tells after which time a request without an answer is dead. Raises IdempotencyKeyReused,
     StillRunning, StoreUnavailable, and what `answer` raises.
     """
-    records = DynamoDBPersistenceLayer(
-        table_name=table.name,
-        key_attr="pk",
-        sort_key_attr="sk",
-        static_pk_value=f"IDEMPOTENCY#{request.account_id}",
-        expiry_attr="expires_at",
-        boto3_client=table.client,
-    )
     config = IdempotencyConfig(
         event_key_jmespath="key",
         payload_validation_jmespath="content",
@@ -78,7 +70,7 @@ def once(request: KeyedRequest, answer: Callable[[], str], table: Table, context
     run_once = idempotent_function(
         run,
         data_keyword_argument="asked",
-        persistence_store=records,
+        persistence_store=_records(table, request.account_id),
         config=config,
         key_prefix=request.route.replace(" ", ""),
     )
@@ -91,3 +83,14 @@ def once(request: KeyedRequest, answer: Callable[[], str], table: Table, context
     except IdempotencyPersistenceLayerError as error:
         raise StoreUnavailable from error
     return Replayable(text, replayed=not ran)
+
+
+def _records(table: Table, account_id: str) -> DynamoDBPersistenceLayer:
+    return DynamoDBPersistenceLayer(
+        table_name=table.name,
+        key_attr="pk",
+        sort_key_attr="sk",
+        static_pk_value=f"IDEMPOTENCY#{account_id}",
+        expiry_attr="expires_at",
+        boto3_client=table.client,
+    )
