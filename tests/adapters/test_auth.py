@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing import auth
-from billing.auth import CACHE_ENTRIES_MAX, Authenticator, digest_of, new_secret_key
+from billing.auth import CACHE_ENTRIES_MAX, Authenticator, KeyKind, digest_of, new_key, new_secret_key
+from billing.domain.credentials import CredentialKind
 from billing.domain.errors import Unauthenticated
 from billing.store import KeyRecord, Store
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 KEY = "sk_test_" + "a" * 32
+PUBLISHABLE_KEY = "pk_test_" + "b" * 32
 
 
 @dataclass
@@ -24,8 +26,8 @@ class Keys:
     records: dict[str, KeyRecord] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
-    def add(self, key: str, account_id: str = "acme") -> None:
-        self.records[digest_of(key)] = KeyRecord("key_1", account_id, "secret", NOW, key[-4:])
+    def add(self, key: str, account_id: str = "acme", kind: str = "secret") -> None:
+        self.records[digest_of(key)] = KeyRecord("key_1", account_id, kind, NOW, key[-4:])
 
     def revoke(self, key: str) -> None:
         self.records[digest_of(key)] = replace(self.records[digest_of(key)], revoked=NOW)
@@ -37,9 +39,10 @@ class Keys:
 
 @pytest.fixture
 def keys() -> Keys:
-    """A table with acme's key."""
+    """A table with acme's keys, one of each kind."""
     keys = Keys()
     keys.add(KEY)
+    keys.add(PUBLISHABLE_KEY, kind="publishable")
     return keys
 
 
@@ -60,7 +63,38 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 def test_a_known_key_acts_for_its_account(authenticator: Authenticator, scheme: str) -> None:
     """A key names its account; the scheme's case does not matter (RFC 9110)."""
-    assert authenticator.account_id(f"{scheme} {KEY}") == "acme"
+    assert authenticator.authenticate(f"{scheme} {KEY}", NOW).account_id == "acme"
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"), [(KEY, CredentialKind.SECRET_KEY), (PUBLISHABLE_KEY, CredentialKind.PUBLISHABLE_KEY)]
+)
+def test_a_keys_kind_is_known(authenticator: Authenticator, keys: Keys, key: str, kind: CredentialKind) -> None:
+    """What a key may do follows from its kind, also when it is remembered; each key counts requests of its own."""
+    credentials = [authenticator.authenticate(f"Bearer {key}", NOW) for _ in range(2)]
+    assert {(each.kind, each.account_id, each.may_pay) for each in credentials} == {(kind, "acme", True)}
+    assert len(keys.asked) == 1
+    other = authenticator.authenticate(f"Bearer {PUBLISHABLE_KEY if key == KEY else KEY}", NOW)
+    assert {each.subject for each in credentials} != {other.subject}
+    assert key not in credentials[0].subject
+
+
+@pytest.mark.parametrize(("key", "kind"), [(KEY, "publishable"), (PUBLISHABLE_KEY, "secret")])
+def test_a_key_is_of_the_kind_it_was_made_as(keys: Keys, authenticator: Authenticator, key: str, kind: str) -> None:
+    """What a key looks like does not raise what it may do: the stored kind must be the same."""
+    keys.add(key, kind=kind)
+    with pytest.raises(Unauthenticated):
+        authenticator.authenticate(f"Bearer {key}", NOW)
+
+
+def test_a_live_deployment_takes_live_keys(keys: Keys) -> None:
+    """And no others, also if they are in its table."""
+    live = new_secret_key(livemode=True)
+    keys.add(live)
+    authenticator = Authenticator(cast(Store, keys), livemode=True)
+    assert authenticator.authenticate(f"Bearer {live}", NOW).account_id == "acme"
+    with pytest.raises(Unauthenticated):
+        authenticator.authenticate(f"Bearer {KEY}", NOW)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +114,9 @@ def test_a_known_key_acts_for_its_account(authenticator: Authenticator, scheme: 
         f"Bearer {KEY[:-1]}é",
         f"Bearer {KEY[:-1]}\u0661",
         f"Bearer {KEY[:-1]}-",
-        f"Bearer {KEY.replace('sk', 'pk')}",
+        f"Bearer {KEY.replace('sk', 'rk')}",
         f"Bearer {KEY.replace('test', 'prod')}",
+        f"Bearer {KEY.replace('test', 'live')}",
         f"Bearer {KEY.upper()}",
         f"Bearer {KEY}\n{KEY}",
         "Bearer " + "a" * 100_000,
@@ -92,7 +127,7 @@ def test_a_malformed_credential_never_reaches_the_store(
 ) -> None:
     """What cannot be a key is refused before anything is looked up."""
     with pytest.raises(Unauthenticated):
-        authenticator.account_id(header)
+        authenticator.authenticate(header, NOW)
     assert keys.asked == []
 
 
@@ -100,12 +135,12 @@ def test_a_malformed_credential_never_reaches_the_store(
 def test_no_text_does_more_than_be_refused(header: str) -> None:
     """Whatever a header holds, Unauthenticated is all that is raised."""
     with pytest.raises(Unauthenticated):
-        Authenticator(cast(Store, Keys())).account_id(f"Bearer {header}")
+        Authenticator(cast(Store, Keys())).authenticate(f"Bearer {header}", NOW)
 
 
 def test_the_key_itself_is_never_looked_up(authenticator: Authenticator, keys: Keys) -> None:
     """Only the digest leaves the process."""
-    authenticator.account_id(f"Bearer {KEY}")
+    authenticator.authenticate(f"Bearer {KEY}", NOW)
     assert keys.asked == [digest_of(KEY)]
 
 
@@ -115,10 +150,10 @@ def test_a_known_key_is_remembered_for_less_than_a_minute(
     """Within 60 seconds of a look-up the store is not asked again; afterwards it is."""
     for seconds in (0.0, 30.0, 59.9):
         clock[0] = seconds
-        authenticator.account_id(f"Bearer {KEY}")
+        authenticator.authenticate(f"Bearer {KEY}", NOW)
     assert len(keys.asked) == 1
     clock[0] = 60.0
-    authenticator.account_id(f"Bearer {KEY}")
+    authenticator.authenticate(f"Bearer {KEY}", NOW)
     assert len(keys.asked) == 2
 
 
@@ -126,23 +161,23 @@ def test_a_revoked_key_stops_within_a_minute_however_busy(
     authenticator: Authenticator, keys: Keys, clock: list[float]
 ) -> None:
     """Using a key does not prolong what is remembered of it."""
-    authenticator.account_id(f"Bearer {KEY}")
+    authenticator.authenticate(f"Bearer {KEY}", NOW)
     keys.revoke(KEY)
     for second in range(60):
         clock[0] = float(second)
-        authenticator.account_id(f"Bearer {KEY}")
+        authenticator.authenticate(f"Bearer {KEY}", NOW)
     clock[0] = 60.0
     with pytest.raises(Unauthenticated):
-        authenticator.account_id(f"Bearer {KEY}")
+        authenticator.authenticate(f"Bearer {KEY}", NOW)
 
 
 def test_an_unknown_key_is_looked_up_each_time(authenticator: Authenticator, keys: Keys) -> None:
     """A key counts the moment it is created, also after it was tried in vain."""
-    later = new_secret_key(livemode=True)
+    later = new_secret_key(livemode=False)
     with pytest.raises(Unauthenticated):
-        authenticator.account_id(f"Bearer {later}")
+        authenticator.authenticate(f"Bearer {later}", NOW)
     keys.add(later, "globex")
-    assert authenticator.account_id(f"Bearer {later}") == "globex"
+    assert authenticator.authenticate(f"Bearer {later}", NOW).account_id == "globex"
 
 
 def test_a_revoked_key_is_refused_like_an_unknown_one(authenticator: Authenticator, keys: Keys) -> None:
@@ -151,7 +186,7 @@ def test_a_revoked_key_is_refused_like_an_unknown_one(authenticator: Authenticat
     answers = []
     for key in (KEY, new_secret_key(livemode=False)):
         with pytest.raises(Unauthenticated) as refused:
-            authenticator.account_id(f"Bearer {key}")
+            authenticator.authenticate(f"Bearer {key}", NOW)
         answers.append(str(refused.value))
     assert answers[0] == answers[1]
 
@@ -161,13 +196,14 @@ def test_what_is_remembered_is_bounded(authenticator: Authenticator, keys: Keys)
     for _ in range(CACHE_ENTRIES_MAX + 10):
         key = new_secret_key(livemode=False)
         keys.add(key)
-        authenticator.account_id(f"Bearer {key}")
+        authenticator.authenticate(f"Bearer {key}", NOW)
     assert len(authenticator._known) <= CACHE_ENTRIES_MAX
 
 
-def test_new_keys_are_accepted_as_keys() -> None:
-    """Every key that is made has the form that is accepted, is unlike all others and says its mode."""
-    made = [new_secret_key(livemode=live) for live in (True, False) for _ in range(100)]
-    assert all(auth.SECRET_KEY.fullmatch(key) for key in made)
+@pytest.mark.parametrize(("kind", "prefix"), [(KeyKind.SECRET, "sk"), (KeyKind.PUBLISHABLE, "pk")])
+def test_new_keys_are_accepted_as_keys(kind: KeyKind, prefix: str) -> None:
+    """Every key that is made has the form that is accepted, is unlike all others and says its kind and mode."""
+    made = [new_key(kind, livemode=live) for live in (True, False) for _ in range(100)]
+    assert all(auth.KEY.fullmatch(key) for key in made)
     assert len(set(made)) == len(made)
-    assert [key[:8] for key in made] == ["sk_live_"] * 100 + ["sk_test_"] * 100
+    assert [key[:8] for key in made] == [f"{prefix}_live_"] * 100 + [f"{prefix}_test_"] * 100
