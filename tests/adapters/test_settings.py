@@ -73,6 +73,8 @@ def test_every_parameter_counts(environment: pytest.MonkeyPatch) -> None:
         "ALLOWED_ORIGINS": "https://app.example.com/, https://www.example.com",
         "PAST_DUE_GRACE_DAYS": "3",
         "ALLOW_PROMOTION_CODES": "true",
+        "RATE_LIMIT_PER_MINUTE": "7",
+        "RATE_LIMIT_PER_HOUR": "70",
     }.items():
         environment.setenv(name, value)
     assert load_settings() == settings.Settings(
@@ -83,6 +85,9 @@ def test_every_parameter_counts(environment: pytest.MonkeyPatch) -> None:
         allowed_origins=("https://app.example.com", "https://www.example.com"),
         past_due_grace=timedelta(days=3),
         allow_promotion_codes=True,
+        rate_limit_per_minute=7,
+        rate_limit_per_hour=70,
+        session=None,
     )
 
 
