@@ -23,10 +23,11 @@ from billing.domain.sightings import Sighting
 from billing.domain.stripe_events import Outcome
 from billing.store import Commit, EventMarker, KeyRecord, Store
 from local.stack import ROOT
+from tests.contracts.test_bad_requests import ISSUER, SHARED_SECRET, token
 from tests.samples import INVOICE
 
 HEAVY = {"boto3", "cryptography", "pydantic", "stripe"}
-LIGHT_FUNCTIONS = ("stripe_webhook", "subscription", "unknown_route")
+LIGHT_FUNCTIONS = ("plans", "stripe_webhook", "subscription", "unknown_route", "usage")
 FUNCTIONS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/app.py"))
 PYTHONPATH = os.pathsep.join([str(ROOT / "layers/billing"), sysconfig.get_path("purelib")])
 NOW = datetime.now(UTC)
@@ -64,8 +65,9 @@ class Account:
         return self.report("stripe_webhook", deliveries).costs[1:]
 
     def costs_of_status(self) -> list[Cost]:
-        """What the account's status costs in a new process."""
-        return self.report("subscription", [status_request(self.key)]).costs
+        """What the account's status costs in a new process; which of two simultaneous requests goes first may vary."""
+        costs = self.report("subscription", [status_request(self.key)]).costs
+        return [replace(cost, requests=sorted(cost.requests)) for cost in costs]
 
     def report(self, function: str, events: Sequence[LambdaEvent]) -> Report:
         """What the events cost, one after the other in one process; all are answered with 200."""
@@ -132,11 +134,29 @@ def test_an_event_costs_one_read_and_one_transaction(account: Account) -> None:
 
 
 @pytest.mark.engine
-def test_a_status_costs_one_query_once_the_key_is_known(account: Account) -> None:
-    """The status is one Query, after one GetItem for a key that the process has not seen yet; none goes to Stripe."""
-    report = account.report("subscription", [status_request(account.key)] * 2)
-    assert [cost.requests for cost in report.costs] == [["dynamodb.GetItem", "dynamodb.Query"], ["dynamodb.Query"]]
-    assert not HEAVY & report.modules
+def test_a_status_costs_a_query_beside_a_count(account: Account) -> None:
+    """One Query, while one UpdateItem counts the request; before them a GetItem for a key not seen yet. None to Stripe.
+
+    That the two are under way together is shown in tests/functions/test_rate_limits.py.
+    """
+    first, second = account.report("subscription", [status_request(account.key)] * 2).costs
+    assert first.requests[0] == "dynamodb.GetItem"
+    assert sorted(first.requests[1:]) == sorted(second.requests) == ["dynamodb.Query", "dynamodb.UpdateItem"]
+
+
+@pytest.mark.engine
+def test_a_session_token_costs_nothing_more(account: Account, emulator_url: str) -> None:
+    """A token signed with a shared secret needs no read of the table and no library; its secret is read once."""
+    stored = boto3.client("secretsmanager", endpoint_url=emulator_url).create_secret(
+        Name=f"session-{uuid.uuid4()}", SecretString=json.dumps({"shared_secrets": [SHARED_SECRET]})
+    )
+    session = {"SESSION_ISSUER": ISSUER, "SESSION_AUDIENCE": "billing", "SESSION_SECRET_ID": stored["ARN"]}
+    user = replace(account, environment={**account.environment, **session})
+    report = user.report("subscription", [status_request(token())] * 2)
+    first, second = (sorted(cost.requests) for cost in report.costs)
+    assert second == ["dynamodb.Query", "dynamodb.UpdateItem"]
+    assert first == [*second, "secrets-manager.GetSecretValue"]
+    assert not {*HEAVY, "jwt"} & report.modules
 
 
 @pytest.mark.engine

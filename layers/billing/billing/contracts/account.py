@@ -163,7 +163,7 @@ ACCOUNT = Contract(
         errors.RateLimited: Refusal(429, "RATE_LIMITED"),
         errors.StripeRefused: Refusal(502, "PAYMENT_ERROR"),
         errors.StripeUnavailable: Refusal(503, "PAYMENT_ERROR"),
-        errors.StoreUnavailable: Refusal(503, "INTERNAL_ERROR"),
+        errors.TryAgainLater: Refusal(503, "INTERNAL_ERROR"),
     },
     internal_error=Refusal(500, "INTERNAL_ERROR"),
 )

@@ -89,7 +89,7 @@ ORGANIZATION = Contract(
         errors.RateLimited: Refusal(429, "RATE_LIMITED"),
         errors.StripeRefused: Refusal(502, "PAYMENT_ERROR"),
         errors.StripeUnavailable: Refusal(503, "PAYMENT_ERROR"),
-        errors.StoreUnavailable: Refusal(503, "SERVICE_UNAVAILABLE"),
+        errors.TryAgainLater: Refusal(503, "SERVICE_UNAVAILABLE"),
     },
     internal_error=Refusal(500, "INTERNAL_ERROR"),
 )

@@ -46,7 +46,7 @@ PORTAL = Contract(
         errors.RateLimited: Refusal(429, "RATE_LIMITED", doc_url=f"{REFERENCE}rate_limited"),
         errors.StripeRefused: Refusal(502, "PAYMENT_ERROR", doc_url=f"{REFERENCE}payment_error"),
         errors.StripeUnavailable: Refusal(503, "PAYMENT_ERROR", doc_url=f"{REFERENCE}payment_error"),
-        errors.StoreUnavailable: Refusal(503, "INTERNAL_ERROR", doc_url=f"{REFERENCE}internal_error"),
+        errors.TryAgainLater: Refusal(503, "INTERNAL_ERROR", doc_url=f"{REFERENCE}internal_error"),
     },
     internal_error=Refusal(500, "INTERNAL_ERROR", doc_url=f"{REFERENCE}internal_error"),
 )

@@ -93,7 +93,7 @@ SUBSCRIPTION = Contract(
         errors.RateLimited: Refusal(429, "rate_limited"),
         errors.StripeFailed: Refusal(502, "portal_error"),
         errors.StripeUnavailable: Refusal(503, "portal_error"),
-        errors.StoreUnavailable: Refusal(503, "internal_error"),
+        errors.TryAgainLater: Refusal(503, "internal_error"),
     },
     internal_error=Refusal(500, "internal_error"),
 )

@@ -96,7 +96,7 @@ TEAMS = Contract(
         errors.StripeUnavailable: Refusal(
             503, "payment_provider_unavailable", type="api_error", doc_url=f"{REFERENCE}#errors"
         ),
-        errors.StoreUnavailable: Refusal(503, "service_unavailable", type="api_error", doc_url=f"{REFERENCE}#errors"),
+        errors.TryAgainLater: Refusal(503, "service_unavailable", type="api_error", doc_url=f"{REFERENCE}#errors"),
     },
     internal_error=Refusal(500, "internal_error", type="api_error", doc_url=f"{REFERENCE}#errors"),
 )
