@@ -136,7 +136,8 @@ def sign_token(deployment: Deployment, account_id: str, user: str, role: str | N
 
 
 def _signed(claims: dict[str, Any], secret: str) -> str:
-    message = f"{_encoded(json.dumps({'alg': 'HS256', 'typ': 'JWT'}).encode())}.{_encoded(json.dumps(claims).encode())}"
+    parts = ({"alg": "HS256", "typ": "JWT"}, claims)
+    message = ".".join(_encoded(json.dumps(part, separators=(",", ":")).encode()) for part in parts)
     return f"{message}.{_encoded(hmac.digest(secret.encode(), message.encode(), 'sha256'))}"
 
 

@@ -2,12 +2,14 @@
 
 Environment: PORT (8000) of the API and STRIPE_PORT (8001) of the Stripe simulator. AWS_ENDPOINT_URL uses an AWS
 emulator that runs already. STRIPE_API_KEY and STRIPE_API_BASE use another Stripe in test mode, whose events are signed
-with STRIPE_WEBHOOK_SECRET.
+with STRIPE_WEBHOOK_SECRET. RATE_LIMIT_PER_MINUTE of a user or key and RATE_LIMIT_PER_HOUR of an account replace the
+template's.
 """
 
 import argparse
 import logging
 import os
+import re
 import secrets
 import signal
 import sys
@@ -19,6 +21,7 @@ from local.processes import StartFailed
 from local.world import AnotherStripe, World, WorldConfig, running_world
 
 STATE_DIR = stack.ROOT / ".local"
+LIMIT = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 
 
 def read_config(env: Mapping[str, str], state_dir: Path) -> WorldConfig:
@@ -29,6 +32,8 @@ def read_config(env: Mapping[str, str], state_dir: Path) -> WorldConfig:
         stripe_port=_port(env, "STRIPE_PORT", 8001),
         aws_endpoint_url=env.get("AWS_ENDPOINT_URL", "").rstrip("/") or None,
         stripe=_another_stripe(env),
+        rate_limit_per_minute=_limit(env, "RATE_LIMIT_PER_MINUTE"),
+        rate_limit_per_hour=_limit(env, "RATE_LIMIT_PER_HOUR"),
     )
 
 
@@ -36,6 +41,15 @@ def _port(env: Mapping[str, str], variable: str, default: int) -> int:
     text = env.get(variable) or str(default)
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise StartFailed(f"{variable}={text} is no port: it takes a number from 1 to 65535.")
+    return int(text)
+
+
+def _limit(env: Mapping[str, str], variable: str) -> int | None:
+    text = env.get(variable)
+    if not text:
+        return None
+    if not LIMIT.fullmatch(text):
+        raise StartFailed(f"{variable}={text} is no limit: it takes a number of requests, at least 1.")
     return int(text)
 
 
@@ -53,11 +67,16 @@ def _another_stripe(env: Mapping[str, str]) -> AnotherStripe | None:
 def summary(world: World) -> str:
     """What to know and to type next."""
     shown = os.path.relpath(world.state_dir)
-    key = world.accounts["acme"]["secret_key"]
+    acme = world.accounts["acme"]
+    key = acme["secret_key"]
     return f"""
 API     {world.api_url}
 Stripe  {world.stripe_url}
-Key     {key} (account acme; more in {shown}/run.json)
+
+The account acme; globex is in {shown}/run.json:
+Secret key       {key}
+Publishable key  {acme["publishable_key"]}
+Session token    {acme["session_token"]}
 
 Try:
   curl -s {world.api_url}/v1/billing -H 'Authorization: Bearer {key}'

@@ -1,6 +1,6 @@
 """The world without accounts: the stack deployed to an AWS emulator, an HTTP front and a Stripe simulator.
 
-`running_world` brings it up as an operator would - sam build, sam deploy, billing setup, billing accounts create - and
+`running_world` brings it up as an operator would - sam build, sam deploy, billing setup, accounts and keys - and
 takes it down again. `make run` and the end-to-end tests both stand on it.
 """
 
@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,7 +33,7 @@ _RUN_JSON, _RUN_ENV = _DESCRIPTIONS = "run.json", "run.env"
 _LOCK = "lock"
 _SERVICES = {"emulator", "simulator", "front"}
 _ANSWERS = "answers"
-"""What the operator's commands answered, a key once among it: private, and gone with the world."""
+"""What was answered, each key once among it: private, and gone with the world."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -50,13 +49,18 @@ class AnotherStripe:
 
 @dataclass(frozen=True, slots=True)
 class WorldConfig:
-    """What to bring up, and where. `aws_endpoint_url` and `stripe` are used in place of an emulator and a simulator."""
+    """What to bring up, and where. `aws_endpoint_url` and `stripe` are used in place of an emulator and a simulator.
+
+    A rate limit that is None is the template's own.
+    """
 
     state_dir: Path
     port: int
     stripe_port: int
     aws_endpoint_url: str | None = None
     stripe: AnotherStripe | None = None
+    rate_limit_per_minute: int | None = None
+    rate_limit_per_hour: int | None = None
 
     @property
     def api_url(self) -> str:
@@ -158,12 +162,8 @@ class _Rising:
         self.children[name] = start(name, command, env or self.env, log, output=answers / answer if answer else None)
         return self.children[name]
 
-    def module(self, name: str, module: str, *options: str) -> Child:
-        return self.start(name, [sys.executable, "-m", module, *options])
-
-    def billing(self, *words: str) -> Child:
-        name = " ".join(("billing", *takewhile(lambda word: not word.startswith("-"), words)))
-        return self.start(name, [_BILLING, *words], answer=f"{name.replace(' ', '-')}.out")
+    def module(self, name: str, module: str, *options: str, answer: str | None = None) -> Child:
+        return self.start(name, [sys.executable, "-m", module, *options], answer=answer)
 
 
 def _build(rising: _Rising) -> None:
@@ -190,26 +190,30 @@ def _deploy(rising: _Rising) -> None:
         "StripeApiBase": config.stripe_api_base,
         "AllowPromotionCodes": "true",
         "LogLevel": "DEBUG",
+        # No identity provider signs: `billing sessions token` does, with a secret of this world's own.
+        "SessionIssuer": "http://localhost:3000",
+        "SessionAudience": stack.STACK,
+        "SessionRoleClaim": "role",
     }
+    limits = {"RateLimitPerMinute": config.rate_limit_per_minute, "RateLimitPerHour": config.rate_limit_per_hour}
+    parameters |= {name: str(limit) for name, limit in limits.items() if limit is not None}
     if config.aws_endpoint_url:
         stack.delete(rising.env, stack.STACK)
     finish(rising.start("sam deploy", stack.deploy_command(parameters)))
 
 
 def _provision(rising: _Rising) -> dict[str, dict[str, str]]:
-    """What an operator types once: products and webhook endpoint, accounts, keys. Side by side where order is free."""
+    """What an operator does once: products and webhook endpoint; accounts with their credentials, meanwhile."""
     config = rising.config
     # Another Stripe cannot reach this machine, so it gets no endpoint.
     webhook = ["--no-webhook-endpoint"] if config.stripe else ["--webhook-url", f"{config.api_url}/v1/billing/webhooks"]
-    first = [rising.billing("setup", *webhook)]
-    first += [rising.billing("accounts", "create", name, "--email", f"billing@{name}.example") for name in ACCOUNTS]
-    for command in first:
-        finish(command)
+    setup = rising.start("billing setup", [_BILLING, "setup", *webhook])
+    provision = rising.module("provision", "local.provision", *ACCOUNTS, answer="accounts.json")
     code = config.state_dir / CODE
     code.mkdir()
     rising.module("front", "local.front", "--port", str(config.port), "--stack", stack.STACK, "--code", str(code))
-    keys = {name: rising.billing("keys", "create", name, "--json") for name in ACCOUNTS}
-    accounts = {name: {"secret_key": json.loads(finish(command))["key"]} for name, command in keys.items()}
+    accounts: dict[str, dict[str, str]] = json.loads(finish(provision))
+    finish(setup)
     wait_until(lambda: listens(config.port), rising.children["front"])
     return accounts
 
