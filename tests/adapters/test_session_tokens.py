@@ -435,6 +435,14 @@ def test_a_key_id_is_only_looked_up(users: SessionTokens, provider: Wire, kid: o
     assert all(request.path == "/.well-known/jwks.json" for request in provider.requests)
 
 
+@pytest.mark.parametrize(("published", "kid"), [("None", None), ("5", 5), ("x" * 256, "x" * 256), ("", ""), ("é", "é")])
+def test_a_key_id_is_a_short_text(users: SessionTokens, provider: Wire, published: str, kid: object) -> None:
+    """Also where the set has a key that could be meant."""
+    provider.answer(jwk_set({**RSA.jwk, "kid": published}))
+    assert refused(users, RSA.token(kid=kid))
+    assert provider.requests == []
+
+
 def test_a_token_without_a_key_id_is_refused(users: SessionTokens) -> None:
     """There is nothing to look up."""
     assert refused(users, token(sign=RSA.sign, alg="RS256"))

@@ -17,7 +17,14 @@ CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """What `make run` brings up, on ports of its own."""
-    config = WorldConfig(tmp_path_factory.mktemp("world"), port=free_port(), stripe_port=free_port())
+    config = WorldConfig(
+        tmp_path_factory.mktemp("world"),
+        port=free_port(),
+        stripe_port=free_port(),
+        # A test asks ten times a second until something has happened.
+        rate_limit_per_minute=100_000,
+        rate_limit_per_hour=1_000_000,
+    )
     with running_world(config) as running:
         yield running
 

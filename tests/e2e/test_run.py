@@ -88,6 +88,8 @@ def test_port_taken(tmp_path: Path, variable: str) -> None:
         ({"STRIPE_API_KEY": "sk_live_x"}, "STRIPE_API_KEY"),
         ({"STRIPE_API_BASE": "http://127.0.0.1:1"}, "STRIPE_API_KEY"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "AWS_ENDPOINT_URL"),
+        ({"RATE_LIMIT_PER_MINUTE": "many"}, "RATE_LIMIT_PER_MINUTE"),
+        ({"RATE_LIMIT_PER_HOUR": "0"}, "RATE_LIMIT_PER_HOUR"),
     ],
 )
 def test_senseless_environment(tmp_path: Path, env: dict[str, str], named: str) -> None:

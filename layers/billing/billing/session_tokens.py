@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Never
+from typing import Any, Never, TypeGuard
 
 from billing.domain.credentials import Credential, CredentialKind
 from billing.domain.errors import Unauthenticated
@@ -70,7 +70,7 @@ class SessionTokens:
             return any(hmac.compare_digest(each, signature) for each in expected)
         if self.jwks is None or not isinstance(algorithm, str) or algorithm not in KEY_TYPES:
             return False
-        return is_printable(key_id) and self.jwks.has_signed(algorithm, str(key_id), message, signature)
+        return is_printable(key_id) and self.jwks.has_signed(algorithm, key_id, message, signature)
 
     def _is_meant_for_us(self, claims: Json) -> bool:
         audience = self.settings.audience
@@ -124,7 +124,7 @@ def _texts(value: object) -> list[str]:
     return several
 
 
-def is_printable(value: object) -> bool:
+def is_printable(value: object) -> TypeGuard[str]:
     """Whether a value can be the id of a user or a key."""
     return isinstance(value, str) and PRINTABLE.fullmatch(value) is not None
 
