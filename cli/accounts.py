@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from billing.catalog import load_catalog
-from billing.domain.accounts import Account, AccountStatus, Profile
+from billing.domain.accounts import TEAM_MEMBERS, Account, AccountStatus, Profile
 from billing.domain.outbound_events import iso
 from billing.store import Store, VersionConflict
 from cli.deployment import find_deployment
@@ -53,6 +53,27 @@ def show(
         output.result(facts, _shown(facts))
 
 
+@app.command()
+def members(
+    account_id: AccountId,
+    count: Annotated[
+        int | None, typer.Argument(metavar="COUNT", min=0, help="How many people its team has now.")
+    ] = None,
+    stack: Stack = DEFAULT_STACK,
+    region: Region = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Set how many members an account's team has; without COUNT, show it."""
+    with reporting(as_json=as_json) as output:
+        deployment = find_deployment(stack, region)
+        known = load_existing(deployment.store(), account_id).member_count
+        if count is not None:
+            deployment.usage_ledger().set_gauge(account_id, TEAM_MEMBERS, count)
+        facts = {"account_id": account_id, "members": known if count is None else count}
+        output.result(facts, columns(list(facts.items())))
+
+
 def load_existing(store: Store, account_id: str) -> Account:
     """The account, if somebody created it. Raises CommandFailed."""
     account = store.load_account(account_id)
@@ -76,6 +97,7 @@ def _facts(account: Account, status: AccountStatus, keys: int) -> dict[str, Any]
         "cancel_at_period_end": status.cancel_at_period_end,
         "customer": profile.customer_id,
         "trial_used": profile.trial_used,
+        "members": account.member_count,
         "keys": keys,
         "subscriptions": [
             {

@@ -12,6 +12,7 @@ from botocore.session import Session
 
 from billing.dynamodb import Table
 from billing.store import Store
+from billing.usage_ledger import UsageLedger
 from cli.failures import refuse
 
 if TYPE_CHECKING:
@@ -51,7 +52,14 @@ class Deployment:
 
     def store(self) -> Store:
         """The deployment's table."""
-        return Store(Table(_client(self.session, "dynamodb"), self.table_name))
+        return Store(self._table())
+
+    def usage_ledger(self) -> UsageLedger:
+        """What the deployment's accounts have used."""
+        return UsageLedger(self._table())
+
+    def _table(self) -> Table:
+        return Table(_client(self.session, "dynamodb"), self.table_name)
 
     def load_secret(self, arn: str) -> dict[str, Any]:
         """What one of the stack's secrets holds; empty before anything was stored. Raises CommandFailed."""

@@ -43,6 +43,7 @@ def test_a_new_account_is_on_the_free_plan(billing: Billing, stack: Stack) -> No
         "cancel_at_period_end": None,
         "customer": None,
         "trial_used": False,
+        "members": 1,
         "keys": 0,
         "subscriptions": [],
     }
@@ -62,6 +63,29 @@ def test_an_account_shows_its_plan_and_subscriptions(billing: Billing, stack: St
     text = billing("accounts", "show", "acme").stdout
     assert "cus_1" in text
     assert "sub_1" in text
+
+
+def test_members_are_set_and_shown(billing: Billing, stack: Stack) -> None:
+    """One until somebody says otherwise; what was set is what the API answers from."""
+    billing("accounts", "create", "acme")
+    assert answer(billing("accounts", "members", "acme", "--json")) == {"account_id": "acme", "members": 1}
+    assert answer(billing("accounts", "members", "acme", "5", "--json")) == {"account_id": "acme", "members": 5}
+    assert stack.store().load_account("acme").member_count == 5
+    assert billing("accounts", "members", "acme").stdout == "account_id  acme\nmembers     5\n"
+    assert billing("accounts", "members", "acme", "0").exit_code == 0
+    assert answer(billing("accounts", "show", "acme", "--json"))["members"] == 0
+
+
+def test_members_of_an_unknown_account_are_not_set(billing: Billing, stack: Stack) -> None:
+    """A slip of the pen makes no account."""
+    assert refusal(billing("accounts", "members", "acmee", "5", "--json"))["code"] == "account_not_found"
+    assert stack.store().load_account("acmee").member_count == 1
+
+
+@pytest.mark.parametrize("count", ["-1", "five", "1.5", ""])
+def test_what_is_no_number_of_members_is_a_usage_error(billing: Billing, count: str) -> None:
+    """Nothing is written, and the exit code is the one of a wrong command line."""
+    assert billing("accounts", "members", "acme", "--", count).exit_code == 2
 
 
 def test_creating_an_account_again_is_refused(billing: Billing) -> None:
