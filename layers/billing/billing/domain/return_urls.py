@@ -17,7 +17,8 @@ def resolve_return_url(field: str, url: str | None, default: str, allowed_origin
     if len(wanted) > URL_LENGTH_MAX or not wanted.isascii() or not wanted.isprintable() or set(wanted) & {"\\", " "}:
         raise RequestInvalid.at(field, f"must be a URL of at most {URL_LENGTH_MAX} visible ASCII characters")
     try:
-        absolute = urljoin(f"{allowed_origins[0]}/", wanted)
+        is_relative = not urlsplit(wanted).scheme and not wanted.startswith("//")
+        absolute = urljoin(f"{allowed_origins[0]}/", wanted) if is_relative else wanted
         parts = urlsplit(absolute)
     except ValueError:
         raise RequestInvalid.at(field, "is not a URL") from None
