@@ -22,6 +22,7 @@ from billing.domain.accounts import Profile
 from billing.domain.sightings import Sighting
 from billing.domain.stripe_events import Outcome
 from billing.store import Commit, EventMarker, KeyRecord, Store
+from local.sample_events import read_sample
 from local.stack import ROOT
 from tests.contracts.test_bad_requests import ISSUER, SHARED_SECRET, token
 from tests.samples import INVOICE
@@ -67,6 +68,12 @@ class Account:
     def costs_of_status(self) -> list[Cost]:
         """What the account's status costs in a new process; which of two simultaneous requests goes first may vary."""
         costs = self.report("subscription", [status_request(self.key)]).costs
+        return [replace(cost, requests=sorted(cost.requests)) for cost in costs]
+
+    def costs_of_invoices(self) -> list[Cost]:
+        """What a page of five of the account's invoices costs in a new process."""
+        page = {**sample_request("invoices", self.key), "rawQueryString": "limit=5"}
+        costs = self.report("invoices", [page]).costs
         return [replace(cost, requests=sorted(cost.requests)) for cost in costs]
 
     def report(self, function: str, events: Sequence[LambdaEvent]) -> Report:
@@ -160,16 +167,43 @@ def test_a_session_token_costs_nothing_more(account: Account, emulator_url: str)
 
 
 @pytest.mark.engine
+@pytest.mark.parametrize(
+    ("function", "requests"),
+    [
+        ("invoices", ["dynamodb.Query"]),
+        ("usage", ["dynamodb.Query", "dynamodb.BatchGetItem"]),
+        ("record_usage", ["dynamodb.Query", "dynamodb.TransactWriteItems"]),
+        ("plans", []),
+    ],
+)
+def test_what_the_other_functions_cost(account: Account, function: str, requests: list[str]) -> None:
+    """Once the key is known, and beside the UpdateItem that counts the request: two requests at the most.
+
+    So much for a `consume` that is recorded, and as much for the same one again, which is told to be a duplicate.
+    """
+    costs = account.report(function, [sample_request(function, account.key)] * 3).costs
+    assert [sorted(cost.requests) for cost in costs[1:]] == [sorted([*requests, "dynamodb.UpdateItem"])] * 2
+
+
+@pytest.mark.engine
 def test_nothing_costs_more_with_many_invoices_events_and_accounts(account: Account) -> None:
     """Two hundred invoices, and other accounts with events of their own, add neither requests nor rows read."""
     delivery, status = account.costs_of_delivery(1), account.costs_of_status()
+    _commit_invoices(account.store, account.id, [f"in_first_{number:02}" for number in range(10)])
+    page = account.costs_of_invoices()
     for batch in range(4):
-        _commit_invoices(account.store, account.id, [f"in_{batch}_{number}" for number in range(50)])
+        _commit_invoices(account.store, account.id, [f"in_{batch}_page_{number:02}" for number in range(50)])
     for number in range(25):
         account.store.create_account(Profile(f"other{number}"))
         _commit_invoices(account.store, f"other{number}", [f"in_of_other{number}"])
     assert account.costs_of_delivery(3) == delivery
     assert account.costs_of_status() == status
+    assert account.costs_of_invoices() == page
+
+
+def sample_request(function: str, secret_key: str) -> LambdaEvent:
+    """The function's sample, as the holder of a key."""
+    return read_sample(ROOT / f"events/{function}.json", secret_key=secret_key, webhook_secret="", now=NOW)
 
 
 @cache
