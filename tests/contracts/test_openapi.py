@@ -210,8 +210,8 @@ def test_a_body_by_price() -> None:
     body = schema_of("organization", "components", "schemas", "CheckoutRequest")
     assert body["required"] == ["priceId"]
     assert body["properties"]["priceId"]["anyOf"] == [
-        {"enum": ["pro_monthly", "team_monthly"]},
-        {"pattern": "^price_[A-Za-z0-9]+$"},
+        {"type": "string", "enum": ["pro_monthly", "team_monthly"]},
+        {"type": "string", "pattern": "^price_[A-Za-z0-9]+$"},
     ]
 
 

@@ -103,7 +103,9 @@ def field_terms(catalog: Catalog, allowed_origins: Sequence[str]) -> dict[str, J
     prices = [price.lookup_key for plan in catalog.for_sale for price in plan.prices]
     known: Mapping[str, Json] = {
         "tier": {"enum": [plan.id for plan in catalog.for_sale]},
-        "price_id": {"anyOf": [{"enum": prices}, {"pattern": "^price_[A-Za-z0-9]+$"}]},
+        "price_id": {
+            "anyOf": [{"type": "string", "enum": prices}, {"type": "string", "pattern": "^price_[A-Za-z0-9]+$"}]
+        },
         "metric": {"enum": _metrics(catalog)},
         "success_url": url,
         "cancel_url": url,
