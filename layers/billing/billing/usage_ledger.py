@@ -68,13 +68,11 @@ class UsageLedger:
 
         Raises StoreUnavailable where too much was in the way; up to there, by the fifty, all is recorded or nothing.
         """
-        known: Mapping[str, int] = account.gauges
-        decisions: list[Decision] = []
-        for some in batched(measurements, BATCH_SIZE, strict=False):
-            settled = self._settle(_Batch(account.profile.account_id, quota, some, now), Known(known))
-            known = {**known, **{each.measurement.metric.id: each.used for each in settled}}
-            decisions += settled
-        return decisions
+        batches = [
+            _Batch(account.profile.account_id, quota, some, now)
+            for some in batched(measurements, BATCH_SIZE, strict=False)
+        ]
+        return [decision for batch in batches for decision in self._settle(batch, Known(account.gauges))]
 
     def _settle(self, batch: _Batch, known: Known) -> list[Decision]:
         """The first attempt reads nothing: it counts on room for all."""
