@@ -363,7 +363,7 @@ def _signer(kid: str, alg: str, private: Any, sign: Sign) -> Signer:
 RSA, EC, NEXT = rsa_signer("rsa"), ec_signer("ec"), rsa_signer("next")
 
 
-def jwk_set(*keys: Mapping[str, Any]) -> Answer:
+def jwk_set(*keys: object) -> Answer:
     """What the identity provider answers."""
     return Answer(body=json.dumps({"keys": keys}).encode())
 
@@ -511,9 +511,9 @@ def test_a_weak_or_unfit_key_signs_nothing(users: SessionTokens, provider: Wire,
 
 
 def test_a_key_may_leave_out_what_it_is_for(users: SessionTokens, provider: Wire) -> None:
-    """`alg` and `use` are optional (RFC 7517, 4); a private half that leaked into the set is not read."""
+    """`alg` and `use` are optional (RFC 7517, 4). What is no key and a private half in the set are not read."""
     bare = {name: RSA.jwk[name] for name in ("kty", "n", "e", "kid")}
-    provider.answer(jwk_set({"kty": "oct"}, {"kid": 5}, bare | {"d": "AQAB"}))
+    provider.answer(jwk_set(5, "kid", {"kty": "oct"}, {"kid": ["rsa"]}, bare | {"d": "AQAB"}))
     assert users.check(RSA.token(), NOW) == ACME
 
 
@@ -560,7 +560,7 @@ BROKEN: Mapping[str, Answer] = {
     "no keys": Answer(body=b"{}"),
     "keys that are none": Answer(body=b'{"keys": {"kid": "rsa"}}'),
     "nested without end": Answer(body=b"[" * 200_000),
-    "huge": Answer(body=b" " * (256 * 1024) + b'{"keys": []}'),
+    "huge": Answer(body=b'{"keys": []}' + b" " * (256 * 1024)),
     "cut off": Answer(cut=True),
 }
 
@@ -629,6 +629,12 @@ def test_keys_come_over_https(url: str) -> None:
     """Whoever could alter the keys on their way could be any user; this machine itself is let be."""
     with pytest.raises(ConfigurationMissing, match="https"):
         SessionTokens(SETTINGS, tuple, Jwks(url)).check(RSA.token(), NOW)
+
+
+def test_an_address_with_https_is_asked() -> None:
+    """Also one that is not this machine's; nothing listens at this one."""
+    with pytest.raises(IdentityProviderUnavailable):
+        SessionTokens(SETTINGS, tuple, Jwks("https://127.0.0.2:1/")).check(RSA.token(), NOW)
 
 
 # --- the deployment's settings ----------------------------------------------------------------------------------------
