@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 QUANTITY_MAX = 999_999  # Stripe's limit for a line item
 MEASUREMENTS_MAX = 100
@@ -10,6 +10,13 @@ MEASURED_MAX = 10**12  # thousands of them add up to what JSON readers still hol
 INVOICES_MAX = 100
 CURSOR_LENGTH_MAX = 512
 
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 1.0 is the integer 1, in JSON Schema too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+JsonInteger = BeforeValidator(_whole)
 Text = Annotated[str, Field(min_length=1, max_length=2048)]
 
 
@@ -29,7 +36,7 @@ class CheckoutInput(Input):
     price_id: Text | None = None
     success_url: Text | None = None
     cancel_url: Text | None = None
-    quantity: Annotated[int, Field(ge=1, le=QUANTITY_MAX)] = 1
+    quantity: Annotated[int, Field(ge=1, le=QUANTITY_MAX), JsonInteger] = 1
 
 
 class PortalInput(Input):
@@ -51,7 +58,7 @@ class MeasurementInput(Input):
 
     id: Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
     metric: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
-    value: Annotated[int, Field(ge=0, le=MEASURED_MAX)]
+    value: Annotated[int, Field(ge=0, le=MEASURED_MAX), JsonInteger]
     action: Literal["track", "consume"] = "track"
 
 

@@ -91,7 +91,11 @@ OPERATIONS: Mapping[Operation, About] = {
                 "in": "header",
                 "required": True,
                 "description": "A time and signatures of it with the body: https://docs.stripe.com/webhooks/signature.",
-                "schema": {"type": "string", "pattern": "^t=[0-9]+(,v[0-9]+=[0-9a-f]+)+$"},
+                "schema": {
+                    "type": "string",
+                    "maxLength": 4096,
+                    "pattern": "^t=[0-9]{1,12},v1=[0-9a-f]{64}(,v[0-9]=[0-9a-f]{64})*$",
+                },
             },
         ),
         body={"type": "object", "description": "A Stripe Event object, byte for byte as it was signed."},

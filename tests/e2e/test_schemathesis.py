@@ -1,0 +1,55 @@
+"""What the functions do is what their OpenAPI documents say, as far as schemathesis can find out."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from billing.contracts import CONTRACTS
+from billing.contracts.contract import Contract, Operation
+from local.stack import ROOT
+from local.world import World
+from tests.e2e.support import AccountClient, StripeSide, eventually
+
+pytestmark = pytest.mark.stack
+
+SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
+CONFIG = ROOT / "tests/e2e/schemathesis.toml"
+SECONDS_MAX = 120
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
+def test_the_functions_do_what_the_document_says(
+    world: World, account: AccountClient, stripe_side: StripeSide, tmp_path: Path, contract: Contract
+) -> None:
+    """Requests that it allows are served, all others refused, and every answer is one that it describes."""
+    subscribe_and_end(account, stripe_side)
+    document = tmp_path / "openapi.json"
+    served = account.http.get(contract.routes[Operation.OPENAPI].path.format(teamId=account.account_id))
+    document.write_bytes(served.content)
+    run = subprocess.run(  # noqa: S603 - our own command line
+        # From a file: the place where a document was found is left out of the run.
+        [SCHEMATHESIS, "--config-file", CONFIG, "run", document, "--url", world.api_url, "--no-color"],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "ACCOUNT_ID": account.account_id,
+            "AUTHORIZATION": account.http.headers["Authorization"],
+            "NO_PROXY": "127.0.0.1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout
+
+
+def subscribe_and_end(account: AccountClient, stripe_side: StripeSide) -> None:
+    """Give the account a history for the portal, and nothing that keeps it from checkout."""
+    subscription_id = stripe_side.pay(account.checkout_url())
+    eventually(account.status, lambda status: bool(status["plan"] == "pro"))
+    stripe_side.delete(f"/v1/subscriptions/{subscription_id}")
+    eventually(account.status, lambda status: bool(status["status"] == "canceled"))
