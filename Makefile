@@ -27,6 +27,11 @@ $(UV): requirements/uv.txt
 	VIRTUAL_ENV=$(CURDIR)/.tools/$* $(UV) pip sync --quiet --require-hashes $<
 	@touch $@
 
+CLIENT := clients/typescript
+$(CLIENT)/node_modules/.installed: $(CLIENT)/package-lock.json
+	cd $(CLIENT) && npm ci --silent
+	@touch $@
+
 .PHONY: install
 install: .venv/.installed .tools/sam/.installed .tools/emulator/.installed ## Install every pinned dependency
 
@@ -47,6 +52,7 @@ sam-local: install ## Run every sample event in a Docker container through sam l
 .PHONY: test
 test: install ## Every test: first the fast ones, then those on a DynamoDB engine beside those on the deployed stack
 	$(BIN)/pytest -n 2 -m "not engine and not stack" --durations=5
+	@$(MAKE) client
 	+@$(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) engine e2e
 
 .PHONY: engine
@@ -63,8 +69,20 @@ check: install ## Everything that is known without running it
 	.tools/sam/bin/sam validate --lint --region us-east-1
 	$(BIN)/pytest -q tests/test_architecture.py tests/test_template.py
 
+.PHONY: client
+client: $(CLIENT)/openapi.json $(CLIENT)/node_modules/.installed ## Build and test the TypeScript client; needs Node 20
+	cd $(CLIENT) && npm run --silent types -- --check && npm test --silent
+
+.PHONY: client-types
+client-types: $(CLIENT)/openapi.json $(CLIENT)/node_modules/.installed ## Make its types anew, after a change of the contract or the catalog
+	cd $(CLIENT) && npm run --silent types
+
+.PHONY: $(CLIENT)/openapi.json
+$(CLIENT)/openapi.json: install
+	$(BIN)/python -m local.openapi organization > $@
+
 .PHONY: e2e
-e2e: install ## The tests on the deployed stack alone
+e2e: install $(CLIENT)/node_modules/.installed ## The tests on the deployed stack alone
 	$(BIN)/pytest -m stack --durations=5
 
 .PHONY: bench
@@ -85,7 +103,7 @@ deploy: build ## sam deploy to the account of your AWS credentials: make deploy 
 # --- Housekeeping -------------------------------------------------------------------------------------------------------
 .PHONY: clean
 clean: ## Remove what was built, not what was installed
-	rm -rf .aws-sam .local .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .aws-sam .local .hypothesis .mypy_cache .pytest_cache .ruff_cache clients/typescript/{build,dist,openapi.json}
 	find . -name __pycache__ -not -path './.venv/*' -not -path './.tools/*' -prune -exec rm -rf {} +
 
 .PHONY: lock

@@ -55,6 +55,7 @@ const STRANGE: [string, Answer][] = [
   ["a list", { status: 400, body: [] }],
   ["a text for an error", { status: 400, body: { success: false, data: null, error: "no" } }],
   ["details that are no list", { status: 400, body: { error: { code: "X", message: "x", details: {} } } }],
+  ["a failure that says it is none", { status: 404, body: { success: true, data: FREE, error: null } }],
   ["success in HTML", { status: 200, body: "<html>Please log in</html>" }],
   ["success of something else", { status: 200, body: { plan: "free" } }],
   ["success that says it is none", { status: 200, body: { success: false, data: null, error: null } }],
@@ -85,17 +86,24 @@ test("a server that says nothing is a timeout", async (t) => {
   assert.equal(error.message, `No answer from ${baseUrl} within 50 ms`);
 });
 
+test("a timeout counts beside the caller's signal", async (t) => {
+  const { baseUrl } = await serve(t, () => undefined);
+  const billing = createBillingClient({ baseUrl, timeoutMs: 50, maxRetries: 0 });
+  assert.ok((await failure(billing.getUsage({ signal: new AbortController().signal }))) instanceof BillingTimeoutError);
+});
+
 test("a body that stops half-way is a timeout too", async (t) => {
   const { baseUrl } = await serve(t, (_, response) => void response.write('{"success":'));
   const error = await failure(createBillingClient({ baseUrl, timeoutMs: 100, maxRetries: 0 }).getSubscription());
   assert.ok(error instanceof BillingTimeoutError);
 });
 
-test("the caller's signal ends the call with its reason, without a retry", async (t) => {
+test("the caller's signal ends the call with its reason", async (t) => {
   const controller = new AbortController();
   const reason = new Error("left the page");
   const { baseUrl, received } = await serve(t, () => controller.abort(reason));
-  assert.equal(await failure(createBillingClient({ baseUrl }).getUsage({ signal: controller.signal })), reason);
+  const billing = createBillingClient({ baseUrl, maxRetries: 0 });
+  assert.equal(await failure(billing.getUsage({ signal: controller.signal })), reason);
   assert.equal(received.length, 1);
 });
 

@@ -118,22 +118,30 @@ test("another 409 is final, whatever it carries", async () => {
   assert.equal(asked.count, 1);
 });
 
-const RETRY_AFTER: [string, string, number][] = [
-  ["seconds", "7", 7000],
-  ["a date", "Sat, 21 Nov 2026 12:00:05 GMT", 5000],
-  ["a date that is over", "Sat, 21 Nov 2026 11:59:00 GMT", 250],
-  ["zero", "0", 250],
-  ["no number and no date", "soon", 250],
-  ["a negative number", "-5", 250],
-  ["a fraction", "1.5", 250],
+test("an idempotency key in use is final without a Retry-After", async () => {
+  const { fetch, asked } = answering(refusal(409, "IDEMPOTENCY_KEY_REUSE"), success(PAGE));
+  await assert.rejects(createBillingClient({ baseUrl: BASE_URL, fetch }).createPortal(), { status: 409 });
+  assert.equal(asked.count, 1);
+});
+
+const RETRY_AFTER: [string, string, number | null, number][] = [
+  ["seconds", "7", 7, 7000],
+  ["a date", "Sat, 21 Nov 2026 12:00:05 GMT", 5, 5000],
+  ["a date that is over", "Sat, 21 Nov 2026 11:59:00 GMT", 0, 250],
+  ["zero", "0", 0, 250],
+  ["no number and no date", "soon", null, 250],
+  ["a negative number", "-5", null, 250],
+  ["a fraction", "1.5", null, 250],
 ];
 
-for (const [what, value, wait] of RETRY_AFTER) {
-  test(`Retry-After is honoured: ${what}`, async (t) => {
+for (const [what, value, retryAfterSeconds, wait] of RETRY_AFTER) {
+  test(`Retry-After is told and honoured: ${what}`, async (t) => {
     const waits = recordWaits(t);
     t.mock.method(Date, "now", () => NOW);
-    const { fetch } = answering(refusal(429, "RATE_LIMITED", { headers: { "retry-after": value } }), success(FREE));
-    assert.deepEqual(await createBillingClient({ baseUrl: BASE_URL, fetch }).getSubscription(), FREE);
+    const limited = refusal(429, "RATE_LIMITED", { headers: { "retry-after": value } });
+    const { fetch } = answering(limited, limited);
+    const call = createBillingClient({ baseUrl: BASE_URL, fetch, maxRetries: 1 }).getSubscription();
+    await assert.rejects(call, { code: "RATE_LIMITED", retryAfterSeconds });
     assert.deepEqual(waits, [wait]);
   });
 }
