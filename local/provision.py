@@ -5,6 +5,7 @@ own would take a second to start.
 """
 
 import json
+import os
 import secrets
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,6 @@ from billing.domain.accounts import Profile
 from cli.deployment import Deployment, find_deployment
 from cli.keys import create_key
 from cli.sessions import sign_token, store_secret
-from local import stack
 
 PAYING_ROLE = "owner"
 TOKEN_AGE_MAX = timedelta(days=7)
@@ -37,4 +37,4 @@ def _create_account(deployment: Deployment, name: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(provision(find_deployment(stack.STACK, None), sys.argv[1:])))
+    print(json.dumps(provision(find_deployment(os.environ["BILLING_STACK"], None), sys.argv[1:])))
