@@ -1,11 +1,10 @@
 """What the functions do is what their OpenAPI documents say, as far as schemathesis can find out."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from schemathesis.cli import schemathesis
 
 from billing.contracts import CONTRACTS
 from billing.contracts.contract import Contract, Operation
@@ -15,9 +14,7 @@ from tests.e2e.support import AccountClient, StripeSide, eventually
 
 pytestmark = pytest.mark.stack
 
-SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
 CONFIG = ROOT / "tests/e2e/schemathesis.toml"
-SECONDS_MAX = 120
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
@@ -29,22 +26,13 @@ def test_the_functions_do_what_the_document_says(
     document = tmp_path / "openapi.json"
     served = account.http.get(contract.routes[Operation.OPENAPI].path.format(teamId=account.account_id))
     document.write_bytes(served.content)
-    run = subprocess.run(  # noqa: S603 - our own command line
-        # From a file: the place where a document was found is left out of the run.
-        [SCHEMATHESIS, "--config-file", CONFIG, "run", document, "--url", world.api_url, "--no-color"],
-        cwd=ROOT,
-        env=os.environ
-        | {
-            "ACCOUNT_ID": account.account_id,
-            "AUTHORIZATION": account.http.headers["Authorization"],
-            "NO_PROXY": "127.0.0.1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=SECONDS_MAX,
-        check=False,
+    # From a file: the place where a document was found is left out of the run. In this process, to save its start.
+    run = CliRunner().invoke(
+        schemathesis,
+        ["--config-file", str(CONFIG), "run", str(document), "--url", world.api_url, "--no-color"],
+        env={"ACCOUNT_ID": account.account_id, "AUTHORIZATION": account.http.headers["Authorization"], "NO_PROXY": "*"},
     )
-    assert run.returncode == 0, run.stdout
+    assert run.exit_code == 0, run.output
 
 
 def subscribe_and_end(account: AccountClient, stripe_side: StripeSide) -> None:
