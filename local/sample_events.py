@@ -1,6 +1,7 @@
 """The sample events under events/, made acceptable to one running world: its key, its secret, the present time.
 
-A file holds either what API Gateway hands to a function, or a Stripe Event object, which is sent as Stripe would.
+A file holds either what API Gateway or a queue hands to a function, or a Stripe Event object, which is sent as Stripe
+would.
 """
 
 import hashlib
@@ -18,11 +19,11 @@ WEBHOOK_DELIVERY = ROOT / "events/stripe_webhook.json"
 
 
 def read_sample(path: Path, *, secret_key: str, webhook_secret: str, now: datetime) -> dict[str, Any]:
-    """The payload-2.0 event of a sample file, `{secret_key}` filled in and Stripe's events signed."""
+    """The event of a sample file, `{secret_key}` filled in and Stripe's events signed."""
     sample: dict[str, Any] = json.loads(path.read_text().replace("{secret_key}", secret_key))
     if sample.get("object") == "event":
         return _delivery(json.loads(WEBHOOK_DELIVERY.read_text()), sample, webhook_secret, now)
-    if "stripe-signature" in sample["headers"]:
+    if "stripe-signature" in sample.get("headers", ()):
         return _delivery(sample, json.loads(sample["body"]), webhook_secret, now)
     return sample
 

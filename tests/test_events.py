@@ -24,9 +24,10 @@ def test_a_sample_for_each_operation() -> None:
 
 
 def test_samples_have_routes() -> None:
-    """A sample's route is one of a contract's, or the one for everything else."""
+    """A sample's route is one of a contract's, or the one for everything else; a message of a queue has none."""
     routes = {route.key for contract in CONTRACTS for route in contract.routes.values()} | {"$default"}
-    keys = {json.loads(path.read_text())["routeKey"] for path in EVENTS.glob("*.json")}
+    samples = [json.loads(path.read_text()) for path in EVENTS.glob("*.json")]
+    keys = {sample["routeKey"] for sample in samples if "Records" not in sample}
     assert keys <= routes
 
 

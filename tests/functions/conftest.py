@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -184,7 +185,14 @@ def deployment(
 
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[Simulator]:
-    """A Stripe with the catalog's prices and a portal configuration."""
+    """A Stripe with the catalog's prices."""
+    with stripe_with_prices() as simulator:
+        yield simulator
+
+
+@contextmanager
+def stripe_with_prices() -> Iterator[Simulator]:
+    """A Stripe that sells what the catalog has, and has no customer yet."""
     with running_simulator() as simulator:
         client = connect(simulator)
         for lookup_key, amount in (("pro_monthly", 1900), ("team_monthly", 4900)):

@@ -9,6 +9,7 @@ from botocore.config import Config
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_secretsmanager.client import SecretsManagerClient
+    from mypy_boto3_sqs.client import SQSClient
 
 CLIENT_CONFIG = Config(
     connect_timeout=1,
@@ -24,6 +25,8 @@ session = cache(botocore.session.get_session)
 def client(service: Literal["dynamodb"]) -> "DynamoDBClient": ...
 @overload
 def client(service: Literal["secretsmanager"]) -> "SecretsManagerClient": ...
+@overload
+def client(service: Literal["sqs"]) -> "SQSClient": ...
 @cache
 def client(service: str) -> object:
     """The client of a service. Region, credentials and AWS_ENDPOINT_URL come from the environment, read by botocore."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -20,22 +20,33 @@ from billing.domain import stripe_objects
 from billing.domain.errors import EventUnprocessable, StripeFailed, StripeRefused, StripeUnavailable
 from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog
-from billing.domain.stripe_events import Snapshot, Target
+from billing.domain.stripe_events import READERS, RelatedObject, Snapshot, Target
+from billing.domain.stripe_objects import Json
 from billing.event_processor import Fetched
 from billing.settings import StripeSecrets, load_settings, load_stripe_secrets
 from billing.telemetry import logger
+from billing.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from stripe.params.checkout import SessionCreateParams
 
 CONNECT_SECONDS_MAX = 2
 ANSWER_SECONDS_MAX = 5
+LIST_SECONDS_MAX = 20
+"""A page of a hundred objects takes Stripe longer, and nobody waits for it at a counter."""
 RETRIES_MAX = 2
 PRICE_AGE_SECONDS_MAX = 300
 RETRY_AFTER_SECONDS_MAX = 60
 RETRY_AFTER = re.compile(r"[0-9]{1,9}", re.ASCII)
 NOT_FOUND = 404
 CONFLICT = 409
+PAGE_SIZE = 100
+"""The most that Stripe lists at once: https://docs.stripe.com/api/pagination."""
+LISTS_A_SECOND = 10
+"""Of the 25 that Stripe allows a sandbox, and one resource in live mode, so that the product always has room beside it.
+
+https://docs.stripe.com/rate-limits
+"""
 SERVER_ERROR = 500
 
 # Most specific first; tests/adapters/test_payments.py fails if the SDK raises what has no line here.
@@ -63,6 +74,19 @@ class CheckoutSession:
     status: str | None
     url: str | None
     subscription_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A page of one of Stripe's lists by ids, newest first. `after`: the id after which there are more, if there are.
+
+    `seen_from`, `seen_to`: between which times of Stripe's clock its objects were as they are here.
+    """
+
+    objects: Mapping[str, Json]
+    after: str | None
+    seen_from: datetime
+    seen_to: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,17 +193,54 @@ class Payments:
         with _translated():
             return _or_none(lambda: self._fetch(target, catalog))
 
+    def look_up(self, related: RelatedObject) -> Json | None:
+        """What a thin event names, in the API version that we read; None if it is gone, or nothing that we handle."""
+        services: Mapping[str, Any] = {
+            "checkout.session": self._v1.checkout.sessions,
+            "customer": self._v1.customers,
+            "invoice": self._v1.invoices,
+            "subscription": self._v1.subscriptions,
+        }
+        service = services.get(related.type)
+        if service is None:
+            return None
+        with _translated():
+            return _or_none(lambda: service.retrieve(related.id).to_dict())
+
+    def list_events(self, since: datetime, after: str | None) -> Listing:
+        """A page of the events that are handled, of those created since then that Stripe still has."""
+        types = sorted(READERS)
+        return self._list(self._v1.events, after, {"types": types, "created": {"gte": int(since.timestamp())}})
+
+    def list_subscriptions(self, after: str | None, customer_id: str | None = None) -> Listing:
+        """A page of all subscriptions, ended ones too; `customer_id` is whose."""
+        return self._list(self._v1.subscriptions, after, {"status": "all", **_of(customer_id)})
+
+    def list_invoices(self, after: str | None, customer_id: str | None = None) -> Listing:
+        """A page of all invoices, drafts too; `customer_id` is whose."""
+        return self._list(self._v1.invoices, after, _of(customer_id))
+
+    def list_customers(self, after: str | None) -> Listing:
+        """A page of all customers that were not deleted."""
+        return self._list(self._v1.customers, after, {})
+
+    def _list(self, service: Any, after: str | None, params: Mapping[str, Any]) -> Listing:  # noqa: ANN401 - the SDK's services share no type
+        wanted = {**params, "limit": PAGE_SIZE} | ({"starting_after": after} if after else {})
+        with _translated():
+            found, seen_from, seen_to = _timed(lambda: service.list(wanted))
+            objects = {stripe_objects.required_id(each, "id"): each for each in found.to_dict()["data"]}
+            return Listing(objects, [*objects][-1] if found.has_more else None, seen_from, seen_to)
+
     def _fetch(self, target: Target, catalog: Catalog) -> Fetched:
-        is_invoice = target.kind is Invoice
-        started = time.monotonic()
-        found: Any = (self._v1.invoices if is_invoice else self._v1.subscriptions).retrieve(target.id)
-        took = timedelta(seconds=time.monotonic() - started)
+        service: Any = self._v1.invoices if target.kind is Invoice else self._v1.subscriptions
+        found, seen_from, seen_to = _timed(lambda: service.retrieve(target.id))
         source = found.to_dict()
-        answered = parsedate_to_datetime(found.last_response.headers["date"]).astimezone(UTC)
         content: Snapshot = (
-            stripe_objects.read_invoice(source) if is_invoice else stripe_objects.read_subscription(source, catalog)
+            stripe_objects.read_invoice(source)
+            if target.kind is Invoice
+            else stripe_objects.read_subscription(source, catalog)
         )
-        return Fetched(content, answered - took, answered)
+        return Fetched(content, seen_from, seen_to)
 
 
 def connect_payments() -> Payments:
@@ -192,14 +253,54 @@ def _connected(secrets: StripeSecrets, api_base: str | None) -> Payments:
     return Payments(connect(secrets.api_key, api_base), secrets.portal_configuration)
 
 
+def connect_paced_payments() -> Payments:
+    """The same Stripe for work through whole lists: never more requests a second than leave room for everybody else."""
+    return paced_payments(load_stripe_secrets().api_key, load_settings().stripe_api_base)
+
+
+def paced_payments(api_key: str, api_base: str | None) -> Payments:
+    """Payments that make at most LISTS_A_SECOND requests a second, the SDK's retries counted."""
+    return Payments(_client(api_key, api_base, PacedClient(TokenBucket(LISTS_A_SECOND))))
+
+
 def connect(api_key: str, api_base: str | None) -> stripe.StripeClient:
     """A client of Stripe, or of the server at `api_base` that speaks as Stripe does."""
+    return _client(api_key, api_base, stripe.RequestsClient(timeout=(CONNECT_SECONDS_MAX, ANSWER_SECONDS_MAX)))
+
+
+def _client(api_key: str, api_base: str | None, http_client: stripe.HTTPClient) -> stripe.StripeClient:
     return stripe.StripeClient(
         api_key,
         base_addresses={"api": api_base} if api_base else {},
-        http_client=stripe.RequestsClient(timeout=(CONNECT_SECONDS_MAX, ANSWER_SECONDS_MAX)),
+        http_client=http_client,
         max_network_retries=RETRIES_MAX,
     )
+
+
+class PacedClient(stripe.RequestsClient):
+    """The SDK's own HTTP client, which takes a token before each request that it sends."""
+
+    def __init__(self, bucket: TokenBucket) -> None:
+        self._bucket = bucket
+        super().__init__(timeout=(CONNECT_SECONDS_MAX, LIST_SECONDS_MAX))
+
+    def request(self, *request: Any, **options: Any) -> Any:  # noqa: ANN401 - as the SDK calls it
+        """Send it once there is a token."""
+        self._bucket.take()
+        return super().request(*request, **options)
+
+
+def _timed(call: Callable[[], Any]) -> tuple[Any, datetime, datetime]:
+    """What Stripe answered, and between which times of Stripe's clock it was so."""
+    started = time.monotonic()
+    found = call()
+    took = timedelta(seconds=time.monotonic() - started)
+    answered = parsedate_to_datetime(found.last_response.headers["date"]).astimezone(UTC)
+    return found, answered - took, answered
+
+
+def _of(customer_id: str | None) -> Mapping[str, str]:
+    return {"customer": customer_id} if customer_id else {}
 
 
 @contextmanager

@@ -1,0 +1,23 @@
+"""Stripe's lists are compared with the table."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from billing.catalog import load_catalog
+from billing.payments import connect_paced_payments
+from billing.queue import message_of, open_queue
+from billing.reconciliation import Reconciler
+from billing.reconciliation_run import ReconciliationRun
+from billing.settings import load_settings
+from billing.store import open_store
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+
+def handler(event: Mapping[str, Any], context: "LambdaContext") -> None:
+    """Go on with the run that a message names, or start one."""
+    settings = load_settings()
+    reconciler = Reconciler(open_store(), connect_paced_payments(), load_catalog(), settings.livemode)
+    run = ReconciliationRun(open_store(), reconciler, open_queue(settings.reconcile_queue_url))
+    run.work(message_of(event), lambda: context.get_remaining_time_in_millis() / 1000)

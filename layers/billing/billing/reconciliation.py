@@ -1,0 +1,196 @@
+"""What Stripe lists, compared with the table page by page, and what differs mended by the event protocol itself.
+
+    list a page → find whose it is and what is stored → decide (pure) → EventProcessor: read, fetch, commit
+
+Everything may be repeated: a page that is worked through twice finds nothing the second time.
+"""
+
+import random
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from billing.domain import event_effects, stripe_events
+from billing.domain.accounts import Profile
+from billing.domain.errors import EventUnprocessable, StripeUnavailable
+from billing.domain.event_effects import Match
+from billing.domain.plans import Catalog
+from billing.domain.reconciliation import Finding, Report, Step, differs, is_due
+from billing.domain.stripe_events import READERS, Notice, Outcome, StripeEvent, Target
+from billing.domain.stripe_objects import Json
+from billing.domain.subscriptions import Subscription
+from billing.event_processor import EventProcessor, Fetched
+from billing.payments import Listing, Payments
+from billing.store import Store
+from billing.telemetry import logger
+
+TRIES_MAX = 3
+
+# An object in a list tells what an event that carries it would tell.
+READER_OF: Mapping[Step, str] = {
+    Step.SUBSCRIPTIONS: "customer.subscription.updated",
+    Step.INVOICES: "invoice.updated",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciler:
+    """One deployment's table beside its Stripe.
+
+    `customer_id` limits it to one customer. With `dry_run` nothing is written; `planned` are the accounts of customers
+    that are to be linked, for a dry run that takes them as if they were.
+    """
+
+    store: Store
+    payments: Payments
+    catalog: Catalog
+    livemode: bool
+    customer_id: str | None = None
+    dry_run: bool = False
+    planned: Mapping[str, str] = field(default_factory=dict)
+    pause: Callable[[float], None] = time.sleep
+
+    def page(self, step: Step, since: datetime, after: str | None) -> Report:
+        """Work through one page of a list. Raises StripeUnavailable, StripeRefused and StoreUnavailable."""
+        match step:
+            case Step.EVENTS:
+                return self._events(self._patiently(lambda: self.payments.list_events(since, after)))
+            case Step.SUBSCRIPTIONS:
+                list_page = self.payments.list_subscriptions
+            case Step.INVOICES:
+                list_page = self.payments.list_invoices
+        return self._objects(step, self._patiently(lambda: list_page(after, self.customer_id)))
+
+    def pages(self, steps: Iterable[Step], since: datetime) -> Iterator[Report]:
+        """Every page of these lists. Raises as `page` does."""
+        for step in steps:
+            report = self.page(step, since, None)
+            yield report
+            while report.after:
+                report = self.page(step, since, report.after)
+                yield report
+
+    def report_missing(self, listed: Collection[str], now: datetime) -> Iterator[Finding]:
+        """The living subscriptions of the table that were not listed and that Stripe does not have.
+
+        Reads the whole table. Raises as `page` does.
+        """
+        for account_id, known in self.store.scan_living_subscriptions():
+            target = Target(Subscription, known.id)
+            is_asked_for = self.customer_id in {None, known.customer_id} and known.id not in listed
+            if is_asked_for and self._fetch(target) is None:
+                yield self._mend(Step.SUBSCRIPTIONS, Notice(known.customer_id, account_id, (target,)), account_id, now)
+
+    # --- events -------------------------------------------------------------------------------------------------------
+
+    def _events(self, listing: Listing) -> Report:
+        markers = self.store.find_markers(listing.objects)
+        outcomes = {event_id: marker.outcome for event_id, marker in markers.items()}
+        notices = {
+            event_id: self._notice_of(event)
+            for event_id, event in listing.objects.items()
+            if is_due(outcomes.get(event_id), is_matched=True)
+        }
+        matches = self._match([notice for notice in notices.values() if notice])
+        findings: list[Finding] = []
+        unmatched = 0
+        for event_id, notice in reversed(notices.items()):
+            matched = matches.get(notice) if notice else None
+            is_matched = isinstance(matched, Match)
+            unmatched += matched is Outcome.UNMATCHED
+            if self._is_asked_for(notice) and is_due(outcomes.get(event_id), is_matched=is_matched):
+                account_id = matched.profile.account_id if isinstance(matched, Match) else None
+                findings.append(Finding(Step.EVENTS, event_id, account_id, self._process(listing.objects[event_id])))
+        return Report(Step.EVENTS, tuple(listing.objects), unmatched, tuple(findings), listing.after)
+
+    def _process(self, event: Json) -> Outcome | None:
+        return None if self.dry_run else self._processor.process(event)
+
+    def _notice_of(self, payload: Json) -> Notice | None:
+        """What an event tells; None where the processor will find out that it is nothing, or cannot be read."""
+        try:
+            event = stripe_events.read_event(payload)
+            return stripe_events.read_notice(event, self.catalog)
+        except EventUnprocessable:
+            return None
+
+    def _is_asked_for(self, notice: Notice | None) -> bool:
+        return self.customer_id is None or (notice is not None and notice.customer_id == self.customer_id)
+
+    # --- subscriptions and invoices -----------------------------------------------------------------------------------
+
+    def _objects(self, step: Step, listing: Listing) -> Report:
+        notices = [notice for each in listing.objects.values() if (notice := self._read(step, each))]
+        matches = self._match(notices)
+        accounts = {
+            notice: matched.profile.account_id for notice, matched in matches.items() if isinstance(matched, Match)
+        }
+        rows = self.store.find_rows((account_id, notice.targets[0]) for notice, account_id in accounts.items())
+        findings = [
+            self._mend(step, notice, account_id, listing.seen_from)
+            for notice, account_id in accounts.items()
+            for target in notice.targets
+            if target.snapshot and differs(target.snapshot, rows.get(target.id), listing.seen_from)
+        ]
+        return Report(step, tuple(listing.objects), len(notices) - len(accounts), tuple(findings), listing.after)
+
+    def _read(self, step: Step, source: Json) -> Notice | None:
+        try:
+            return READERS[READER_OF[step]](source, self.catalog)
+        except EventUnprocessable as error:
+            facts = {"object_id": source["id"], "reason": str(error)}
+            logger().error("An object that Stripe lists cannot be understood", extra=facts)
+            return None
+
+    def _mend(self, step: Step, notice: Notice, account_id: str, seen: datetime) -> Finding:
+        """Let the protocol fetch an object and write its row, as if an event of that time had named it."""
+        [target] = notice.targets
+        if self.dry_run:
+            return Finding(step, target.id, account_id, None)
+        event = StripeEvent(
+            id=f"reconciliation_{target.id}_{int(seen.timestamp())}",
+            type=f"reconciliation.{step}",
+            created=seen,
+            livemode=self.livemode,
+            connected_account=None,
+            api_version=None,
+            object={},
+        )
+        named = replace(notice, targets=(replace(target, names_only=True),))
+        outcome = self._processor.bring_about(event, named)
+        return Finding(step, target.id, account_id, outcome)
+
+    # --- whose it is --------------------------------------------------------------------------------------------------
+
+    def _match(self, notices: Sequence[Notice]) -> Mapping[Notice, Match | Outcome]:
+        """The account of each, or the outcome of what belongs to none; two reads, however many they are."""
+        owners = {**self.planned, **self.store.find_owners({notice.customer_id for notice in notices})}
+        accounts = {notice: owners.get(notice.customer_id) or notice.account_id for notice in notices}
+        profiles = self._profiles({account_id for account_id in accounts.values() if account_id})
+        return {
+            notice: event_effects.match(notice, owners.get(notice.customer_id), profiles.get(account_id or ""))
+            for notice, account_id in accounts.items()
+        }
+
+    def _profiles(self, account_ids: Collection[str]) -> Mapping[str, Profile]:
+        planned = {account_id: Profile(account_id) for account_id in self.planned.values()}
+        return {**planned, **self.store.find_profiles(account_ids)}
+
+    # --- Stripe, which may be busy ------------------------------------------------------------------------------------
+
+    @property
+    def _processor(self) -> EventProcessor:
+        return EventProcessor(self.store, self.catalog, self._fetch, self.livemode)
+
+    def _fetch(self, target: Target) -> Fetched | None:
+        return self._patiently(lambda: self.payments.fetch(target, self.catalog))
+
+    def _patiently[T](self, call: Callable[[], T]) -> T:
+        """Ask again after as many seconds as Stripe says, or a few; it is the product that must not wait, not this."""
+        for attempt in range(TRIES_MAX - 1):
+            try:
+                return call()
+            except StripeUnavailable as error:
+                self.pause(error.retry_after_seconds + random.uniform(0, 2**attempt))  # noqa: S311 - jitter, no secret
+        return call()

@@ -1,0 +1,83 @@
+"""A scheduled run of reconciliation: as many pages as there is time for, and its place kept after each.
+
+The row of its progress is a lease as well: only one run is at work, and one that crashed is taken up where it stopped.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from billing.domain.errors import StripeRefused, TryAgainLater
+from billing.domain.reconciliation import Progress, Report, Step
+from billing.queue import Message, Queue
+from billing.reconciliation import Reconciler
+from billing.store import Store, VersionConflict
+from billing.telemetry import count, logger
+
+PAGE_SECONDS = 90
+"""More than a page takes, also where Stripe is slow or much has to be mended."""
+DELAY_SECONDS_MAX = 900
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ReconciliationRun:
+    """The runs of one deployment. A message of the queue starts one, and one that names it lets it go on."""
+
+    store: Store
+    reconciler: Reconciler
+    queue: Queue
+    now: Callable[[], datetime] = field(default=_now)
+
+    def work(self, message: Message, seconds_left: Callable[[], float]) -> None:
+        """Go on with the message's run until it has ended or the time is over; then another message goes on.
+
+        Raises StripeUnavailable, StripeRefused and StoreUnavailable, and then the message comes back, later each time.
+        """
+        run_id = message.body.get("run", message.id)
+        try:
+            if not self._work_until(run_id, seconds_left):
+                self.queue.send({"run": run_id})
+        except VersionConflict:
+            logger().info("Another reconciliation is at work", run_id=run_id)
+        except TryAgainLater as error:
+            backoff = min(30 * 2 ** (message.receives - 1), DELAY_SECONDS_MAX)
+            self.queue.hide(message, max(backoff, error.retry_after_seconds))
+            raise
+
+    def _work_until(self, run_id: str, seconds_left: Callable[[], float]) -> bool:
+        """Whether nothing is left to be done."""
+        found = self.store.load_progress()
+        if found.is_held_by_another(run_id, self.now()):
+            logger().info("Another reconciliation is at work", run_id=run_id)
+            return True
+        progress = self.store.save_progress(found.taken_up(run_id, self.now()))
+        while progress.step and progress.since:
+            if seconds_left() < PAGE_SECONDS:
+                return False
+            progress = self.store.save_progress(self._turn(progress, progress.step, progress.since))
+        logger().info("Reconciled", run_id=run_id, swept=progress.sweeps)
+        return True
+
+    def _turn(self, progress: Progress, step: Step, since: datetime) -> Progress:
+        """The progress after the page that is next. Where Stripe refuses it, the list is begun anew the next time."""
+        try:
+            report = self.reconciler.page(step, since, progress.after)
+        except StripeRefused:
+            self.store.save_progress(progress.step_begun_anew())
+            raise
+        _tell(report)
+        return progress.turned(report.after, self.now())
+
+
+def _tell(report: Report) -> None:
+    """Log what a page brought, and count what had to be mended."""
+    logger().info("Reconciled a page", extra={"step": report.step, **report.counts})
+    for finding in report.findings:
+        facts = {"step": finding.step, "object_id": finding.id, "account_id": finding.account_id}
+        logger().warning("Reconciliation found a difference", extra=facts | {"outcome": finding.outcome})
+        if finding.is_drift:
+            count("DriftMended")

@@ -1,0 +1,28 @@
+"""A token bucket: so many a second and no more, without asking anybody."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class TokenBucket:
+    """Fills with `per_second` tokens up to a second's worth; who takes one waits until there is one. Of one thread."""
+
+    per_second: float
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    _tokens: float = field(init=False)
+    _filled_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._tokens, self._filled_at = self.per_second, self.clock()
+
+    def take(self) -> None:
+        """Take one token."""
+        now = self.clock()
+        self._tokens = min(self.per_second, self._tokens + (now - self._filled_at) * self.per_second)
+        self._filled_at = now
+        self._tokens -= 1
+        if self._tokens < 0:
+            self.sleep(-self._tokens / self.per_second)

@@ -1,0 +1,390 @@
+"""The scheduled reconciliation, as Lambda runs it: a queue's message, a real table, and a Stripe over HTTP."""
+
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+import stripe
+
+import billing.payments
+import billing.reconciliation
+from billing.domain.accounts import Profile
+from billing.domain.errors import StripeRefused, StripeUnavailable
+from billing.domain.reconciliation import LEASE, STALE, SWEEP_EVERY, Progress, Step
+from billing.domain.stripe_events import Outcome
+from local.stripe_simulator import Simulator
+from tests.functions.conftest import Deployment, control, load_handler, stripe_with_prices
+from tests.functions.stripe_side import deliver_all, fault
+
+pytestmark = pytest.mark.engine
+
+SUBSCRIPTIONS = "/v1/subscriptions"
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """A Stripe of this test's own: everything in it is compared."""
+    with stripe_with_prices() as simulator:
+        yield simulator
+
+
+class Context:
+    """Lambda's context of an invocation that has so much time for each time that it is asked."""
+
+    def __init__(self, *seconds_left: float) -> None:
+        self._left = list(seconds_left)
+
+    def get_remaining_time_in_millis(self) -> int:
+        """The last one again and again."""
+        return int(1000 * (self._left.pop(0) if len(self._left) > 1 else self._left[0]))
+
+
+class Reconciliation:
+    """The function behind its queue."""
+
+    def __init__(self, queue_url: str, sqs: Any) -> None:
+        self.handler = load_handler("reconcile")
+        self.url = queue_url
+        self.sqs = sqs
+
+    def start(self, context: Context | None = None) -> None:
+        """What the schedule does, and Lambda then: a message is put into the queue, and taken out of it."""
+        self.sqs.send_message(QueueUrl=self.url, MessageBody="{}")
+        self.go_on(context)
+
+    def go_on(self, context: Context | None = None) -> None:
+        """Let Lambda take one message; it is deleted if the function succeeds, and hidden for a while else."""
+        [message] = self._receive()
+        self.handler({"Records": [record(message)]}, context or Context(300))
+        self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """The messages that can be taken now, which are then gone."""
+        found = self._receive()
+        for message in found:
+            self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
+        return [json.loads(message["Body"]) for message in found]
+
+    def _receive(self) -> list[dict[str, Any]]:
+        names = ["ApproximateReceiveCount"]
+        return self.sqs.receive_message(QueueUrl=self.url, MessageSystemAttributeNames=names).get("Messages", [])  # type: ignore[no-any-return]
+
+
+def record(message: dict[str, Any]) -> dict[str, Any]:
+    """A message as Lambda hands it to the function."""
+    return {
+        "messageId": message["MessageId"],
+        "receiptHandle": message["ReceiptHandle"],
+        "body": message["Body"],
+        "attributes": message["Attributes"],
+    }
+
+
+@pytest.fixture
+def reconciliation(
+    deployment: Deployment,
+    stripe_client: stripe.StripeClient,  # noqa: ARG001 - its environment comes first
+    emulator_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Reconciliation]:
+    """The function, with a queue and a Stripe that nobody else uses, so that it need not keep to a rate."""
+    sqs = boto3.client("sqs", endpoint_url=emulator_url)
+    url = sqs.create_queue(QueueName=f"reconcile-{deployment.table.name}")["QueueUrl"]
+    monkeypatch.setenv("RECONCILE_QUEUE_URL", url)
+    monkeypatch.setattr(billing.payments, "LISTS_A_SECOND", 10_000)
+    yield Reconciliation(url, sqs)
+    sqs.delete_queue(QueueUrl=url)
+
+
+def subscribe(client: stripe.StripeClient, account_id: str | None = "acme", **fields: Any) -> stripe.Subscription:
+    """A new customer in Stripe with a paid subscription, which carries the account's id if it has one."""
+    metadata = {"account_id": account_id} if account_id else {}
+    paying = {"payment_method": "pm_card_visa", "invoice_settings": {"default_payment_method": "pm_card_visa"}}
+    who: Any = {"email": "jo@acme.test", "metadata": metadata, **paying}
+    customer = client.v1.customers.create(who)
+    [price] = client.v1.prices.list({"lookup_keys": ["pro_monthly"]}).data
+    order: Any = {"customer": customer.id, "items": [{"price": price.id}], "metadata": metadata, **fields}
+    return client.v1.subscriptions.create(order)
+
+
+def status(deployment: Deployment) -> tuple[Any, Any]:
+    """The plan and status that the API answers for acme."""
+    body = deployment.authorized("GET", "/v1/billing").body
+    return body["plan"], body["status"]
+
+
+def rows(deployment: Deployment, prefix: str) -> list[dict[str, Any]]:
+    """The rows whose partition or sort key begins so."""
+    items = deployment.table.client.scan(TableName=deployment.table.name)["Items"]
+    return [item for item in items if item["pk"]["S"].startswith(prefix) or item["sk"]["S"].startswith(prefix)]
+
+
+def outbox(deployment: Deployment) -> list[str]:
+    """What the account's own systems are to be told."""
+    return sorted(item["type"]["S"] for item in rows(deployment, "OUT#"))
+
+
+def spoil(deployment: Deployment, subscription_id: str, status: str) -> None:
+    """Change a row by hand, as no event ever did."""
+    deployment.table.client.update_item(
+        TableName=deployment.table.name,
+        Key={"pk": {"S": "ACCOUNT#acme"}, "sk": {"S": f"SUB#{subscription_id}"}},
+        UpdateExpression="SET #status = :status",
+        ExpressionAttributeNames={"#status": "status"},
+        ExpressionAttributeValues={":status": {"S": status}},
+    )
+
+
+def pretend(deployment: Deployment, **changes: Any) -> None:
+    """Let reconciliation have come so far."""
+    store = deployment.store
+    known = store.load_progress()
+    facts = {name: getattr(known, name) for name in Progress.__slots__} | changes
+    store.save_progress(Progress(**facts))
+
+
+# --- what it brings about ---------------------------------------------------------------------------------------------
+
+
+def test_missed_events_are_taken(
+    deployment: Deployment, reconciliation: Reconciliation, stripe_client: stripe.StripeClient
+) -> None:
+    """While the webhook was down somebody subscribed: the account is on its plan, has its invoice, and is told once."""
+    subscription = subscribe(stripe_client)
+    assert status(deployment) == ("free", None)
+    reconciliation.start()
+    assert status(deployment) == ("pro", "active")
+    [invoice] = deployment.authorized("GET", "/v1/billing/invoices").body["invoices"]
+    assert invoice["id"] == subscription.latest_invoice
+    assert outbox(deployment) == ["invoice.paid", "subscription.created"]
+    assert rows(deployment, "EVENT#reconciliation_") == []
+    before = rows(deployment, "EVENT#")
+    pretend(deployment, swept=None)
+    reconciliation.start()
+    assert rows(deployment, "EVENT#") == before
+    assert outbox(deployment) == ["invoice.paid", "subscription.created"]
+
+
+def test_drift_is_mended_counted_and_logged(
+    deployment: Deployment,
+    reconciliation: Reconciliation,
+    stripe_client: stripe.StripeClient,
+    simulator: Simulator,
+    printed: Callable[[], str],
+) -> None:
+    """A row that somebody changed by hand is Stripe's again, with a marker, a metric and a line that names it."""
+    subscription = subscribe(stripe_client)
+    deliver_all(deployment, simulator)
+    spoil(deployment, subscription.id, "canceled")
+    assert status(deployment) == ("free", "canceled")
+    reconciliation.start()
+    assert status(deployment) == ("pro", "active")
+    [marker] = rows(deployment, "EVENT#reconciliation_")
+    assert marker["outcome"]["S"] == "applied"
+    assert marker["type"]["S"] == "reconciliation.subscriptions"
+    said = printed()
+    assert re.findall(r'"DriftMended":\[([\d.]+)\]', said) == ["1.0"]
+    [line] = [json.loads(each) for each in said.splitlines() if "found a difference" in each]
+    assert (line["object_id"], line["account_id"], line["outcome"]) == (subscription.id, "acme", "applied")
+
+
+def test_a_missing_row_is_written(
+    deployment: Deployment, reconciliation: Reconciliation, stripe_client: stripe.StripeClient, simulator: Simulator
+) -> None:
+    """Rows of which every trace is lost, their events' too old to be listed, come back from Stripe's lists."""
+    subscription = subscribe(stripe_client)
+    deliver_all(deployment, simulator)
+    for item in [*rows(deployment, "SUB#"), *rows(deployment, "INV#")]:
+        deployment.table.client.delete_item(TableName=deployment.table.name, Key={"pk": item["pk"], "sk": item["sk"]})
+    reconciliation.start()
+    assert status(deployment) == ("pro", "active")
+    [invoice] = deployment.authorized("GET", "/v1/billing/invoices").body["invoices"]
+    assert (invoice["id"], invoice["status"]) == (subscription.latest_invoice, "paid")
+
+
+def test_a_sweep_is_daily(
+    deployment: Deployment, reconciliation: Reconciliation, stripe_client: stripe.StripeClient, simulator: Simulator
+) -> None:
+    """The hourly run looks at events alone; once a day it compares everything."""
+    subscription = subscribe(stripe_client)
+    deliver_all(deployment, simulator)
+    reconciliation.start()
+    spoil(deployment, subscription.id, "canceled")
+    reconciliation.start()
+    assert status(deployment) == ("free", "canceled")
+    pretend(deployment, swept=datetime.now(UTC) - SWEEP_EVERY)
+    reconciliation.start()
+    assert status(deployment) == ("pro", "active")
+
+
+def test_unmatched_events_wait_for_their_account(
+    deployment: Deployment, reconciliation: Reconciliation, stripe_client: stripe.StripeClient, simulator: Simulator
+) -> None:
+    """An account that is created after its events gets their effect, and the events their outcome."""
+    subscribe(stripe_client, "late")
+    deliver_all(deployment, simulator)
+    reconciliation.start()
+    found = deployment.store.find_markers([item["event_id"]["S"] for item in rows(deployment, "EVENT#")])
+    assert Outcome.UNMATCHED in {marker.outcome for marker in found.values()}
+    deployment.store.create_account(Profile("late"))
+    pretend(deployment, swept=None)
+    reconciliation.start()
+    account = deployment.store.load_account("late")
+    assert [each.status for each in account.subscriptions] == ["active"]
+    outcomes = {marker.outcome for marker in deployment.store.find_markers(found).values()}
+    assert outcomes <= {Outcome.APPLIED, Outcome.INCLUDED, Outcome.IGNORED}
+
+
+def test_what_belongs_to_nobody_is_left_alone(
+    deployment: Deployment, reconciliation: Reconciliation, stripe_client: stripe.StripeClient
+) -> None:
+    """Another product's customers in the same Stripe account are recorded once as unmatched, and never again."""
+    subscribe(stripe_client, None)
+    reconciliation.start()
+    before = rows(deployment, "")
+    pretend(deployment, swept=None)
+    reconciliation.start()
+    after = rows(deployment, "")
+    without_progress = [[row for row in each if row["pk"]["S"] != "RECONCILIATION"] for each in (before, after)]
+    assert without_progress[0] == without_progress[1]
+    assert rows(deployment, "SUB#") == rows(deployment, "INV#") == rows(deployment, "CUSTOMER#") == []
+
+
+# --- where it stops, and how it goes on -------------------------------------------------------------------------------
+
+
+def test_it_goes_on_by_a_message(
+    deployment: Deployment,
+    reconciliation: Reconciliation,
+    stripe_client: stripe.StripeClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run that has no time for another page keeps its place and sends itself a message, until all is done."""
+    monkeypatch.setattr(billing.payments, "PAGE_SIZE", 3)
+    for account_id in ("a1", "a2", "a3", "a4"):
+        deployment.store.create_account(Profile(account_id))
+        subscribe(stripe_client, account_id)
+    places = []
+    reconciliation.start(Context(300, 0))
+    while (progress := deployment.store.load_progress()).step:
+        places.append((progress.step, progress.after))
+        reconciliation.go_on(Context(300, 0))
+    assert len(places) == len(set(places)) > 3
+    assert {step for step, _ in places} == set(Step)
+    assert reconciliation.waiting() == []
+    assert [len(deployment.store.load_account(each).subscriptions) for each in ("a1", "a2", "a3", "a4")] == [1] * 4
+
+
+def test_a_failure_keeps_its_place(
+    deployment: Deployment,
+    reconciliation: Reconciliation,
+    stripe_client: stripe.StripeClient,
+    simulator: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stripe fails in the midst: the message is hidden for longer than a moment, and then the same page is next."""
+    monkeypatch.setattr(billing.reconciliation, "TRIES_MAX", 1)
+    subscribe(stripe_client)
+    fault(simulator, "status:500", SUBSCRIPTIONS, count=3)
+    with pytest.raises(StripeUnavailable):
+        reconciliation.start()
+    stopped = deployment.store.load_progress()
+    assert stopped.step is Step.SUBSCRIPTIONS
+    assert reconciliation.waiting() == []
+    assert stopped.run_id
+    reconciliation.sqs.send_message(QueueUrl=reconciliation.url, MessageBody=json.dumps({"run": stopped.run_id}))
+    reconciliation.go_on()
+    ended = deployment.store.load_progress()
+    assert (ended.step, ended.run_id, ended.swept) == (None, None, stopped.began)
+    assert status(deployment) == ("pro", "active")
+
+
+def test_a_run_that_crashed_is_taken_up_after_its_lease(
+    deployment: Deployment, reconciliation: Reconciliation, stripe_client: stripe.StripeClient
+) -> None:
+    """Nobody else may touch it before; then the next scheduled run goes on at the very page."""
+    subscribe(stripe_client)
+    now = datetime.now(UTC).replace(microsecond=0)
+    crashed: dict[str, Any] = {"run_id": "crashed", "began": now, "since": now, "sweeps": True, "step": Step.INVOICES}
+    pretend(deployment, **crashed, leased_until=now + LEASE)
+    reconciliation.start()
+    assert deployment.store.load_progress().run_id == "crashed"
+    assert status(deployment) == ("free", None)
+    pretend(deployment, leased_until=now - timedelta(seconds=1))
+    reconciliation.start()
+    assert (status(deployment), len(rows(deployment, "INV#"))) == (("free", None), 1)
+    assert deployment.store.load_progress().swept == now
+
+
+def test_a_run_from_long_ago_is_begun_anew(
+    deployment: Deployment, reconciliation: Reconciliation, stripe_client: stripe.StripeClient
+) -> None:
+    """Where it stopped may be gone from Stripe's lists."""
+    subscribe(stripe_client)
+    long_ago = datetime.now(UTC).replace(microsecond=0) - STALE
+    pretend(deployment, run_id="old", began=long_ago, since=long_ago, step=Step.INVOICES, after="in_gone")
+    reconciliation.start()
+    assert status(deployment) == ("pro", "active")
+
+
+def test_a_page_that_stripe_refuses_is_not_asked_for_for_ever(
+    deployment: Deployment, reconciliation: Reconciliation, stripe_client: stripe.StripeClient
+) -> None:
+    """The place was a draft that is deleted: the list is begun anew."""
+    subscribe(stripe_client)
+    now = datetime.now(UTC).replace(microsecond=0)
+    pretend(deployment, began=now, since=now, sweeps=True, step=Step.INVOICES, after="in_gone")
+    with pytest.raises(StripeRefused):
+        reconciliation.start()
+    stopped = deployment.store.load_progress()
+    assert (stopped.step, stopped.after) == (Step.INVOICES, None)
+    reconciliation.sqs.send_message(QueueUrl=reconciliation.url, MessageBody=json.dumps({"run": stopped.run_id}))
+    reconciliation.go_on()
+    assert len(rows(deployment, "INV#")) == 1
+
+
+@pytest.mark.parametrize("kind", ["status:429", "status:500", "reset", "nonsense"])
+def test_two_runs_at_once_and_an_unreliable_stripe_do_no_harm(
+    deployment: Deployment,
+    reconciliation: Reconciliation,
+    stripe_client: stripe.StripeClient,
+    simulator: Simulator,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same message is handed over thrice while Stripe fails: after one more run all is right, and told once."""
+    monkeypatch.setattr(billing.reconciliation, "TRIES_MAX", 1)
+    monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.001)
+    subscribe(stripe_client)
+    fault(simulator, kind, "/v1/", count=3)
+    event = {
+        "Records": [
+            {
+                "messageId": "m1",
+                "body": "{}",
+                "receiptHandle": "none",
+                "attributes": {"ApproximateReceiveCount": "1"},
+            }
+        ]
+    }
+
+    def run() -> None:
+        with contextlib.suppress(Exception):  # whatever fails here, the next run has to make good
+            reconciliation.handler(event, Context(300))
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    control(simulator, "DELETE", "faults")
+    pretend(deployment, step=None, run_id=None, swept=None)
+    reconciliation.start()
+    assert status(deployment) == ("pro", "active")
+    assert outbox(deployment) == ["invoice.paid", "subscription.created"]
