@@ -343,7 +343,7 @@ SOURCES = [
 @st.composite
 def broken_events(draw: st.DrawFn) -> dict[str, Any]:
     """A good event in which one to three places are something else, or gone."""
-    broken = json.loads(json.dumps(event(*draw(st.sampled_from(SOURCES)))))
+    broken: dict[str, Any] = json.loads(json.dumps(event(*draw(st.sampled_from(SOURCES)))))
     for _ in range(draw(st.integers(1, 3))):
         holder, name = draw(st.sampled_from(list(places(broken))))
         if draw(st.booleans()):
