@@ -28,6 +28,13 @@ NoWebhookEndpoint = Annotated[
         help="Register no endpoint, as with `stripe listen`: the signing secret is STRIPE_WEBHOOK_SECRET, or made up.",
     ),
 ]
+RotateWebhookSecret = Annotated[
+    bool,
+    typer.Option(
+        "--rotate-webhook-secret",
+        help="Give the webhook endpoint another signing secret; both count until setup is run again.",
+    ),
+]
 
 
 def setup(
@@ -36,6 +43,7 @@ def setup(
     webhook_url: WebhookUrl = None,
     *,
     no_webhook_endpoint: NoWebhookEndpoint = False,
+    rotate_webhook_secret: RotateWebhookSecret = False,
     as_json: AsJson = False,
 ) -> None:
     """Create or update products, prices, portal and webhook endpoint in Stripe, and store the keys in AWS.
@@ -44,19 +52,21 @@ def setup(
     address of another Stripe. Run it after every deployment that changed catalog.toml or the stripe library.
     """
     with reporting(as_json=as_json) as output:
+        if rotate_webhook_secret and no_webhook_endpoint:
+            refuse("rotation_without_endpoint", "Without an endpoint there is no secret of Stripe's to rotate.")
         deployment = find_deployment(stack, region)
         stored = deployment.load_secret(deployment.stripe_secret_arn)
-        api_key = _api_key(stored, deployment)
+        api_key = stripe_key(stored, deployment)
         url = None if no_webhook_endpoint else webhook_url or deployment.webhook_url
         with output.working("Setting up Stripe"):
             from cli.stripe_setup import set_up  # noqa: PLC0415 - imports stripe, for which no other command should wait
 
-            changes = set_up(deployment, stored, api_key, url)
+            changes = set_up(deployment, stored, api_key, url, rotates=rotate_webhook_secret)
         _report(output, deployment, changes)
 
 
-def _api_key(stored: Mapping[str, Any], deployment: Deployment) -> str:
-    """The Stripe key to work with and to store. Raises CommandFailed for one that does not fit the deployment."""
+def stripe_key(stored: Mapping[str, Any], deployment: Deployment) -> str:
+    """The Stripe key to work with. Raises CommandFailed for one that does not fit the deployment."""
     key = os.environ.get("STRIPE_API_KEY") or stored.get("api_key") or _asked_for()
     form = SECRET_KEY.fullmatch(key)
     if form is None:

@@ -6,7 +6,7 @@ configuration and the webhook endpoint are each stack's own, and carry its name 
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import batched
 from typing import Any
@@ -14,8 +14,7 @@ from typing import Any
 import stripe
 
 from billing.domain.plans import Catalog, Plan, Price
-from billing.domain.stripe_events import READERS
-from cli.changes import Change, Outcome, includes
+from cli.changes import Change, includes
 from cli.failures import CommandFailed, refuse
 
 STACK = "serverless_billing"  # the metadata key that holds the stack's name
@@ -25,7 +24,7 @@ NOT_FOUND = 404
 # Most specific first; the last one is for whatever Stripe adds.
 FAILURES: tuple[tuple[type[stripe.StripeError], str, str], ...] = (
     (stripe.AuthenticationError, "stripe_key", "Stripe does not know this API key: check STRIPE_API_KEY."),
-    (stripe.PermissionError, "stripe_permission", "This API key lacks a permission that the setup needs: {said}"),
+    (stripe.PermissionError, "stripe_permission", "This API key lacks a permission that is needed: {said}"),
     (stripe.RateLimitError, "stripe_throttled", "Stripe is limiting the rate of calls: try again in a minute."),
     (
         stripe.APIConnectionError,
@@ -33,7 +32,7 @@ FAILURES: tuple[tuple[type[stripe.StripeError], str, str], ...] = (
         "Stripe cannot be reached: check the network and STRIPE_API_BASE. ({said})",
     ),
     (stripe.InvalidRequestError, "stripe_refused", "Stripe refused a request: {said}"),
-    (stripe.StripeError, "stripe_failed", "Stripe failed; running the setup again continues it: {said}"),
+    (stripe.StripeError, "stripe_failed", "Stripe failed; running the command again continues it: {said}"),
 )
 
 
@@ -165,6 +164,11 @@ def _product_id(price: stripe.Price) -> str:
     return price.product if isinstance(price.product, str) else price.product.id
 
 
+def is_of_stack(metadata: Any, stack_name: str) -> bool:  # noqa: ANN401 - the SDK's own type for metadata differs
+    """Whether an object of Stripe's carries the name of the stack."""
+    return metadata is not None and includes(metadata.to_dict(), {STACK: stack_name})
+
+
 # --- The customer portal ----------------------------------------------------------------------------------------------
 
 
@@ -177,7 +181,7 @@ def sync_portal(
     configurations = client.v1.billing_portal.configurations.list(
         {"active": True, "limit": 100, "expand": ["data.features.subscription_update.products"]}
     )
-    found = next((each for each in configurations.auto_paging_iter() if _is_of_stack(each.metadata, stack_name)), None)
+    found = next((each for each in configurations.auto_paging_iter() if is_of_stack(each.metadata, stack_name)), None)
     if found is None:
         metadata = {STACK: stack_name}
         created = client.v1.billing_portal.configurations.create({"features": features, "metadata": metadata})
@@ -223,59 +227,3 @@ def portal_products(catalog: Catalog, prices: Mapping[str, stripe.Price]) -> lis
         }
         for product_id, by_interval in offers.items()
     ]
-
-
-# --- The webhook endpoint ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """The webhook endpoint. `secret` is there only if it was just made: Stripe tells it once.
-
-    The endpoint carries the stack's name only once `confirm_webhook` was called, after the secret was stored. So one
-    whose secret was lost on the way is known by lacking it, and is replaced.
-    """
-
-    change: Change
-    secret: str | None
-    superseded: tuple[str, ...]
-
-
-def register_webhook(client: stripe.StripeClient, stack_name: str, url: str, *, secret_is_stored: bool) -> Registration:
-    """Let Stripe send the events that we read to `url`, in the API version that the SDK was made for."""
-    endpoints = client.v1.webhook_endpoints.list({"limit": 100}).auto_paging_iter()
-    found = [endpoint for endpoint in endpoints if endpoint.url == url]
-    known = [each for each in found if secret_is_stored and _is_of_stack(each.metadata, stack_name)]
-    fit = next((each for each in known if each.api_version == stripe.api_version), None)
-    events: Any = sorted(READERS)
-    if fit is None:
-        version: Any = stripe.api_version
-        created = client.v1.webhook_endpoints.create({"url": url, "enabled_events": events, "api_version": version})
-        outcome: Outcome = "replaced" if found else "created"
-        change = Change("webhook endpoint", url, created.id, outcome, _why_replaced(found, known))
-        return Registration(change, created.secret, tuple(each.id for each in found))
-    superseded = tuple(each.id for each in found if each.id != fit.id)
-    if includes(fit.to_dict(), {"enabled_events": events, "status": "enabled"}):
-        return Registration(Change("webhook endpoint", url, fit.id, "unchanged"), None, superseded)
-    client.v1.webhook_endpoints.update(fit.id, {"enabled_events": events, "disabled": False})
-    return Registration(Change("webhook endpoint", url, fit.id, "updated"), None, superseded)
-
-
-def confirm_webhook(client: stripe.StripeClient, stack_name: str, registration: Registration) -> None:
-    """Note in Stripe that the endpoint's secret is stored, and delete the endpoints that it replaces."""
-    if registration.secret:
-        client.v1.webhook_endpoints.update(registration.change.id, {"metadata": {STACK: stack_name}})
-    for endpoint_id in registration.superseded:
-        client.v1.webhook_endpoints.delete(endpoint_id)
-
-
-def _why_replaced(found: list[stripe.WebhookEndpoint], known: list[stripe.WebhookEndpoint]) -> str | None:
-    if known:
-        return f"The endpoint spoke API version {known[0].api_version}, so it was made anew for {stripe.api_version}."
-    if found:
-        return "The endpoint's signing secret is not stored here, so it was made anew: Stripe tells it only once."
-    return None
-
-
-def _is_of_stack(metadata: Any, stack_name: str) -> bool:  # noqa: ANN401 - the SDK's own type for metadata differs
-    return metadata is not None and includes(metadata.to_dict(), {STACK: stack_name})

@@ -4,15 +4,15 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
-
-import stripe
 
 from billing.catalog import load_catalog
 from billing.payments import connect
 from cli.changes import Change
 from cli.deployment import Deployment
-from cli.stripe_account import confirm_webhook, explained, register_webhook, sync_catalog, sync_portal
+from cli.stripe_account import explained, sync_catalog, sync_portal
+from cli.webhook_setup import set_up_webhook
 
 WEBHOOK_SECRETS_MAX = 2  # the new one, and the one before while what it signed is on its way
 MADE_UP = (
@@ -20,10 +20,13 @@ MADE_UP = (
 )
 
 
-def set_up(deployment: Deployment, stored: Mapping[str, Any], api_key: str, url: str | None) -> list[Change]:
+def set_up(
+    deployment: Deployment, stored: Mapping[str, Any], api_key: str, url: str | None, *, rotates: bool = False
+) -> list[Change]:
     """Bring Stripe and the secret to what the catalog and the stack want. Raises CommandFailed.
 
-    `stored` is what the secret holds now; `url` is where Stripe sends events, None to register no endpoint.
+    `stored` is what the secret holds now; `url` is where Stripe sends events, None to register no endpoint. `rotates`
+    gives the endpoint another signing secret.
     """
     client = connect(api_key, os.environ.get("STRIPE_API_BASE") or deployment.stripe_api_base)
     catalog = load_catalog()
@@ -34,23 +37,8 @@ def set_up(deployment: Deployment, stored: Mapping[str, Any], api_key: str, url:
         changes.append(portal)
         if url is None:
             return [*changes, _store_without_endpoint(deployment, stored, secret)]
-        return [*changes, *_set_up_webhook(client, deployment, stored, secret, url)]
-
-
-def _set_up_webhook(
-    client: stripe.StripeClient,
-    deployment: Deployment,
-    stored: Mapping[str, Any],
-    secret: Mapping[str, Any],
-    url: str,
-) -> list[Change]:
-    """Endpoint first, then its secret, then whatever the endpoint replaces goes: no event is without a receiver."""
-    registration = register_webhook(
-        client, deployment.stack_name, url, secret_is_stored=bool(stored.get("webhook_secrets"))
-    )
-    change = _store(deployment, stored, _with_webhook_secret(secret, registration.secret))
-    confirm_webhook(client, deployment.stack_name, registration)
-    return [registration.change, change]
+        store = partial(_store, deployment, stored)
+        return [*changes, *set_up_webhook(client, deployment.stack_name, url, secret, store, rotates=rotates)]
 
 
 def _store_without_endpoint(deployment: Deployment, stored: Mapping[str, Any], secret: Mapping[str, Any]) -> Change:
@@ -66,7 +54,8 @@ def _with_webhook_secret(secret: Mapping[str, Any], webhook_secret: str | None) 
     known: Sequence[str] = secret.get("webhook_secrets") or ()
     if webhook_secret is None or webhook_secret in known:
         return dict(secret)
-    return {**secret, "webhook_secrets": [webhook_secret, *known][:WEBHOOK_SECRETS_MAX]}
+    without_endpoint = {name: value for name, value in secret.items() if name != "webhook_endpoint"}
+    return {**without_endpoint, "webhook_secrets": [webhook_secret, *known][:WEBHOOK_SECRETS_MAX]}
 
 
 def _store(deployment: Deployment, stored: Mapping[str, Any], secret: Mapping[str, Any]) -> Change:

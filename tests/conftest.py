@@ -84,7 +84,8 @@ def store(table: Table) -> Store:
 def table_properties() -> dict[str, Any]:
     """What CreateTable needs of the template's table."""
     properties = template()["Resources"]["Table"]["Properties"]
-    return {name: properties[name] for name in ("AttributeDefinitions", "KeySchema", "BillingMode")}
+    wanted = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode")
+    return {name: properties[name] for name in wanted}
 
 
 def template() -> dict[str, Any]:

@@ -41,7 +41,12 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "openapi_terms": {"contracts", "domain", "inputs"},
     "openapi": {"contracts", "domain", "openapi_terms"},
     "event_processor": {"domain", "store", "telemetry"},
-    "payments": {"domain", "event_processor", "settings", "telemetry"},
+    "token_bucket": set(),
+    "payments": {"domain", "event_processor", "settings", "telemetry", "token_bucket"},
+    "queue": {"aws"},
+    "reconciliation": {"domain", "event_processor", "payments", "store", "telemetry"},
+    "reconciliation_run": {"domain", "queue", "reconciliation", "store", "telemetry"},
+    "intake": {"catalog", "domain", "event_processor", "payments", "settings", "store"},
     "checkout": {"domain", "payments", "store"},
     "endpoint": {
         "auth",

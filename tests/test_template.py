@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from billing.domain.reconciliation import LEASE
 from local.invoke import logical_id
 from local.stack import ROOT
 from tests.conftest import template
@@ -17,9 +18,27 @@ FUNCTIONS = {
     if resource["Type"].endswith("Serverless::Function")
 }
 
-STRIPE_SECRET_READERS = {"CheckoutFunction", "PortalFunction", "StripeWebhookFunction"}
-UNAUTHENTICATED = {"StripeWebhookFunction", "OpenapiFunction", "UnknownRouteFunction"}
-TABLE_WRITERS = {"CheckoutFunction", "RecordUsageFunction", "StripeWebhookFunction"}
+STRIPE_SECRET_READERS = {
+    "CheckoutFunction",
+    "PortalFunction",
+    "ReconcileFunction",
+    "StripeEventbridgeFunction",
+    "StripeWebhookFunction",
+}
+UNAUTHENTICATED = {
+    "ReconcileFunction",
+    "StripeEventbridgeFunction",
+    "StripeWebhookFunction",
+    "OpenapiFunction",
+    "UnknownRouteFunction",
+}
+TABLE_WRITERS = {
+    "CheckoutFunction",
+    "ReconcileFunction",
+    "RecordUsageFunction",
+    "StripeEventbridgeFunction",
+    "StripeWebhookFunction",
+}
 WRITING_ACTIONS = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}
 
 
@@ -109,7 +128,34 @@ def test_unknown_routes_touch_nothing() -> None:
 def test_functions_answer_before_api_gateway_gives_up() -> None:
     """API Gateway waits 30 s: a function that takes longer would go on after its caller was told it failed."""
     default = TEMPLATE["Globals"]["Function"]["Timeout"]
-    assert all(function.get("Timeout", default) < 30 for function in FUNCTIONS.values())
+    answering = [
+        function
+        for function in FUNCTIONS.values()
+        if any(event["Type"] == "HttpApi" for event in function["Events"].values())
+    ]
+    assert all(function.get("Timeout", default) < 30 for function in answering)
+
+
+@pytest.mark.parametrize("name", [name for name, each in RESOURCES.items() if "RedrivePolicy" in each["Properties"]])
+def test_a_queue_hides_what_is_worked_on(name: str) -> None:
+    """No message comes back while a function is at it, and what fails again and again ends where an alarm looks."""
+    properties = RESOURCES[name]["Properties"]
+    [timeout] = [
+        function["Timeout"]
+        for function in FUNCTIONS.values()
+        for event in function["Events"].values()
+        if event["Type"] == "SQS" and event["Properties"]["Queue"] == {"GetAtt": f"{name}.Arn"}
+    ]
+    assert properties["VisibilityTimeout"] > timeout
+    dead_letters = properties["RedrivePolicy"]["deadLetterTargetArn"]["GetAtt"].removesuffix(".Arn")
+    watched = [each["Properties"].get("Dimensions") for each in RESOURCES.values() if each["Type"].endswith("Alarm")]
+    assert [{"Name": "QueueName", "Value": {"GetAtt": f"{dead_letters}.QueueName"}}] in watched
+
+
+def test_a_run_outlives_its_message() -> None:
+    """A run that crashed is taken up by its own message, before another run may take its place."""
+    hidden = RESOURCES["ReconcileQueue"]["Properties"]["VisibilityTimeout"]
+    assert LEASE.total_seconds() > hidden
 
 
 def test_no_secret_in_the_template() -> None:

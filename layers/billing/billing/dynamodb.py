@@ -125,6 +125,34 @@ class Table:
             time.sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311 - jitter, no secret
         raise StoreUnavailable
 
+    def scan(self, sk_prefix: str) -> Iterator[Item]:
+        """Every row whose sort key begins so, in no order, by reading the whole table."""
+        pages = self.client.get_paginator("scan").paginate(
+            TableName=self.name,
+            FilterExpression="begins_with(sk, :prefix)",
+            ExpressionAttributeValues=encode({":prefix": sk_prefix}),
+            ConsistentRead=True,
+        )
+        with _translated():
+            yield from (decode(item) for page in pages for item in page["Items"])
+
+    def by_index(self, index: str, place: tuple[str, str], bounds: tuple[str, int, int]) -> Iterator[Item]:
+        """The rows of an index, latest first, a page read when it is asked for; writes of the last moment may lack.
+
+        `place` is the name and value of its partition key, `bounds` the name, first and last of its numeric sort key.
+        """
+        partition, value = place
+        order, first, last = bounds
+        pages = self.client.get_paginator("query").paginate(
+            TableName=self.name,
+            IndexName=index,
+            KeyConditionExpression=f"{partition} = :value AND {order} BETWEEN :first AND :last",
+            ExpressionAttributeValues=encode({":value": value, ":first": first, ":last": last}),
+            ScanIndexForward=False,
+        )
+        with _translated():
+            yield from (decode(item) for page in pages for item in page["Items"])
+
     def snapshot(self, keys: Sequence[Item]) -> list[Item]:
         """The rows of at most 100 keys that are there, as at one moment. Raises WriteRefused while one is written."""
         gets: Any = [{"Get": {"TableName": self.name, "Key": encode(each)}} for each in keys]

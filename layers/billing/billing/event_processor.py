@@ -10,8 +10,8 @@ is at least as new. Returning means durable; everything else raises, and Stripe 
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 from billing.domain import event_effects, stripe_events
 from billing.domain.errors import EventUnprocessable, StoreUnavailable
@@ -19,7 +19,7 @@ from billing.domain.event_effects import Match
 from billing.domain.outbound_events import OutboundEvent, difference, outbound_data
 from billing.domain.plans import Catalog
 from billing.domain.sightings import Sighting, advance, seen
-from billing.domain.stripe_events import Notice, Outcome, Snapshot, StripeEvent, Target
+from billing.domain.stripe_events import Notice, Outcome, RelatedObject, Snapshot, StripeEvent, Target
 from billing.domain.stripe_objects import Json, is_id
 from billing.domain.subscriptions import Subscription
 from billing.store import Commit, EventAlreadyProcessed, EventContext, EventMarker, Store, VersionConflict
@@ -29,6 +29,8 @@ ATTEMPTS_MAX = 20
 CUSTOMER_SUBSCRIPTIONS_MAX = 45
 """Two writes each fit a transaction of 100 (DynamoDB's limit); more would end by their own events."""
 PAUSE_SECONDS_MAX = 0.5
+LATE = timedelta(minutes=5)
+"""An event that is applied later than this after it happened is counted: somebody had the wrong plan for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Fetched:
 
 
 type Fetch = Callable[[Target], Fetched | None]
+type LookUp = Callable[[RelatedObject], Json | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,15 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _nothing(_related: RelatedObject) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class EventProcessor:
-    """The protocol, over a store and a way to fetch from Stripe. `fetch` answers None for what Stripe does not have."""
+    """The protocol, over a store and two ways to ask Stripe, which answer None for what it does not have.
+
+    `fetch` is for the object of a row, `look_up` for what a thin event names, which tells whose event it is.
+    """
 
     store: Store
     catalog: Catalog
@@ -73,6 +82,7 @@ class EventProcessor:
     livemode: bool
     now: Callable[[], datetime] = field(default=_now)
     pause: Callable[[float], None] = field(default=time.sleep)
+    look_up: LookUp = field(default=_nothing)
 
     def process(self, payload: object) -> Outcome:
         """Bring one Event object to its effect; safe to repeat.
@@ -86,6 +96,10 @@ class EventProcessor:
             notice = self._read_notice(event)
         except EventUnprocessable as error:
             return self._record_failure(event_id, body, error)
+        return self.bring_about(event, notice)
+
+    def bring_about(self, event: StripeEvent, notice: Notice | None) -> Outcome:
+        """Bring what an event tells to its effect; a notice of None is recorded as ignored. Raises as `process`."""
         for attempt in range(ATTEMPTS_MAX):
             try:
                 return self._attempt(event, notice) if notice else self._record(event, Outcome.IGNORED)
@@ -97,8 +111,18 @@ class EventProcessor:
         raise StoreUnavailable
 
     def _read_notice(self, event: StripeEvent) -> Notice | None:
-        foreign = stripe_events.is_foreign(event, livemode=self.livemode)
-        return None if foreign else stripe_events.read_notice(event, self.catalog)
+        if stripe_events.is_foreign(event, livemode=self.livemode) or event.reader is None:
+            return None
+        return stripe_events.read_notice(self._with_object(event), self.catalog)
+
+    def _with_object(self, event: StripeEvent) -> StripeEvent:
+        """A thin event with the object that it names: whose it is, is only told there."""
+        if event.related is None:
+            return event
+        found = self.look_up(event.related)
+        if found is None:
+            raise EventUnprocessable("Stripe does not have the object that it names")
+        return replace(event, object=found)
 
     def _attempt(self, event: StripeEvent, notice: Notice) -> Outcome:
         context = self._read_context(event, notice)
@@ -136,7 +160,8 @@ class EventProcessor:
         missing = False
         for target in subject.targets:
             known = subject.known.get(target.id)
-            snapshot = stripe_events.settle(target.snapshot, known, event.created) if target.snapshot else None
+            told = None if target.names_only else target.snapshot
+            snapshot = stripe_events.settle(told, known, event.created) if told else None
             row = advance(event.created, snapshot, known, self.now())
             if row is None:
                 fetched = self.fetch(target)
@@ -167,8 +192,8 @@ class EventProcessor:
         return outcome
 
     def _record(self, event: StripeEvent, outcome: Outcome, notice: Notice | None = None) -> Outcome:
-        """The outcome of an event that changes nothing."""
-        self.store.commit(Commit(self._marker(event, outcome, notice)))
+        """The outcome of an event that changes nothing; an account is only the one that it names."""
+        self.store.commit(Commit(self._marker(event, outcome, notice, notice.account_id if notice else None)))
         alarms = {"CustomerMismatch": "the account it names has another customer"}
         self._tell(event, outcome, alarms if outcome is Outcome.MISMATCHED else {})
         return outcome
@@ -214,8 +239,11 @@ class EventProcessor:
         self, event: StripeEvent, outcome: Outcome, alarms: Mapping[str, str], account_id: str | None = None
     ) -> None:
         """Log and count only what is durable, so that a retried commit is told once."""
+        delay = self.now() - event.created
         facts = {"event_id": event.id, "event_type": event.type, "account_id": account_id, "outcome": outcome.value}
-        logger().info("Event processed", extra=facts)
+        logger().info("Event processed", extra=facts | {"delay_seconds": int(delay.total_seconds())})
+        if outcome is Outcome.APPLIED and delay > LATE:
+            count("EventLate")
         for metric, reason in alarms.items():
             logger().error("Event needs an operator", extra=facts | {"reason": reason})
             count(metric)

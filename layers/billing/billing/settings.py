@@ -12,6 +12,8 @@ from billing.aws import client
 from billing.domain.errors import ConfigurationMissing
 
 SECRETS_AGE_SECONDS_MAX = 300
+SECRETS_REREAD_SECONDS_MIN = 5
+"""How soon a process may ask again for secrets that did not fit: whoever sends it nonsense costs no more than that."""
 SHARED_SECRET_BYTES_MIN = 32
 """A key of HS256 is at least as long as its hash: RFC 7518, 3.2."""
 
@@ -49,6 +51,7 @@ class Settings:
     rate_limit_per_minute: int
     rate_limit_per_hour: int
     session: SessionSettings | None
+    reconcile_queue_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ def load_settings() -> Settings:
         rate_limit_per_hour=int(os.environ.get("RATE_LIMIT_PER_HOUR", "1000")),
         allow_promotion_codes=os.environ.get("ALLOW_PROMOTION_CODES", "false") == "true",
         session=_session_settings(),
+        reconcile_queue_url=os.environ.get("RECONCILE_QUEUE_URL", ""),
     )
 
 
@@ -99,13 +103,32 @@ def _session_settings() -> SessionSettings | None:
     )
 
 
-def load_stripe_secrets() -> StripeSecrets:
-    """The secrets, at most five minutes old, so that a rotation needs no deployment. Raises ConfigurationMissing."""
-    return _stripe_secrets(load_settings().stripe_secret_id, int(time.monotonic() // SECRETS_AGE_SECONDS_MAX))
+def load_stripe_secrets(age_seconds_max: int = SECRETS_AGE_SECONDS_MAX) -> StripeSecrets:
+    """The secrets, at most so old, so that a rotation needs no deployment. Raises ConfigurationMissing."""
+    return _stripe_secrets(load_settings().stripe_secret_id).read(age_seconds_max)
+
+
+@dataclass(slots=True)
+class _KeptSecrets:
+    """The secrets as they were last read, by this process's monotonic clock."""
+
+    secret_id: str
+    found: StripeSecrets | None = None
+    read_at: float = 0.0
+
+    def read(self, age_seconds_max: int) -> StripeSecrets:
+        now = time.monotonic()
+        if self.found is None or now - self.read_at >= age_seconds_max:
+            self.found, self.read_at = _find_stripe_secrets(self.secret_id), now
+        return self.found
 
 
 @cache
-def _stripe_secrets(secret_id: str, _age: int) -> StripeSecrets:
+def _stripe_secrets(secret_id: str) -> _KeptSecrets:
+    return _KeptSecrets(secret_id)
+
+
+def _find_stripe_secrets(secret_id: str) -> StripeSecrets:
     if not secret_id:
         raise ConfigurationMissing("STRIPE_SECRET_ID is not set")
     stored = _read_secret(secret_id)

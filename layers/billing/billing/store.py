@@ -5,7 +5,7 @@ transaction.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -15,6 +15,7 @@ from billing.domain.accounts import GAUGES_AT_FIRST, Account, OpenCheckout, Prof
 from billing.domain.errors import BillingError
 from billing.domain.invoices import Invoice, InvoicePage
 from billing.domain.outbound_events import OutboundEvent
+from billing.domain.reconciliation import Progress, Step
 from billing.domain.sightings import Sighting
 from billing.domain.stripe_events import Outcome, Snapshot, Target
 from billing.domain.subscriptions import Subscription
@@ -24,6 +25,9 @@ EVENT_RETENTION = timedelta(days=35)
 """Longer than the 30 days for which Stripe resends an event."""
 GAUGE = "USAGE#-#"
 """Begins the sort key of a gauge: before every counter's, whose period is a number."""
+PROGRESS = {"pk": "RECONCILIATION", "sk": "PROGRESS"}
+EVENTS_INDEX = "Events"
+_OUTCOME = "OUTCOME#"
 FILTERED_ROWS_MAX = 500
 """How many invoices one request looks through for those of a status."""
 
@@ -54,7 +58,7 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class EventMarker:
-    """What became of an event."""
+    """What became of an event. `account_id`: whose it is; the one that it names, where it was not matched."""
 
     event_id: str
     type: str
@@ -117,9 +121,15 @@ class Store:
         return {row.content.id: row for row in rows}
 
     def create_account(self, profile: Profile) -> None:
-        """Write a new account, with a nonce of its own. Raises VersionConflict if it is there."""
+        """Write a new account, with a nonce of its own, and make its Stripe customer findable if it has one.
+
+        Raises VersionConflict if it is there, or the customer is another account's.
+        """
         created = replace(profile, version=1, nonce=secrets.token_hex(16))
-        self._transact([_put_profile(created, expected_version=0)])
+        writes = [_put_profile(created, expected_version=0)]
+        if profile.customer_id:
+            writes.append(_put_customer(profile.customer_id, profile.account_id))
+        self._transact(writes)
 
     def save_profile(self, profile: Profile, *, new_customer_id: str | None = None) -> Profile:
         """Write the profile over the version it was read at. Raises VersionConflict.
@@ -235,6 +245,65 @@ class Store:
                 raise EventAlreadyProcessed from conflict
             raise
 
+    # --- what became of events, for the operator ----------------------------------------------------------------------
+
+    def find_markers(self, event_ids: Iterable[str]) -> Mapping[str, EventMarker]:
+        """What is recorded of at most 100 events, by their ids."""
+        found = self._find({f"EVENT#{event_id}": "RECEIVED" for event_id in event_ids})
+        return {item["event_id"]: _marker(item) for item in found}
+
+    def list_open_events(self, outcome: Outcome, since: datetime, until: datetime) -> Iterator[EventMarker]:
+        """Events with an outcome that is not final, the one that was processed last first."""
+        return self._list_events(f"{_OUTCOME}{outcome}", since, until)
+
+    def list_account_events(self, account_id: str, since: datetime, until: datetime) -> Iterator[EventMarker]:
+        """Events of an account with a final outcome, the one that was processed last first."""
+        return self._list_events(f"ACCOUNT#{account_id}", since, until)
+
+    def _list_events(self, place: str, since: datetime, until: datetime) -> Iterator[EventMarker]:
+        bounds = ("processed", _seconds(since), _seconds(until))
+        return map(_marker, self._table.by_index(EVENTS_INDEX, ("listed_under", place), bounds))
+
+    # --- reconciliation: what a page of Stripe's lists needs, at most 100 rows each, in one BatchGetItem --------------
+
+    def find_owners(self, customer_ids: Iterable[str]) -> Mapping[str, str]:
+        """Whose Stripe customers are, by their ids."""
+        found = self._find({f"CUSTOMER#{customer_id}": "ACCOUNT" for customer_id in customer_ids})
+        return {item["pk"].removeprefix("CUSTOMER#"): item["account_id"] for item in found}
+
+    def find_profiles(self, account_ids: Iterable[str]) -> Mapping[str, Profile]:
+        """The profiles of those accounts that are stored, by their ids."""
+        found = self._find({f"ACCOUNT#{account_id}": "PROFILE" for account_id in account_ids})
+        return {profile.account_id: profile for profile in map(_profile, found)}
+
+    def find_rows(self, places: Iterable[tuple[str, Target]]) -> Mapping[str, Sighting[Snapshot]]:
+        """The rows of accounts' subscriptions and invoices that are there, by the ids of these."""
+        wanted = [key(f"ACCOUNT#{account_id}", _row_sk(target)) for account_id, target in places]
+        rows = [_sighting(item) for item in self._table.batch_get(wanted)] if wanted else []
+        return {row.content.id: row for row in rows}
+
+    def _find(self, sk_by_pk: Mapping[str, str]) -> list[Item]:
+        return self._table.batch_get([key(pk, sk) for pk, sk in sk_by_pk.items()]) if sk_by_pk else []
+
+    def living_subscriptions(self, account_id: str | None = None) -> Iterator[tuple[str, Subscription]]:
+        """Subscriptions that have not ended, with their accounts' ids: an account's, or else the whole table is read."""
+        found = self._table.query(f"ACCOUNT#{account_id}", "SUB#", "SUB#~") if account_id else self._table.scan("SUB#")
+        for item in found:
+            content = _sighting(item).content
+            if isinstance(content, Subscription) and not content.has_ended:
+                yield item["pk"].removeprefix("ACCOUNT#"), content
+
+    def load_progress(self) -> Progress:
+        """How far reconciliation has come."""
+        item = self._table.get(*PROGRESS.values())
+        return _load(Progress, item | {"step": Step(item["step"]) if "step" in item else None}) if item else Progress()
+
+    def save_progress(self, progress: Progress) -> Progress:
+        """Write it over the version that it was read at. Raises VersionConflict."""
+        saved = replace(progress, version=progress.version + 1)
+        self._transact([_put_versioned(PROGRESS | _dump(saved), progress.version)])
+        return saved
+
     def _transact(self, writes: Sequence[Write]) -> None:
         try:
             self._table.transact(writes)
@@ -284,8 +353,17 @@ def _put_marker(marker: EventMarker) -> Write:
     """
     item = key(f"EVENT#{marker.event_id}", "RECEIVED") | _dump(marker)
     item["expires_at"] = _seconds(marker.processed + EVENT_RETENTION)
+    if place := _listed_under(marker):
+        item["listed_under"] = place
     open_outcomes = {f":{outcome}": outcome.value for outcome in Outcome if not outcome.is_final}
     return put(item, f"attribute_not_exists(pk) OR outcome IN ({', '.join(open_outcomes)})", open_outcomes)
+
+
+def _listed_under(marker: EventMarker) -> str | None:
+    """Where an operator looks for an event: among those to look at, or with its account. Nobody looks for the rest."""
+    if not marker.outcome.is_final:
+        return f"{_OUTCOME}{marker.outcome}"
+    return f"ACCOUNT#{marker.account_id}" if marker.account_id else None
 
 
 def _put_outbound(event: OutboundEvent) -> Write:
@@ -305,6 +383,10 @@ def _row_sk(target: Target) -> str:
 def _sighting(item: Item) -> Sighting[Snapshot]:
     content = _load(Invoice, item) if item["sk"].startswith("INV#") else _load(Subscription, item)
     return Sighting(content, _moment(item["seen_from"]), _moment(item["seen_to"]), item["version"])
+
+
+def _marker(item: Item) -> EventMarker:
+    return _load(EventMarker, item | {"outcome": Outcome(item["outcome"])})
 
 
 def _profile(item: Item) -> Profile:

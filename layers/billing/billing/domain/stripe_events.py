@@ -40,9 +40,26 @@ class Outcome(StrEnum):
         return self in {Outcome.APPLIED, Outcome.INCLUDED, Outcome.IGNORED, Outcome.DUPLICATE}
 
 
+THIN = "v2.core.event"
+"""What the `object` of a thin event says: one that names what changed instead of carrying it."""
+THIN_OF_V1 = "v1."
+"""Begins the type of a thin event about an object of API v1; what follows is the type of its ordinary event."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelatedObject:
+    """What a thin event is about: `type` is what the `object` of Stripe's object says, as in "checkout.session"."""
+
+    type: str
+    id: str
+
+
 @dataclass(frozen=True, slots=True)
 class StripeEvent:
-    """The envelope of an Event object. `connected_account` is set for events of Stripe Connect accounts."""
+    """The envelope of an event. `connected_account` is set for events of Stripe Connect accounts.
+
+    A thin event has a `related` object, and no `object` of its own before that was looked up.
+    """
 
     id: str
     type: str
@@ -51,6 +68,13 @@ class StripeEvent:
     connected_account: str | None
     api_version: str | None
     object: Json
+    related: RelatedObject | None = None
+
+    @property
+    def reader(self) -> "Reader | None":
+        """What reads the object; None for a type that is not handled."""
+        is_of_v1 = self.related is not None and self.type.startswith(THIN_OF_V1)
+        return READERS.get(self.type.removeprefix(THIN_OF_V1) if is_of_v1 else self.type)
 
 
 type Snapshot = Subscription | Invoice
@@ -58,11 +82,15 @@ type Snapshot = Subscription | Invoice
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One row an event is about. Without a snapshot the event only names it."""
+    """One row an event is about. Without a snapshot the event only names it.
+
+    `names_only`: so it does with this one, which says where the row lies and is no proof of Stripe's state.
+    """
 
     kind: type[Subscription] | type[Invoice]
     id: str
     snapshot: Snapshot | None = None
+    names_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +116,8 @@ def identify(payload: object) -> tuple[str, Json]:
 
 def read_event(payload: Json) -> StripeEvent:
     """The envelope of a delivery. Raises EventUnprocessable naming what is impossible in it."""
+    if payload.get("object") == THIN:
+        return _read_thin_event(payload)
     data = stripe_objects.mapping(payload, "data")
     return StripeEvent(
         id=stripe_objects.required_id(payload, "id"),
@@ -100,6 +130,23 @@ def read_event(payload: Json) -> StripeEvent:
     )
 
 
+def _read_thin_event(payload: Json) -> StripeEvent:
+    """An event notification (https://docs.stripe.com/event-destinations). Its `context` is another account's."""
+    related = stripe_objects.mapping(payload, "related_object")
+    return StripeEvent(
+        id=stripe_objects.required_id(payload, "id"),
+        type=stripe_objects.required_text(payload, "type"),
+        created=stripe_objects.required_iso_time(payload, "created"),
+        livemode=stripe_objects.boolean(payload, "livemode"),
+        connected_account=stripe_objects.text(payload, "context"),
+        api_version=None,
+        object={},
+        related=RelatedObject(stripe_objects.required_text(related, "type"), stripe_objects.required_id(related, "id"))
+        if related
+        else None,
+    )
+
+
 def is_foreign(event: StripeEvent, *, livemode: bool) -> bool:
     """Whether the event is of the other mode, or of an account connected to ours."""
     return event.livemode is not livemode or event.connected_account is not None
@@ -107,12 +154,17 @@ def is_foreign(event: StripeEvent, *, livemode: bool) -> bool:
 
 def read_notice(event: StripeEvent, catalog: Catalog) -> Notice | None:
     """What the event tells us; None if its type or object is none of ours. Raises EventUnprocessable."""
-    reader = READERS.get(event.type)
-    if reader is None:
+    if event.reader is None:
         return None
     if not event.object:
         raise EventUnprocessable("data.object is missing")
-    return reader(event.object, catalog)
+    notice = event.reader(event.object, catalog)
+    return _naming_only(notice) if notice and event.related else notice
+
+
+def _naming_only(notice: Notice) -> Notice:
+    """The notice of an object that was looked up before its row was read, and so proves nothing about it."""
+    return replace(notice, targets=tuple(replace(target, names_only=True) for target in notice.targets))
 
 
 def _subscription_notice(source: Json, catalog: Catalog) -> Notice:
@@ -156,8 +208,10 @@ def _notice(source: Json, customer_id: str, *targets: Target) -> Notice:
     return Notice(customer_id, account_id, targets)
 
 
+type Reader = Callable[[Json, Catalog], Notice | None]
+
 # https://docs.stripe.com/api/events/types, and what each is to us
-READERS: Mapping[str, Callable[[Json, Catalog], Notice | None]] = {
+READERS: Mapping[str, Reader] = {
     # Somebody paid, or did not after all: the session names the subscription, and is no longer open.
     "checkout.session.completed": _checkout_notice,
     "checkout.session.async_payment_succeeded": _checkout_notice,

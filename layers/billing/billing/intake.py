@@ -1,0 +1,28 @@
+"""Where Stripe's events come in, by whatever way: one processor, on this deployment's table, catalog and Stripe.
+
+Stripe's SDK is imported by the first event that needs it, which few do.
+"""
+
+from billing.catalog import load_catalog
+from billing.domain.stripe_events import RelatedObject, Target
+from billing.domain.stripe_objects import Json
+from billing.event_processor import EventProcessor, Fetched
+from billing.settings import load_settings
+from billing.store import open_store
+
+
+def open_event_processor() -> EventProcessor:
+    """The protocol, over what the functions of this deployment work with."""
+    return EventProcessor(open_store(), load_catalog(), _fetch, load_settings().livemode, look_up=_look_up)
+
+
+def _fetch(target: Target) -> Fetched | None:
+    from billing.payments import connect_payments  # noqa: PLC0415 - imports stripe
+
+    return connect_payments().fetch(target, load_catalog())
+
+
+def _look_up(related: RelatedObject) -> Json | None:
+    from billing.payments import connect_payments  # noqa: PLC0415 - imports stripe
+
+    return connect_payments().look_up(related)
