@@ -134,6 +134,21 @@ def test_a_rotation_is_seen_within_five_minutes(
     assert load_stripe_secrets().webhook_secrets == ("whsec_newest",)
 
 
+def test_secrets_that_do_not_fit_are_read_anew_and_not_too_often(
+    secrets_manager: SecretsManager, environment: pytest.MonkeyPatch
+) -> None:
+    """What is asked for younger is read again at once, every few seconds at most, and is what everybody has then."""
+    clock = [1000.0]
+    environment.setattr("billing.settings.time.monotonic", lambda: clock[0])
+    load_stripe_secrets()
+    secrets_manager.value = STORED | {"webhook_secrets": ["whsec_newest"]}
+    clock[0] += settings.SECRETS_REREAD_SECONDS_MIN
+    for _ in range(3):
+        assert load_stripe_secrets(settings.SECRETS_REREAD_SECONDS_MIN).webhook_secrets == ("whsec_newest",)
+    assert load_stripe_secrets().webhook_secrets == ("whsec_newest",)
+    assert len(secrets_manager.calls) == 2
+
+
 def test_without_a_secret_there_is_nothing_to_work_with() -> None:
     """A function that was given no secret says so instead of asking AWS for nothing."""
     with pytest.raises(ConfigurationMissing, match="STRIPE_SECRET_ID"):

@@ -10,10 +10,20 @@ import stripe
 from billing.catalog import load_catalog
 from billing.domain.stripe_events import READERS
 from billing.settings import read_stripe_secrets
+from cli.failures import THROTTLED
 from local.stripe_simulator import Settings, running_simulator
 from tests.cli.conftest import STRIPE_KEY, WEBHOOK_URL, Billing, Stack, StripeAccount, answer, refusal
 
 pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long was waited for functions to find a new secret; here nobody waits."""
+    waited: list[float] = []
+    monkeypatch.setattr("cli.webhook_setup.sleep", waited.append)
+    return waited
+
 
 PRO = load_catalog().for_sale[0]
 PRO_PRICE = PRO.prices[0]
@@ -286,6 +296,109 @@ def test_two_stacks_share_a_stripe_account(
     assert {each["url"] for each in stripe_account.world.all("webhook_endpoint")} == {url, WEBHOOK_URL}
     assert stack.secret()["portal_configuration"] != other.secret()["portal_configuration"]
     assert set(outcomes(answer(operator("setup", "--json"))).values()) == {"unchanged"}
+
+
+# --- Another signing secret -------------------------------------------------------------------------------------------
+
+
+def assert_every_delivery_is_accepted(stack: Stack, account: StripeAccount) -> None:
+    """Stripe sends our events to an endpoint, and to none whose signing secret is not stored."""
+    receivers = [each for each in account.world.all("webhook_endpoint") if "invoice.paid" in each["enabled_events"]]
+    assert receivers
+    signing = {account.signing_secret(each["id"]) for each in receivers}
+    assert signing <= set(stack.secret()["webhook_secrets"])
+
+
+def test_the_signing_secret_is_rotated(
+    operator: Billing,
+    stack: Stack,
+    stripe_account: StripeAccount,
+    stripe_client: stripe.StripeClient,
+    waits: list[float],
+) -> None:
+    """A new endpoint takes the old one's place; both secrets count until setup runs again, and it says so."""
+    operator("setup")
+    [old] = stack.secret()["webhook_secrets"]
+    assert waits == []
+    changes = answer(operator("setup", "--json", "--rotate-webhook-secret"))
+    [endpoint] = endpoints_of(stripe_client)
+    new = stripe_account.signing_secret(endpoint.id)
+    assert {name: outcome for name, outcome in outcomes(changes).items() if outcome != "unchanged"} == {
+        ("webhook endpoint", WEBHOOK_URL): "replaced",
+        ("secret", "Stripe keys"): "updated",
+    }
+    assert (endpoint.status, set(endpoint.enabled_events)) == ("enabled", set(READERS))
+    assert stack.secret()["webhook_secrets"] == [new, old]
+    assert ["drop the older" in warning for warning in changes["warnings"]] == [True]
+    assert len(waits) == 1
+    again = answer(operator("setup", "--json"))
+    assert stack.secret()["webhook_secrets"] == [new]
+    assert again["warnings"] == []
+    assert [endpoint.id] == [each.id for each in endpoints_of(stripe_client)]
+    assert set(outcomes(answer(operator("setup", "--json"))).values()) == {"unchanged"}
+
+
+def test_a_second_rotation_drops_the_first_secret(operator: Billing, stack: Stack) -> None:
+    """There are never more than two."""
+    operator("setup")
+    operator("setup", "--rotate-webhook-secret")
+    newer, oldest = stack.secret()["webhook_secrets"]
+    operator("setup", "--rotate-webhook-secret")
+    newest, previous = stack.secret()["webhook_secrets"]
+    assert previous == newer
+    assert oldest not in {newest, previous}
+
+
+CALLS = {
+    "making the endpoint": ("POST", "/v1/webhook_endpoints"),
+    "opening the endpoint": ("POST", "/v1/webhook_endpoints/"),
+    "deleting the old one": ("DELETE", "/v1/webhook_endpoints/"),
+}
+
+
+@pytest.mark.parametrize("resumed_by", [("setup",), ("setup", "--rotate-webhook-secret")])
+@pytest.mark.parametrize("call", CALLS)
+def test_an_interrupted_rotation_goes_on(
+    operator: Billing, stack: Stack, stripe_account: StripeAccount, call: str, resumed_by: tuple[str, ...]
+) -> None:
+    """At no point is an endpoint sent events whose secret is not stored; the next run ends with one endpoint."""
+    operator("setup")
+    [old] = stack.secret()["webhook_secrets"]
+    stripe_account.fail("status:400", *CALLS[call])
+    assert refusal(operator("setup", "--json", "--rotate-webhook-secret"))["code"] == "stripe_refused"
+    assert_every_delivery_is_accepted(stack, stripe_account)
+    answer(operator(*resumed_by, "--json"))
+    assert_every_delivery_is_accepted(stack, stripe_account)
+    [endpoint] = stripe_account.world.all("webhook_endpoint")
+    signing = stripe_account.signing_secret(endpoint["id"])
+    not_begun = call == "making the endpoint" and resumed_by == ("setup",)
+    assert stack.secret()["webhook_secrets"] == ([old] if not_begun else [signing, old])
+
+
+def test_a_secret_that_could_not_be_stored_is_no_ones(
+    operator: Billing, stack: Stack, stripe_account: StripeAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The endpoint whose secret was lost gets no event, and the next rotation deletes it."""
+    operator("setup")
+    [old] = stack.secret()["webhook_secrets"]
+    with monkeypatch.context() as broken:
+        broken.setattr("cli.deployment.Deployment.save_secret", _throttled)
+        assert refusal(operator("setup", "--json", "--rotate-webhook-secret"))["code"] == "aws_throttled"
+    assert len(list(stripe_account.world.all("webhook_endpoint"))) == 2
+    assert_every_delivery_is_accepted(stack, stripe_account)
+    answer(operator("setup", "--rotate-webhook-secret", "--json"))
+    [endpoint] = stripe_account.world.all("webhook_endpoint")
+    assert stack.secret()["webhook_secrets"] == [stripe_account.signing_secret(endpoint["id"]), old]
+
+
+def _throttled(*_: object) -> None:
+    raise THROTTLED
+
+
+def test_what_stripe_listen_signs_is_not_rotated_here(operator: Billing) -> None:
+    """There is no endpoint whose secret could be another."""
+    error = refusal(operator("setup", "--json", "--no-webhook-endpoint", "--rotate-webhook-secret"))
+    assert error["code"] == "rotation_without_endpoint"
 
 
 # --- Without an endpoint ----------------------------------------------------------------------------------------------
