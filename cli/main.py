@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from cli import accounts, keys, sessions
+from cli.reconcile import reconcile
 from cli.setup import setup
+from cli.stripe_import import stripe_import
 
 # A traceback must not show what is in local variables: keys are.
 app = typer.Typer(
@@ -16,6 +18,8 @@ app = typer.Typer(
     epilog="AWS credentials and region come from where the AWS CLI takes them. docs/operate.md shows each task.",
 )
 app.command()(setup)
+app.command("import")(stripe_import)
+app.command()(reconcile)
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(keys.app, name="keys")
 app.add_typer(sessions.app, name="sessions")

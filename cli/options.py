@@ -17,6 +17,10 @@ def _account_id(value: str) -> str:
     return value
 
 
+def _one_account(value: str | None) -> str | None:
+    return value if value is None else _account_id(value)
+
+
 def _email(value: str | None) -> str | None:
     if value is not None and not EMAIL.fullmatch(value):
         raise typer.BadParameter("this is no e-mail address")
@@ -31,6 +35,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Answer as one JSON object;
 AccountId = Annotated[
     str, typer.Argument(metavar="ACCOUNT", callback=_account_id, help="The account's id, as your product names it.")
 ]
+OneAccount = Annotated[
+    str | None,
+    typer.Option("--account", metavar="ACCOUNT", callback=_one_account, help="Look at one account only."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing: say what would be done.")]
 Email = Annotated[
     str | None, typer.Option("--email", callback=_email, help="Where Stripe sends receipts and invoices.")
 ]

@@ -5,7 +5,7 @@ stderr: {"error": {"code", "message"}}.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,9 @@ from rich.console import Console
 
 from billing.domain.errors import StoreUnavailable
 from cli.failures import CommandFailed, explain_aws, explain_store
+
+FOUND_SOMETHING = 3
+"""The exit code of a command that did its work, and found what an operator should look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,12 @@ class Output:
     def working(self, what: str) -> AbstractContextManager[object]:
         """Show on a terminal that something takes a while."""
         return self.stderr.status(what)
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[str], None]]:
+        """Show on a terminal how far something has come, by what the given function is called with."""
+        with self.stderr.status(what) as status:
+            yield lambda how_far: status.update(f"{what}: {how_far}")
 
     def failed(self, failure: CommandFailed) -> None:
         """Why the command could not do its work."""

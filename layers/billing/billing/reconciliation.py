@@ -38,14 +38,15 @@ READER_OF: Mapping[Step, str] = {
 class Reconciler:
     """One deployment's table beside its Stripe.
 
-    `customer_id` limits it to one customer. With `dry_run` nothing is written; `planned` are the accounts of customers
-    that are to be linked, for a dry run that takes them as if they were.
+    `account_id` limits it to one account, and `customer_id` the lists to one customer of it, which is quicker. With
+    `dry_run` nothing is written; `planned` are accounts by the customers that they are to get, as if they had them.
     """
 
     store: Store
     payments: Payments
     catalog: Catalog
     livemode: bool
+    account_id: str | None = None
     customer_id: str | None = None
     dry_run: bool = False
     planned: Mapping[str, str] = field(default_factory=dict)
@@ -71,15 +72,16 @@ class Reconciler:
                 report = self.page(step, since, report.after)
                 yield report
 
-    def report_missing(self, listed: Collection[str], now: datetime) -> Iterator[Finding]:
-        """The living subscriptions of the table that were not listed and that Stripe does not have.
+    def report_missing(
+        self, living: Iterable[tuple[str, Subscription]], listed: Collection[str], now: datetime
+    ) -> Iterator[Finding]:
+        """Of living subscriptions with their accounts, those that were not listed and that Stripe does not have.
 
-        Reads the whole table. Raises as `page` does.
+        Raises as `page` does.
         """
-        for account_id, known in self.store.scan_living_subscriptions():
+        for account_id, known in living:
             target = Target(Subscription, known.id)
-            is_asked_for = self.customer_id in {None, known.customer_id} and known.id not in listed
-            if is_asked_for and self._fetch(target) is None:
+            if known.id not in listed and self._fetch(target) is None:
                 yield self._mend(Step.SUBSCRIPTIONS, Notice(known.customer_id, account_id, (target,)), account_id, now)
 
     # --- events -------------------------------------------------------------------------------------------------------
@@ -94,14 +96,13 @@ class Reconciler:
         }
         matches = self._match([notice for notice in notices.values() if notice])
         findings: list[Finding] = []
-        unmatched = 0
         for event_id, notice in reversed(notices.items()):
             matched = matches.get(notice) if notice else None
-            is_matched = isinstance(matched, Match)
-            unmatched += matched is Outcome.UNMATCHED
-            if self._is_asked_for(notice) and is_due(outcomes.get(event_id), is_matched=is_matched):
-                account_id = matched.profile.account_id if isinstance(matched, Match) else None
+            account_id = matched.profile.account_id if isinstance(matched, Match) else None
+            is_due_now = is_due(outcomes.get(event_id), is_matched=account_id is not None)
+            if is_due_now and self.account_id in {None, account_id}:
                 findings.append(Finding(Step.EVENTS, event_id, account_id, self._process(listing.objects[event_id])))
+        unmatched = sum(matched is Outcome.UNMATCHED for matched in matches.values())
         return Report(Step.EVENTS, tuple(listing.objects), unmatched, tuple(findings), listing.after)
 
     def _process(self, event: Json) -> Outcome | None:
@@ -115,16 +116,14 @@ class Reconciler:
         except EventUnprocessable:
             return None
 
-    def _is_asked_for(self, notice: Notice | None) -> bool:
-        return self.customer_id is None or (notice is not None and notice.customer_id == self.customer_id)
-
     # --- subscriptions and invoices -----------------------------------------------------------------------------------
 
     def _objects(self, step: Step, listing: Listing) -> Report:
         notices = [notice for each in listing.objects.values() if (notice := self._read(step, each))]
         matches = self._match(notices)
+        matched = {notice: match.profile.account_id for notice, match in matches.items() if isinstance(match, Match)}
         accounts = {
-            notice: matched.profile.account_id for notice, matched in matches.items() if isinstance(matched, Match)
+            notice: account_id for notice, account_id in matched.items() if self.account_id in {None, account_id}
         }
         rows = self.store.find_rows((account_id, notice.targets[0]) for notice, account_id in accounts.items())
         findings = [
@@ -133,7 +132,7 @@ class Reconciler:
             for target in notice.targets
             if target.snapshot and differs(target.snapshot, rows.get(target.id), listing.seen_from)
         ]
-        return Report(step, tuple(listing.objects), len(notices) - len(accounts), tuple(findings), listing.after)
+        return Report(step, tuple(listing.objects), len(notices) - len(matched), tuple(findings), listing.after)
 
     def _read(self, step: Step, source: Json) -> Notice | None:
         try:
@@ -187,10 +186,14 @@ class Reconciler:
         return self._patiently(lambda: self.payments.fetch(target, self.catalog))
 
     def _patiently[T](self, call: Callable[[], T]) -> T:
-        """Ask again after as many seconds as Stripe says, or a few; it is the product that must not wait, not this."""
-        for attempt in range(TRIES_MAX - 1):
-            try:
-                return call()
-            except StripeUnavailable as error:
-                self.pause(error.retry_after_seconds + random.uniform(0, 2**attempt))  # noqa: S311 - jitter, no secret
-        return call()
+        return patiently(call, self.pause)
+
+
+def patiently[T](call: Callable[[], T], pause: Callable[[float], None] = time.sleep) -> T:
+    """Ask Stripe again after as many seconds as it says, or a few. Raises what the last try raises."""
+    for attempt in range(TRIES_MAX - 1):
+        try:
+            return call()
+        except StripeUnavailable as error:
+            pause(error.retry_after_seconds + random.uniform(0, 2**attempt))  # noqa: S311 - jitter, no secret
+    return call()

@@ -105,7 +105,7 @@ def _without_links(snapshot: Snapshot) -> Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An event that nobody had processed, or an object whose row was not as Stripe says.
+    """An event that was not processed, or an object whose row was not as Stripe says.
 
     `outcome` is what became of it, None if nothing was to be written.
     """
@@ -117,8 +117,9 @@ class Finding:
 
     @property
     def is_drift(self) -> bool:
-        """Whether the table was not in Stripe's state, or cannot be brought to it."""
-        return self.outcome in {None, Outcome.APPLIED, Outcome.MISSING, Outcome.FAILED}
+        """Whether the table was not in Stripe's state. What an event would change, its object tells."""
+        would_be = self.outcome is None and self.step is not Step.EVENTS
+        return would_be or self.outcome in {Outcome.APPLIED, Outcome.MISSING, Outcome.FAILED}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,64 @@
+"""`billing reconcile`: is the table in Stripe's state, and if not, bring it there."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from billing.catalog import load_catalog
+from billing.domain.accounts import Account
+from billing.domain.reconciliation import EVENTS_KEPT
+from cli.accounts import load_existing
+from cli.deployment import find_deployment
+from cli.options import DEFAULT_STACK, AsJson, DryRun, OneAccount, Region, Stack
+from cli.output import FOUND_SOMETHING, reporting
+
+Since = Annotated[
+    datetime | None,
+    typer.Option(
+        "--since", formats=["%Y-%m-%d"], help="Look through events from that day on. (default: all that Stripe lists)"
+    ),
+]
+
+
+def reconcile(
+    account: OneAccount = None,
+    since: Since = None,
+    stack: Stack = DEFAULT_STACK,
+    region: Region = None,
+    *,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare Stripe's events, subscriptions and invoices with the table, and mend what differs.
+
+    The exit code is 0 if nothing differed, 3 if something did, mended or not.
+    """
+    with reporting(as_json=as_json) as output:
+        deployment = find_deployment(stack, region)
+        store = deployment.store()
+        known = load_existing(store, account) if account else None
+        with output.progress("Reconciling") as show:
+            from billing.reconciliation import Reconciler  # noqa: PLC0415 - imports stripe, as does what follows
+            from cli.comparison import compare, connect, silenced  # noqa: PLC0415
+
+            comparer = Reconciler(
+                store, connect(deployment), load_catalog(), deployment.livemode, account_id=account, dry_run=dry_run
+            )
+            with silenced():
+                summary = compare(comparer, _since(since), show, customer_ids=_customers(known))
+        output.result({"stack": stack, "account": account, "dry_run": dry_run, **summary.facts}, summary.shown)
+    if summary.drift:
+        raise typer.Exit(FOUND_SOMETHING)
+
+
+def _since(day: datetime | None) -> datetime:
+    return day.replace(tzinfo=UTC) if day else datetime.now(UTC) - EVENTS_KEPT
+
+
+def _customers(account: Account | None) -> list[str | None]:
+    """The Stripe customers that an account has and had; of one that has none yet, anybody's may turn out to be."""
+    if account is None:
+        return [None]
+    ids = {each.customer_id for each in account.subscriptions} | {account.profile.customer_id}
+    return [*sorted(ids - {None}, key=str)] or [None]

@@ -1,0 +1,114 @@
+"""`billing import`: make the customers of an existing Stripe account known, with all that they subscribed to."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from billing.catalog import load_catalog
+from billing.domain.customer_links import Decision, Link
+from billing.domain.reconciliation import EVENTS_KEPT
+from cli.customers import Skipped, decide_all, find_wishes, read_mapping, write_links
+from cli.deployment import find_deployment
+from cli.options import DEFAULT_STACK, AsJson, DryRun, Region, Stack
+from cli.output import FOUND_SOMETHING, columns, reporting
+
+WRITTEN = frozenset({Link.CREATED, Link.LINKED})
+
+Mapping = Annotated[
+    Path | None,
+    typer.Option(
+        "--mapping",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+        help="A CSV file with the columns customer and account_id. It counts more than metadata in Stripe.",
+    ),
+]
+
+
+def stripe_import(
+    mapping: Mapping = None,
+    stack: Stack = DEFAULT_STACK,
+    region: Region = None,
+    *,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Create accounts for the customers of a Stripe account, and take over their subscriptions and invoices.
+
+    A customer's account is what a CSV file says, or its metadata in Stripe under account_id. Run it as often as you
+    like: what is there stays as it is. The exit code is 3 if a customer could not be taken over.
+    """
+    with reporting(as_json=as_json) as output:
+        deployment = find_deployment(stack, region)
+        named, unreadable = read_mapping(mapping)
+        with output.progress("Importing") as show:
+            from billing.reconciliation import Reconciler, patiently  # noqa: PLC0415 - so does this
+            from cli.comparison import compare, connect, silenced, stripe_explained  # noqa: PLC0415 - imports stripe
+
+            store, payments = deployment.store(), connect(deployment)
+            with silenced(), stripe_explained():
+                wishes = find_wishes(lambda after: patiently(lambda: payments.list_customers(after)), named, show)
+                decisions = decide_all(store, wishes.wishes)
+                decisions = decisions if dry_run else write_links(store, decisions, show)
+                comparer = Reconciler(store, payments, load_catalog(), deployment.livemode, dry_run=dry_run)
+                comparer = replace(comparer, planned=_planned(decisions))
+                summary = compare(comparer, datetime.now(UTC) - EVENTS_KEPT, show)
+        skipped = [*unreadable, *wishes.skipped, *_conflicts(decisions)]
+        links = {"stack": stack, "dry_run": dry_run, **_facts(decisions, skipped, wishes.unnamed)}
+        output.result(links | summary.facts, f"{_shown(decisions, wishes.unnamed, dry_run=dry_run)}\n\n{summary.shown}")
+        for each in skipped:
+            output.note(f"Skipped: {each.origin}: {each.customer_id} for {each.account_id}: {each.reason}")
+    if skipped:
+        raise typer.Exit(FOUND_SOMETHING)
+
+
+def _planned(decisions: Sequence[Decision]) -> dict[str, str]:
+    return {each.wish.customer_id: each.wish.account_id for each in decisions if each.link in WRITTEN}
+
+
+def _conflicts(decisions: Sequence[Decision]) -> list[Skipped]:
+    return [
+        Skipped(each.wish.origin, each.wish.customer_id, each.wish.account_id, each.reason or "")
+        for each in decisions
+        if each.link is Link.CONFLICT
+    ]
+
+
+def _facts(decisions: Sequence[Decision], skipped: Sequence[Skipped], unnamed: int) -> dict[str, Any]:
+    return {
+        "customers": {
+            "unchanged": sum(each.link is Link.UNCHANGED for each in decisions),
+            "unnamed": unnamed,
+            "linked": [
+                {"customer": each.wish.customer_id, "account_id": each.wish.account_id, "link": each.link}
+                for each in decisions
+                if each.link in WRITTEN
+            ],
+            "skipped": [
+                {
+                    "origin": each.origin,
+                    "customer": each.customer_id,
+                    "account_id": each.account_id,
+                    "reason": each.reason,
+                }
+                for each in skipped
+            ],
+        }
+    }
+
+
+def _shown(decisions: Sequence[Decision], unnamed: int, *, dry_run: bool) -> str:
+    counts = Counter(each.link for each in decisions)
+    table = [(link, counts[link]) for link in Link] + [("without an account id", unnamed)]
+    written = [
+        (f"{'would be ' if dry_run else ''}{each.link}", each.wish.account_id, each.wish.customer_id)
+        for each in decisions
+        if each.link in WRITTEN
+    ]
+    return "\n\n".join(columns(rows) for rows in (table, written) if rows)

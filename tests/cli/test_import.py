@@ -1,0 +1,164 @@
+"""`billing import`, of a Stripe account that was there before the deployment."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stripe
+from typer.testing import Result
+
+import billing.payments
+from billing.domain.accounts import Profile
+from tests.cli.conftest import Billing, Stack, answer, refusal
+from tests.cli.stripe_side import customer_of, sell, subscribe, table
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch, stripe_client: stripe.StripeClient) -> None:
+    """Nobody else uses this Stripe, which sells what the catalog has."""
+    monkeypatch.setattr(billing.payments, "LISTS_A_SECOND", 10_000)
+    sell(stripe_client)
+
+
+def incomplete(result: Result) -> dict[str, Any]:
+    """What a command found that exited with 3."""
+    assert result.exit_code == 3, result.stderr
+    return json.loads(result.stdout)  # type: ignore[no-any-return]
+
+
+def plan(operator: Billing, account_id: str) -> str:
+    """What an account is on."""
+    return str(answer(operator("accounts", "show", account_id, "--json"))["plan"])
+
+
+def csv_file(folder: Path, *lines: str, header: str = "customer,account_id") -> str:
+    """A mapping as an operator writes it."""
+    path = folder / "customers.csv"
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return str(path)
+
+
+def test_accounts_come_from_metadata(operator: Billing, stack: Stack, stripe_client: stripe.StripeClient) -> None:
+    """A customer whose metadata names an account becomes it, with plan and invoices; a second run does nothing."""
+    for account_id in ("acme", "globex", None):
+        subscribe(stripe_client, account_id)
+    first = answer(operator("import", "--json"))["customers"]
+    assert {(each["account_id"], each["link"]) for each in first["linked"]} == {
+        ("acme", "created"),
+        ("globex", "created"),
+    }
+    assert (first["unchanged"], first["unnamed"], first["skipped"]) == (0, 1, [])
+    shown = answer(operator("accounts", "show", "acme", "--json"))
+    assert (shown["plan"], shown["status"], shown["email"]) == ("pro", "active", "acme@example.com")
+    assert len(stack.store().list_invoices("acme", 10).invoices) == 1
+    before = table(stack)
+    second = answer(operator("import", "--json"))
+    assert (second["customers"]["unchanged"], second["customers"]["linked"], second["findings"]) == (2, [], [])
+    assert table(stack) == before
+
+
+def test_accounts_come_from_a_file(
+    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, tmp_path: Path
+) -> None:
+    """Where Stripe's metadata is silent or says otherwise, the file counts; an account keeps its own e-mail address."""
+    operator("accounts", "create", "globex", "--email", "own@globex.example")
+    silent, other = subscribe(stripe_client, None), subscribe(stripe_client, "somebody")
+    mapping = csv_file(tmp_path, f"{customer_of(silent)},acme", f" {customer_of(other)} , globex ")
+    found = answer(operator("import", "--mapping", mapping, "--json"))["customers"]
+    assert {(each["account_id"], each["link"]) for each in found["linked"]} == {
+        ("acme", "created"),
+        ("globex", "linked"),
+    }
+    assert [plan(operator, each) for each in ("acme", "globex")] == ["pro", "pro"]
+    assert stack.store().load_account("globex").profile.email == "own@globex.example"
+    assert stack.store().load_account("somebody").profile.version == 0
+
+
+def test_a_dry_run_writes_nothing(operator: Billing, stack: Stack, stripe_client: stripe.StripeClient) -> None:
+    """It says which accounts would be created and which rows written, and the table stays empty."""
+    subscription = subscribe(stripe_client, "acme")
+    found = answer(operator("import", "--dry-run", "--json"))
+    assert found["customers"]["linked"] == [
+        {"customer": customer_of(subscription), "account_id": "acme", "link": "created"}
+    ]
+    assert {(each["list"], each["id"]) for each in found["findings"] if each["list"] != "events"} == {
+        ("subscriptions", subscription.id),
+        ("invoices", subscription.latest_invoice),
+    }
+    text = operator("import", "--dry-run").stdout
+    assert "would be created" in text
+    assert table(stack) == []
+
+
+def test_conflicts_are_told_one_by_one_and_skipped(
+    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, tmp_path: Path
+) -> None:
+    """Each with its line and reason; nothing of them is written, and all the rest is."""
+    stack.store().create_account(Profile("owned", customer_id="cus_other"))
+    taken, second, rival, good, bad = (customer_of(subscribe(stripe_client, None)) for _ in range(5))
+    stack.store().create_account(Profile("first", customer_id=taken))
+    mapping = csv_file(
+        tmp_path,
+        f"{taken},another",
+        f"{second},twins",
+        f"{rival},twins",
+        f"{good},acme",
+        f"{good},acme2",
+        f"{bad},a b",
+        "cus_gone,ghost",
+        ",nobody",
+        "cus_alone",
+    )
+    found = incomplete(operator("import", "--mapping", mapping, "--json"))["customers"]
+    reasons = {each["origin"]: each["reason"] for each in found["skipped"]}
+    assert reasons == {
+        "line 2": "it belongs to the account first",
+        "line 3": f"the account twins is also to have {rival}",
+        "line 4": f"the account twins is also to have {second}",
+        "line 6": "line 5 names the same customer",
+        "line 7": "an account id has 1 to 255 visible ASCII characters, and no #",
+        "line 8": "Stripe has no such customer",
+        "line 9": "this is no Stripe customer",
+        "line 10": "an account id has 1 to 255 visible ASCII characters, and no #",
+    }
+    assert [each["account_id"] for each in found["linked"]] == ["acme"]
+    assert plan(operator, "acme") == "pro"
+    for account_id in ("another", "twins", "ghost", "nobody", "acme2"):
+        assert stack.store().load_account(account_id).profile.version == 0
+    shown = operator("import", "--mapping", mapping).stderr
+    assert f"Skipped: line 2: {taken} for another: it belongs to the account first" in shown
+
+
+def test_an_account_keeps_its_customer(operator: Billing, stack: Stack, stripe_client: stripe.StripeClient) -> None:
+    """A second customer for an account that has one is a conflict, whoever is listed first; the first one stays."""
+    first = subscribe(stripe_client, "acme")
+    answer(operator("import", "--json"))
+    second = subscribe(stripe_client, "acme")
+    found = incomplete(operator("import", "--json"))["customers"]
+    assert found["skipped"] == [
+        {
+            "origin": "metadata",
+            "customer": customer_of(second),
+            "account_id": "acme",
+            "reason": f"the account acme has the customer {customer_of(first)}",
+        }
+    ]
+    assert found["unchanged"] == 1
+    assert [each.id for each in stack.store().load_account("acme").subscriptions] == [first.id]
+
+
+@pytest.mark.parametrize("content", ["", "cus_1,acme\n", "customer;account_id\n", 'customer,account_id\n"cus_1,a'])
+def test_a_file_that_is_no_mapping(operator: Billing, stack: Stack, tmp_path: Path, content: str) -> None:
+    """Nothing is begun with a file that cannot be meant."""
+    path = tmp_path / "customers.csv"
+    path.write_text(content)
+    assert refusal(operator("import", "--mapping", str(path), "--json"))["code"] == "mapping_unreadable"
+    assert table(stack) == []
+
+
+def test_a_file_that_is_not_there(operator: Billing) -> None:
+    """Is a wrong command line."""
+    assert operator("import", "--mapping", "/nowhere.csv").exit_code == 2

@@ -1,0 +1,175 @@
+"""`billing reconcile`, on a deployed table and a Stripe account."""
+
+import json
+from typing import Any
+
+import pytest
+import stripe
+from typer.testing import Result
+
+import billing.payments
+import billing.reconciliation
+from billing.domain.accounts import Profile
+from tests.cli.conftest import Billing, Stack, StripeAccount, answer, refusal
+from tests.cli.stripe_side import customer_of, sell, spoil, subscribe, table
+
+pytestmark = pytest.mark.engine
+
+NOTHING = {"events": 0, "subscriptions": 0, "invoices": 0}
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch, stripe_client: stripe.StripeClient) -> None:
+    """Nobody else uses this Stripe, which sells what the catalog has."""
+    monkeypatch.setattr(billing.payments, "LISTS_A_SECOND", 10_000)
+    sell(stripe_client)
+
+
+def differing(result: Result) -> dict[str, Any]:
+    """What a command found that exited with 3."""
+    assert result.exit_code == 3, result.stderr
+    return json.loads(result.stdout)  # type: ignore[no-any-return]
+
+
+def test_nothing_to_compare(operator: Billing, stack: Stack) -> None:
+    """An empty Stripe and an empty table agree."""
+    assert answer(operator("reconcile", "--json")) == {
+        "stack": stack.name,
+        "account": None,
+        "dry_run": False,
+        "compared": NOTHING,
+        "unmatched": NOTHING,
+        "differences": 0,
+        "findings": [],
+    }
+
+
+def test_what_differs_is_mended_and_told(operator: Billing, stack: Stack, stripe_client: stripe.StripeClient) -> None:
+    """Missed events are applied, then nothing differs; a row changed by hand is found and mended the next time."""
+    operator("accounts", "create", "acme")
+    subscription = subscribe(stripe_client, "acme")
+    first = differing(operator("reconcile", "--json"))
+    assert first["compared"] == {"events": len(first["findings"]), "subscriptions": 1, "invoices": 1}
+    assert {each["list"] for each in first["findings"]} == {"events"}
+    assert answer(operator("accounts", "show", "acme", "--json"))["plan"] == "pro"
+    assert answer(operator("reconcile", "--json"))["findings"] == []
+    spoil(stack, "acme", subscription.id, "canceled")
+    assert differing(operator("reconcile", "--json"))["findings"] == [
+        {"list": "subscriptions", "id": subscription.id, "account_id": "acme", "outcome": "applied"}
+    ]
+    assert answer(operator("accounts", "show", "acme", "--json"))["plan"] == "pro"
+
+
+def test_a_dry_run_writes_nothing(operator: Billing, stack: Stack, stripe_client: stripe.StripeClient) -> None:
+    """It says what it would do, and the whole table is as before."""
+    operator("accounts", "create", "acme")
+    subscription = subscribe(stripe_client, "acme")
+    before = table(stack)
+    found = differing(operator("reconcile", "--dry-run", "--json"))
+    assert found["differences"] == 2
+    assert {(each["list"], each["id"], each["outcome"]) for each in found["findings"] if each["list"] != "events"} == {
+        ("subscriptions", subscription.id, None),
+        ("invoices", subscription.latest_invoice, None),
+    }
+    lines = [line.split() for line in operator("reconcile", "--dry-run").stdout.splitlines()]
+    assert ["would", "mend", subscription.id, "acme"] in lines
+    assert table(stack) == before
+
+
+def test_one_account(operator: Billing, stack: Stack, stripe_client: stripe.StripeClient) -> None:
+    """Only the named account's rows are compared and mended, by its customer's lists."""
+    subscriptions = {}
+    for account_id in ("acme", "globex"):
+        operator("accounts", "create", account_id)
+        subscriptions[account_id] = subscribe(stripe_client, account_id)
+    operator("reconcile")
+    for account_id, subscription in subscriptions.items():
+        spoil(stack, account_id, subscription.id, "canceled")
+    found = differing(operator("reconcile", "--account", "acme", "--json"))
+    assert found["compared"]["subscriptions"] == found["compared"]["invoices"] == 1
+    assert [each["id"] for each in found["findings"]] == [subscriptions["acme"].id]
+    plans = [answer(operator("accounts", "show", each, "--json"))["plan"] for each in subscriptions]
+    assert plans == ["pro", "free"]
+
+
+def test_an_account_without_a_customer_yet(operator: Billing, stripe_client: stripe.StripeClient) -> None:
+    """Its customer is the one whose metadata names it; nobody else's is touched."""
+    for account_id in ("acme", "globex"):
+        operator("accounts", "create", account_id)
+        subscribe(stripe_client, account_id)
+    assert operator("reconcile", "--account", "acme").exit_code == 3
+    plans = [answer(operator("accounts", "show", each, "--json"))["plan"] for each in ("acme", "globex")]
+    assert plans == ["pro", "free"]
+
+
+def test_since_leaves_older_events_out(operator: Billing, stripe_client: stripe.StripeClient) -> None:
+    """Events before that day are not looked through; the sweep is whole all the same."""
+    operator("accounts", "create", "acme")
+    subscribe(stripe_client, "acme")
+    found = differing(operator("reconcile", "--since", "2090-01-01", "--json"))
+    assert (found["compared"]["events"], found["compared"]["subscriptions"]) == (0, 1)
+    assert answer(operator("accounts", "show", "acme", "--json"))["plan"] == "pro"
+
+
+@pytest.mark.parametrize("words", [["--since", "yesterday"], ["--since", "2026-13-01"], ["--account", "a#b"]])
+def test_a_wrong_command_line(operator: Billing, words: list[str]) -> None:
+    """Nothing is begun, and the exit code says so."""
+    assert operator("reconcile", *words).exit_code == 2
+
+
+def test_an_unknown_account(operator: Billing) -> None:
+    """Says how to create it."""
+    assert refusal(operator("reconcile", "--account", "nobody", "--json"))["code"] == "account_not_found"
+
+
+def test_what_belongs_to_nobody_is_counted(operator: Billing, stripe_client: stripe.StripeClient) -> None:
+    """Another product's customers are no difference."""
+    subscribe(stripe_client, None)
+    found = answer(operator("reconcile", "--json"))
+    assert (found["unmatched"]["subscriptions"], found["unmatched"]["invoices"]) == (1, 1)
+    assert found["differences"] == 0
+
+
+def test_a_subscription_that_stripe_does_not_have(
+    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, stripe_account: StripeAccount
+) -> None:
+    """Its row stays, for a person to decide, and is reported each time."""
+    operator("accounts", "create", "acme")
+    subscription = subscribe(stripe_client, "acme")
+    operator("reconcile")
+    stripe_account.world.forget(stripe_account.world.objects[subscription.id])
+    before = [row for row in table(stack) if row["sk"]["S"].startswith("SUB#")]
+    for words in (["--dry-run"], [], ["--account", "acme"]):
+        found = differing(operator("reconcile", *words, "--json"))
+        assert [(each["id"], each["outcome"]) for each in found["findings"]] == [
+            (subscription.id, None if words == ["--dry-run"] else "missing")
+        ]
+    assert [row for row in table(stack) if row["sk"]["S"].startswith("SUB#")] == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("status:401", "stripe_key"), ("status:429", "stripe_throttled"), ("reset", "stripe_unreachable")],
+)
+def test_a_stripe_that_fails_is_told_in_a_line(
+    operator: Billing, stripe_account: StripeAccount, monkeypatch: pytest.MonkeyPatch, kind: str, code: str
+) -> None:
+    """As any other command does."""
+    monkeypatch.setattr(billing.reconciliation, "TRIES_MAX", 1)
+    monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.001)
+    stripe_account.fail(kind, path="/v1/events", count=10)
+    assert refusal(operator("reconcile", "--json"))["code"] == code
+
+
+def test_stdout_carries_nothing_else(operator: Billing, stack: Stack, stripe_client: stripe.StripeClient) -> None:
+    """Neither logs nor metrics of the product, which are for CloudWatch."""
+    stack.store().create_account(Profile("acme"))
+    subscription = subscribe(stripe_client, "acme")
+    operator("reconcile")
+    spoil(stack, "acme", subscription.id, "canceled")
+    result = operator("reconcile")
+    assert "_aws" not in result.stdout
+    assert "level" not in result.stdout + result.stderr
+    assert result.stdout.splitlines()[0].split() == ["list", "compared", "differ", "unmatched"]
+    assert result.stdout.splitlines()[-1].split() == ["applied", subscription.id, "acme"]
+    assert customer_of(subscription).startswith("cus_")
