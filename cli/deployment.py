@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import StackTypeDef
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_secretsmanager.client import SecretsManagerClient
+    from mypy_boto3_sqs.client import SQSClient
 
 # A person waits, perhaps on another continent than the region.
 CLIENT_CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3})
@@ -37,7 +38,10 @@ class SessionClaims:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A stack, by its outputs and its parameters. `stripe_api_base` None is Stripe itself."""
+    """A stack, by its outputs and its parameters. `stripe_api_base` None is Stripe itself.
+
+    `dead_letters_url` is the queue of events from EventBridge that failed; None where none come that way.
+    """
 
     session: Session
     stack_name: str
@@ -45,6 +49,7 @@ class Deployment:
     stripe_secret_arn: str
     session_secret_arn: str
     webhook_url: str
+    dead_letters_url: str | None
     livemode: bool
     stripe_api_base: str | None
     past_due_grace: timedelta
@@ -57,6 +62,10 @@ class Deployment:
     def usage_ledger(self) -> UsageLedger:
         """What the deployment's accounts have used."""
         return UsageLedger(self._table())
+
+    def queue(self) -> "SQSClient":
+        """A client for the deployment's queues."""
+        return _client(self.session, "sqs")
 
     def _table(self) -> Table:
         return Table(_client(self.session, "dynamodb"), self.table_name)
@@ -92,6 +101,7 @@ def find_deployment(stack_name: str, region: str | None) -> Deployment:
             stripe_secret_arn=outputs["StripeSecretArn"],
             session_secret_arn=outputs["SessionSecretArn"],
             webhook_url=outputs["WebhookUrl"],
+            dead_letters_url=outputs.get("StripeEventDeadLettersUrl"),
             livemode=parameters["StripeMode"] == "live",
             stripe_api_base=parameters["StripeApiBase"] or None,
             past_due_grace=timedelta(days=int(parameters["PastDueGraceDays"])),
@@ -129,5 +139,7 @@ def _client(session: Session, service: Literal["cloudformation"]) -> "CloudForma
 def _client(session: Session, service: Literal["dynamodb"]) -> "DynamoDBClient": ...
 @overload
 def _client(session: Session, service: Literal["secretsmanager"]) -> "SecretsManagerClient": ...
+@overload
+def _client(session: Session, service: Literal["sqs"]) -> "SQSClient": ...
 def _client(session: Session, service: str) -> object:
     return session.create_client(service, config=CLIENT_CONFIG)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli import accounts, keys, sessions
+from cli import accounts, events, keys, sessions
 from cli.reconcile import reconcile
 from cli.setup import setup
 from cli.stripe_import import stripe_import
@@ -21,6 +21,7 @@ app.command()(setup)
 app.command("import")(stripe_import)
 app.command()(reconcile)
 app.add_typer(accounts.app, name="accounts")
+app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(sessions.app, name="sessions")
 

@@ -31,6 +31,7 @@ PARAMETERS = (
     "SessionAudience",
     "SessionAccountClaim",
     "SessionRoleClaim",
+    "StripeEventSource",
 )
 
 type Billing = Callable[..., Result]
@@ -162,10 +163,13 @@ def stack_template() -> dict[str, Any]:
     source = template()
     secrets = {name: source["Resources"][name] for name in ("StripeSecret", "SessionSecret")}
     table = {"Type": "AWS::DynamoDB::Table", "Properties": table_properties()}
+    queue = {"Type": "AWS::SQS::Queue", "Condition": "HasStripeEventSource"}
     return {
         "Parameters": {name: source["Parameters"][name] for name in PARAMETERS},
-        "Resources": {"Table": table, **secrets},
+        "Conditions": {"HasStripeEventSource": {"Fn::Not": [{"Fn::Equals": [{"Ref": "StripeEventSource"}, ""]}]}},
+        "Resources": {"Table": table, "StripeEventDeadLetters": queue, **secrets},
         "Outputs": {
+            "StripeEventDeadLettersUrl": source["Outputs"]["StripeEventDeadLettersUrl"],
             **{name: source["Outputs"][name] for name in ("TableName", "StripeSecretArn", "SessionSecretArn")},
             "WebhookUrl": {"Value": WEBHOOK_URL},
         },

@@ -146,7 +146,8 @@ class Table:
         pages = self.client.get_paginator("query").paginate(
             TableName=self.name,
             IndexName=index,
-            KeyConditionExpression=f"{partition} = :value AND {order} BETWEEN :first AND :last",
+            KeyConditionExpression="#partition = :value AND #order BETWEEN :first AND :last",
+            ExpressionAttributeNames={"#partition": partition, "#order": order},
             ExpressionAttributeValues=encode({":value": value, ":first": first, ":last": last}),
             ScanIndexForward=False,
         )

@@ -1,0 +1,119 @@
+"""What became of Stripe's events, as the table has it. docs/events.md says what each outcome means."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from heapq import merge
+from typing import Any
+
+from billing.domain.outbound_events import iso
+from billing.domain.stripe_events import Outcome
+from billing.store import EventMarker, Store
+
+
+class Found(StrEnum):
+    """What an operator asks for: what is recorded of an event, or that nothing is."""
+
+    APPLIED = Outcome.APPLIED
+    INCLUDED = Outcome.INCLUDED
+    IGNORED = Outcome.IGNORED
+    UNMATCHED = Outcome.UNMATCHED
+    MISMATCHED = Outcome.MISMATCHED
+    MISSING = Outcome.MISSING
+    FAILED = Outcome.FAILED
+    ABSENT = "absent"
+    """Stripe has it, and it never came here."""
+
+
+OPEN = tuple(found for found in Found if found is not Found.ABSENT and not Outcome(found).is_final)
+"""What is worth another look, and listed for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which events: None is any.
+
+    `since` and `until` bound when they were processed; when they happened, where it is Stripe's list that answers.
+    """
+
+    since: datetime
+    until: datetime
+    account_id: str | None = None
+    type: str | None = None
+    found: Found | None = None
+
+    @property
+    def is_for_stripe(self) -> bool:
+        """Whether only Stripe's list has an answer: our records are listed by account, and by what is open."""
+        return self.found is Found.ABSENT or not (self.found in OPEN or self.account_id)
+
+    def includes(self, entry: "Entry") -> bool:
+        """Whether an event is asked for."""
+        return (
+            self.account_id in {None, entry.account_id}
+            and self.type in {None, entry.type}
+            and self.found in {None, entry.found}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event, and what became of it."""
+
+    id: str
+    type: str
+    found: Found
+    created: datetime | None = None
+    processed: datetime | None = None
+    account_id: str | None = None
+    customer_id: str | None = None
+    reason: str | None = None
+
+    @classmethod
+    def of(cls, marker: EventMarker) -> "Entry":
+        """What is recorded of an event."""
+        return cls(
+            id=marker.event_id,
+            type=marker.type,
+            found=Found(marker.outcome),
+            created=marker.created,
+            processed=marker.processed,
+            account_id=marker.account_id,
+            customer_id=marker.customer_id,
+            reason=marker.reason,
+        )
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """All of it for programs."""
+        return {
+            "id": self.id,
+            "type": self.type,
+            "outcome": self.found,
+            "created": iso(self.created),
+            "processed": iso(self.processed),
+            "account_id": self.account_id,
+            "customer": self.customer_id,
+            "reason": self.reason,
+        }
+
+    @property
+    def row(self) -> tuple[object, ...]:
+        """A line of it for people."""
+        return iso(self.created), self.id, self.type, self.found, self.account_id, self.reason
+
+
+def recorded(store: Store, question: Question) -> Iterator[Entry]:
+    """The table's answer, latest first."""
+    entries = map(Entry.of, merge(*_sources(store, question), key=lambda marker: marker.processed, reverse=True))
+    return filter(question.includes, entries)
+
+
+def _sources(store: Store, question: Question) -> Iterable[Iterator[EventMarker]]:
+    period = (question.since, question.until)
+    for found in OPEN:
+        if question.found in {None, found}:
+            yield store.list_open_events(Outcome(found), *period)
+    if question.account_id and question.found not in OPEN:
+        yield store.list_account_events(question.account_id, *period)
