@@ -5,6 +5,7 @@ import base64
 import binascii
 import contextlib
 import json
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -134,7 +135,10 @@ class Api:
                 result = route.run(self._world, ids, parameters)
             if not isinstance(result, dict):
                 found = list(result)
-                position = {subject["id"]: -index for index, subject in enumerate(found)} | self._world.position
+                known = self._world.position
+                position = ChainMap(
+                    known, {each["id"]: -index for index, each in enumerate(found) if each["id"] not in known}
+                )
                 data, has_more = page_of(found, paging, position)
                 result = list_of(data, route.path.format(*ids), has_more=has_more)
             body = expanded(self._world, result, expand)

@@ -1,0 +1,146 @@
+"""`python -m bench.reconcile [ACCOUNTS]`: what the reconciliation of a whole fleet takes.
+
+Stripe is the simulator, seeded in its own process by the API's operations; the table is the engine's, over HTTP; the
+reconciling code runs in a process of its own, so that the memory is its alone. It goes through all three lists, as the
+daily run does, without the limit of requests a second, which would hide what all the rest takes.
+"""
+
+import contextlib
+import io
+import logging
+import multiprocessing
+import os
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import stripe
+from rich.console import Console
+from rich.table import Table as Grid
+
+from bench.engine import Deployment, deployment
+from bench.fleet import account_id, create_accounts, simulated_fleet, write_state
+from billing import payments
+from billing.aws import client
+from billing.catalog import load_catalog
+from billing.domain.reconciliation import EVENTS_KEPT, Step
+from billing.dynamodb import Table, key, update
+from billing.payments import paced_payments
+from billing.reconciliation import Reconciler
+from billing.store import Store
+
+ACCOUNTS = 10_000
+UNKNOWN = 10
+"""One in so many accounts missed all its events, as if the webhook had been down when it subscribed."""
+SPOILED = 100
+"""One in so many rows is changed by hand."""
+_PROCESSES = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one run took: seconds in all and of them waiting for Stripe, calls, and the process's peak memory in MB."""
+
+    seconds: float
+    waiting: float
+    stripe_calls: int
+    dynamodb_calls: int
+    peak_mb: float
+    compared: Mapping[str, int]
+    differences: int
+
+
+def main() -> None:
+    """Build the fleet, then measure one situation after the other."""
+    accounts = int(sys.argv[1]) if len(sys.argv) > 1 else ACCOUNTS
+    with simulated_fleet(accounts) as stripe_url, deployment() as deployed:
+        os.environ.update(deployed.environment)
+        payments.LISTS_A_SECOND = 1_000_000
+        table = Table(client("dynamodb"), deployed.environment["TABLE_NAME"])
+        create_accounts(deployed.store, accounts)
+        write_state(deployed.store, table, paced_payments("sk_test_bench", stripe_url), accounts - accounts // UNKNOWN)
+        costs = {f"1 in {UNKNOWN} accounts missed all its events": _measure(stripe_url)}
+        costs["nothing differs"] = _measure(stripe_url)
+        _spoil(table, deployed, accounts)
+        costs[f"1 in {SPOILED} rows changed by hand"] = _measure(stripe_url)
+    _print(accounts, costs)
+
+
+def _measure(stripe_url: str) -> Cost:
+    with _PROCESSES.Pool(1) as pool:
+        return pool.apply(reconcile, (stripe_url,))
+
+
+def reconcile(stripe_url: str) -> Cost:
+    """Go through all lists once, in this process, and say what it took."""
+    payments.LISTS_A_SECOND = 1_000_000
+    logging.disable(logging.CRITICAL)
+    calls: Counter[str] = Counter()
+    compared: Counter[str] = Counter()
+    store = Store(Table(client("dynamodb"), os.environ["TABLE_NAME"]))
+    client("dynamodb").meta.events.register("before-send.dynamodb", lambda **_: calls.update(["dynamodb"]))
+    reconciler = Reconciler(store, paced_payments("sk_test_bench", stripe_url), load_catalog(), livemode=False)
+    differences, started = 0, time.perf_counter()
+    with _timed_stripe(calls) as waiting, contextlib.redirect_stdout(io.StringIO()):
+        for report in reconciler.pages(list(Step), datetime.now(UTC) - EVENTS_KEPT):
+            compared[report.step] += len(report.ids)
+            differences += sum(finding.is_drift for finding in report.findings)
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Cost(seconds, sum(waiting), calls["stripe"], calls["dynamodb"], peak, compared, differences)
+
+
+@contextmanager
+def _timed_stripe(calls: Counter[str]) -> Iterator[list[float]]:
+    """How long the SDK's own HTTP client waited for each answer."""
+    waits: list[float] = []
+    request = stripe.RequestsClient.request
+
+    def timed(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as the SDK calls it
+        calls.update(["stripe"])
+        started = time.perf_counter()
+        try:
+            return request(*arguments, **options)
+        finally:
+            waits.append(time.perf_counter() - started)
+
+    stripe.RequestsClient.request = timed  # type: ignore[method-assign]
+    try:
+        yield waits
+    finally:
+        stripe.RequestsClient.request = request  # type: ignore[method-assign]
+
+
+def _spoil(table: Table, deployed: Deployment, accounts: int) -> None:
+    """End a subscription in the table that lives in Stripe, for one account in so many."""
+    for number in range(0, accounts, SPOILED):
+        for owner, subscription in deployed.store.living_subscriptions(account_id(number)):
+            values = {":ended": "canceled"}
+            place = key(f"ACCOUNT#{owner}", f"SUB#{subscription.id}")
+            table.update(update(place, "SET #status = :ended", values))
+
+
+def _print(accounts: int, costs: Mapping[str, Cost]) -> None:
+    grid = Grid(f"{accounts:,} accounts", *costs)
+    rows = {
+        "compared: events, subscriptions, invoices": lambda cost: ", ".join(map(str, cost.compared.values())),
+        "differences": lambda cost: f"{cost.differences:,}",
+        "seconds": lambda cost: f"{cost.seconds:.1f}",
+        "of them waiting for the simulator": lambda cost: f"{cost.waiting:.1f}",
+        "Stripe calls": lambda cost: f"{cost.stripe_calls:,}",
+        "DynamoDB calls": lambda cost: f"{cost.dynamodb_calls:,}",
+        "peak memory, MB": lambda cost: f"{cost.peak_mb:.0f}",
+    }
+    for name, show in rows.items():
+        grid.add_row(name, *map(show, costs.values()))
+    Console().print(grid)
+
+
+if __name__ == "__main__":
+    main()
