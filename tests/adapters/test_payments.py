@@ -15,9 +15,10 @@ from billing import payments
 from billing.catalog import load_catalog
 from billing.domain.errors import StripeFailed, StripeRefused, StripeUnavailable
 from billing.domain.invoices import Invoice
-from billing.domain.stripe_events import Target
+from billing.domain.stripe_events import READERS, Target
 from billing.domain.subscriptions import Subscription
 from billing.payments import TRANSLATION, CheckoutOrder, CheckoutSession, Payments, connect
+from billing.reconciliation import patiently
 from tests.adapters.wire import SILENCE_SECONDS, Answer, Wire
 from tests.conftest import template
 
@@ -67,6 +68,12 @@ INVOICE = {
     "amount_remaining": 0,
 }
 
+
+def page(*objects: Mapping[str, Any], has_more: bool = False) -> Mapping[str, Any]:
+    """A page of a list."""
+    return {"object": "list", "data": list(objects), "has_more": has_more}
+
+
 # Every way to call Stripe, and a good answer to it.
 CALLS: Mapping[str, tuple[Callable[[Payments], Any], Mapping[str, Any]]] = {
     "create_customer": (
@@ -92,6 +99,10 @@ CALLS: Mapping[str, tuple[Callable[[Payments], Any], Mapping[str, Any]]] = {
         SUBSCRIPTION,
     ),
     "fetch invoice": (lambda stripe_: stripe_.fetch(Target(Invoice, "in_1"), load_catalog()), INVOICE),
+    "list_events": (lambda stripe_: stripe_.list_events(ANSWERED, None), page({"object": "event", "id": "evt_1"})),
+    "list_subscriptions": (lambda stripe_: stripe_.list_subscriptions(None), page(SUBSCRIPTION)),
+    "list_invoices": (lambda stripe_: stripe_.list_invoices(None), page(INVOICE)),
+    "list_customers": (lambda stripe_: stripe_.list_customers(None), page({"object": "customer", "id": "cus_1"})),
 }
 CREATIONS = ("create_customer", "create_checkout_session")
 FINDERS = ("find_checkout_session", "close_checkout_session", "fetch subscription", "fetch invoice")
@@ -510,3 +521,77 @@ def test_the_log_says_which_request_failed(wire: Wire, connected: Payments, prin
         "card_declined",
         "req_1",
     )
+
+
+# --- lists ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "path", "form"),
+    [
+        (lambda stripe_: stripe_.list_subscriptions("sub_9"), "/v1/subscriptions", {"status": "all"}),
+        (lambda stripe_: stripe_.list_invoices("sub_9", "cus_1"), "/v1/invoices", {"customer": "cus_1"}),
+        (lambda stripe_: stripe_.list_customers("sub_9"), "/v1/customers", {}),
+        (
+            lambda stripe_: stripe_.list_events(ANSWERED, "sub_9"),
+            "/v1/events",
+            {"created[gte]": str(int(ANSWERED.timestamp()))}
+            | {f"types[{place}]": name for place, name in enumerate(sorted(READERS))},
+        ),
+    ],
+)
+def test_a_page_is_asked_for_whole(
+    wire: Wire, connected: Payments, call: Callable[[Payments], Any], path: str, form: Mapping[str, str]
+) -> None:
+    """As many objects as Stripe gives at once, after the last one seen, and events of the handled types alone."""
+    wire.answer(Answer(body=json.dumps(page(SUBSCRIPTION)).encode()))
+    call(connected)
+    assert (wire.only.method, wire.only.path) == ("GET", path)
+    assert wire.only.form == {"limit": "100", "starting_after": "sub_9", **form}
+
+
+def test_stripe_takes_as_many_types_at_once() -> None:
+    """https://docs.stripe.com/api/events/list allows twenty."""
+    assert len(READERS) <= 20
+
+
+@pytest.mark.parametrize(("has_more", "after"), [(True, "sub_2"), (False, None)])
+def test_a_page_says_where_the_next_begins(
+    wire: Wire, connected: Payments, *, has_more: bool, after: str | None
+) -> None:
+    """And between which times of Stripe's clock it was so."""
+    second = {**SUBSCRIPTION, "id": "sub_2"}
+    wire.answer(Answer(body=json.dumps(page(SUBSCRIPTION, second, has_more=has_more)).encode()))
+    listing = connected.list_subscriptions(None)
+    assert (listing.objects, listing.after) == ({"sub_1": SUBSCRIPTION, "sub_2": second}, after)
+    assert listing.seen_to == ANSWERED
+    assert ANSWERED - timedelta(seconds=2) < listing.seen_from < ANSWERED
+
+
+def test_paced_payments_keep_to_the_rate(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token for each request, those that the SDK repeats by itself among them."""
+    taken: list[float] = []
+    monkeypatch.setattr("billing.token_bucket.TokenBucket.take", lambda bucket: taken.append(bucket.per_second))
+    wire.answer(Answer(500), Answer(500), Answer(body=json.dumps(page(SUBSCRIPTION)).encode()))
+    payments.paced_payments(API_KEY, wire.url).list_subscriptions(None)
+    assert taken == [payments.LISTS_A_SECOND] * 3
+    assert payments.LISTS_A_SECOND <= 25 / 2
+
+
+def test_stripes_own_waiting_time_is_kept(wire: Wire, connected: Payments) -> None:
+    """429 with Retry-After: the next try comes after that many seconds, and not a moment earlier."""
+    good = Answer(body=json.dumps(page(SUBSCRIPTION)).encode())
+    wire.answer(Answer(429, b'{"error": {"type": "invalid_request_error"}}', {"retry-after": "17"}), good)
+    pauses: list[float] = []
+    listing = patiently(lambda: connected.list_subscriptions(None), pauses.append)
+    assert [*listing.objects] == ["sub_1"]
+    assert [17 <= pause < 19 for pause in pauses] == [True]
+
+
+def test_patience_ends(wire: Wire, connected: Payments) -> None:
+    """After a few tries it is for somebody else to come back later."""
+    wire.answer(Answer(429, b'{"error": {"type": "invalid_request_error"}}', {}))
+    pauses: list[float] = []
+    with pytest.raises(StripeUnavailable):
+        patiently(lambda: connected.list_subscriptions(None), pauses.append)
+    assert len(pauses) == len(wire.requests) - 1 == 2
