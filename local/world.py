@@ -189,6 +189,8 @@ def _deploy(rising: _Rising) -> None:
         "AllowedOrigins": f"http://localhost:3000,{config.api_url}",
         "StripeApiBase": config.stripe_api_base,
         "AllowPromotionCodes": "true",
+        # Nothing comes by it: no Stripe knows this bus. But its function is there to be invoked.
+        "StripeEventSource": "aws.partner/stripe.com/ed_local",
         "LogLevel": "DEBUG",
         # No identity provider signs: `billing sessions token` does, with a secret of this world's own.
         "SessionIssuer": "http://localhost:3000",
