@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 ENVIRONMENTS_MAX = 8
-"""How many execution environments a function may have; a further request waits instead of being throttled."""
+"""How many execution environments a function may have, unless told otherwise; a further request waits."""
 
 
 class Environments:
     """The execution environments of one function: each runs one invocation at a time, and is used again."""
 
-    def __init__(self, function: Function, runtime_dir: Path) -> None:
+    def __init__(self, function: Function, runtime_dir: Path, environments_max: int) -> None:
         self._function = function
         self._runtime_dir = runtime_dir
-        self._slots = asyncio.Semaphore(ENVIRONMENTS_MAX)
+        self._slots = asyncio.Semaphore(environments_max)
         self._idle: list[ExecutionEnvironment] = []
-        self._threads = ThreadPoolExecutor(ENVIRONMENTS_MAX)
+        self._threads = ThreadPoolExecutor(environments_max)
 
     async def invoke(self, event: dict[str, Any], request_id: str) -> Result:
         """Run the function on an event in an idle environment, or in a new one."""
@@ -124,11 +124,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--stack", required=True)
     parser.add_argument("--code", type=Path, required=True, help="where the functions are unpacked")
+    parser.add_argument("--environments", type=int, default=ENVIRONMENTS_MAX, help="at most, of each function")
     arguments = parser.parse_args()
     api = stack.read_api(os.environ, arguments.stack, domain_name=f"127.0.0.1:{arguments.port}")
     runtime_dir = make_runtime_dir(arguments.code / "runtime")
     functions = {
-        name: Environments(stack.fetch_function(os.environ, name, arguments.code), runtime_dir)
+        name: Environments(stack.fetch_function(os.environ, name, arguments.code), runtime_dir, arguments.environments)
         for name in {route.function for route in api.routes}
     }
     # The log shows what the functions print; nothing of HTTP is worth a line beside it.

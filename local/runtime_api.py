@@ -83,6 +83,7 @@ class ExecutionEnvironment:
                 return self._api.results.get(timeout=0.05)
             except queue.Empty:
                 if not self.is_alive and self._api.results.empty():
+                    self.close()
                     return _failure(f"RequestId: {request_id} Error: Runtime ended with {self._process.returncode}")
         self.close()
         return _failure(f"RequestId: {request_id} Error: Task timed out after {self._timeout_seconds} seconds")

@@ -32,6 +32,8 @@ GET      deliveries                                    every attempt: ``{"data":
 POST     events/{id}/resend                            deliver an event again
 POST     customers/{id}/payment_method                 ``{"card": "success|declined|requires_action"}`` → from now on
                                                        the customer's card behaves so
+GET      calls                                         how often each operation of the API was called, failing calls
+                                                       too: ``{"data": {"GET /v1/subscriptions/{}": 3}}``
 GET      faults                                        the faults to come
 POST     faults                                        ``{"match": {"method", "path_prefix"}, "count": 1, "kind":
                                                        "status:500|status:429|timeout|reset|nonsense|slow:SECONDS",

@@ -113,6 +113,10 @@ def set_card(server: "Server", request: Request, document: Object) -> Object:
     return {"customer": customer["id"], "card": card}
 
 
+def calls(server: "Server", _request: Request, _document: Object) -> Object:
+    return {"data": dict(server.calls)}
+
+
 def add_fault(server: "Server", _request: Request, document: Object) -> Object:
     server.faults.append(read_fault(document))
     return faults(server, _request, document)
@@ -161,6 +165,7 @@ CONTROLS: tuple[tuple[str, str, Control], ...] = (
     ("GET", "deliveries", deliveries),
     ("POST", "events/{id}/resend", resend),
     ("POST", "customers/{id}/payment_method", set_card),
+    ("GET", "calls", calls),
     ("GET", "faults", faults),
     ("POST", "faults", add_fault),
     ("DELETE", "faults", clear_faults),

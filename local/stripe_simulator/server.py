@@ -5,6 +5,7 @@ import contextlib
 import logging
 import socket
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local.stripe_simulator import agenda
-from local.stripe_simulator.api import Api, Call, encoded
+from local.stripe_simulator.api import ROUTES, Api, Call, encoded
 from local.stripe_simulator.control import control_routes
 from local.stripe_simulator.faults import Fault, take
 from local.stripe_simulator.idempotency import Answer
@@ -35,11 +36,12 @@ METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH"]
 
 
 class Server:
-    """One simulated Stripe: its world, its API, its deliveries and its faults."""
+    """One simulated Stripe: its world, its API and how often that was called, its deliveries and its faults."""
 
     def __init__(self, settings: Settings, base_url: str) -> None:
         self._base_url = base_url
         self.faults: list[Fault] = []
+        self.calls: Counter[str] = Counter()
         self.deliveries: Deliveries
         self._begin(settings)
 
@@ -47,6 +49,7 @@ class Server:
         self.world = World(agenda.due, settings, self._base_url)
         self.api = Api(self.world)
         self.faults.clear()
+        self.calls.clear()
 
     async def reset(self, settings: Settings) -> None:
         """Forget everything and begin again as a new account."""
@@ -90,6 +93,7 @@ class Server:
     async def _serve_api(self, request: Request) -> Response:
         self._settle()
         call = Call(request.method, request.url.path, request.url.query, await request.body(), request.headers)
+        self.calls[_operation(call)] += 1
         fault = take(self.faults, call.method, call.path)
         if fault is None:
             return self._response(await self.api.answer(call))
@@ -103,6 +107,14 @@ class Server:
     def _response(self, answer: Answer) -> Response:
         self.deliveries.dispatch()
         return Response(encoded(answer), answer.status, dict(answer.headers), "application/json")
+
+
+def _operation(call: Call) -> str:
+    """What a call asks for, without the ids in it: `GET /v1/subscriptions/{}`."""
+    for route in ROUTES:
+        if route.method == call.method and route.pattern.fullmatch(call.path):
+            return f"{route.method} {route.path}"
+    return "unknown"
 
 
 def _faulty(fault: Fault, request: Request, headers: dict[str, str]) -> Response:
