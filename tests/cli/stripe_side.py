@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import httpx
 import stripe
 
-from tests.cli.conftest import Stack, aws
+from tests.cli.conftest import Stack, StripeAccount, aws
 
 
 def sell(client: stripe.StripeClient) -> None:
@@ -44,8 +45,10 @@ def table(stack: Stack) -> list[Any]:
     return sorted(items, key=lambda item: (item["pk"]["S"], item["sk"]["S"]))
 
 
-def spoil(stack: Stack, account_id: str, subscription_id: str, status: str) -> None:
-    """Change a row by hand, as no event ever did."""
+def spoil(stack: Stack, account: StripeAccount, account_id: str, subscription_id: str, status: str) -> None:
+    """Change a row by hand, as no event ever did, some time before Stripe is asked again."""
+    moved = {"advance_seconds": 60}
+    httpx.post(f"{account.url}/_simulator/clock", json=moved, trust_env=False).raise_for_status()
     aws("dynamodb", stack.endpoint_url).update_item(
         TableName=stack.table_name,
         Key={"pk": {"S": f"ACCOUNT#{account_id}"}, "sk": {"S": f"SUB#{subscription_id}"}},

@@ -22,6 +22,7 @@ NOTHING = {"events": 0, "subscriptions": 0, "invoices": 0}
 def _at_once(monkeypatch: pytest.MonkeyPatch, stripe_client: stripe.StripeClient) -> None:
     """Nobody else uses this Stripe, which sells what the catalog has."""
     monkeypatch.setattr(billing.payments, "LISTS_A_SECOND", 10_000)
+    monkeypatch.setattr(billing.reconciliation, "SETTLE_SECONDS", 0)
     sell(stripe_client)
 
 
@@ -44,7 +45,9 @@ def test_nothing_to_compare(operator: Billing, stack: Stack) -> None:
     }
 
 
-def test_what_differs_is_mended_and_told(operator: Billing, stack: Stack, stripe_client: stripe.StripeClient) -> None:
+def test_what_differs_is_mended_and_told(
+    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, stripe_account: StripeAccount
+) -> None:
     """Missed events are applied, then nothing differs; a row changed by hand is found and mended the next time."""
     operator("accounts", "create", "acme")
     subscription = subscribe(stripe_client, "acme")
@@ -53,7 +56,7 @@ def test_what_differs_is_mended_and_told(operator: Billing, stack: Stack, stripe
     assert {each["list"] for each in first["findings"]} == {"events"}
     assert answer(operator("accounts", "show", "acme", "--json"))["plan"] == "pro"
     assert answer(operator("reconcile", "--json"))["findings"] == []
-    spoil(stack, "acme", subscription.id, "canceled")
+    spoil(stack, stripe_account, "acme", subscription.id, "canceled")
     assert differing(operator("reconcile", "--json"))["findings"] == [
         {"list": "subscriptions", "id": subscription.id, "account_id": "acme", "outcome": "applied"}
     ]
@@ -76,7 +79,9 @@ def test_a_dry_run_writes_nothing(operator: Billing, stack: Stack, stripe_client
     assert table(stack) == before
 
 
-def test_one_account(operator: Billing, stack: Stack, stripe_client: stripe.StripeClient) -> None:
+def test_one_account(
+    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, stripe_account: StripeAccount
+) -> None:
     """Only the named account's rows are compared and mended, by its customer's lists."""
     subscriptions = {}
     for account_id in ("acme", "globex"):
@@ -84,7 +89,7 @@ def test_one_account(operator: Billing, stack: Stack, stripe_client: stripe.Stri
         subscriptions[account_id] = subscribe(stripe_client, account_id)
     operator("reconcile")
     for account_id, subscription in subscriptions.items():
-        spoil(stack, account_id, subscription.id, "canceled")
+        spoil(stack, stripe_account, account_id, subscription.id, "canceled")
     found = differing(operator("reconcile", "--account", "acme", "--json"))
     assert found["compared"]["subscriptions"] == found["compared"]["invoices"] == 1
     assert [each["id"] for each in found["findings"]] == [subscriptions["acme"].id]
@@ -161,12 +166,14 @@ def test_a_stripe_that_fails_is_told_in_a_line(
     assert refusal(operator("reconcile", "--json"))["code"] == code
 
 
-def test_stdout_carries_nothing_else(operator: Billing, stack: Stack, stripe_client: stripe.StripeClient) -> None:
+def test_stdout_carries_nothing_else(
+    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, stripe_account: StripeAccount
+) -> None:
     """Neither logs nor metrics of the product, which are for CloudWatch."""
     stack.store().create_account(Profile("acme"))
     subscription = subscribe(stripe_client, "acme")
     operator("reconcile")
-    spoil(stack, "acme", subscription.id, "canceled")
+    spoil(stack, stripe_account, "acme", subscription.id, "canceled")
     result = operator("reconcile")
     assert "_aws" not in result.stdout
     assert "level" not in result.stdout + result.stderr

@@ -14,10 +14,13 @@ import stripe
 
 import billing.payments
 import billing.reconciliation
+from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
 from billing.domain.errors import StripeRefused, StripeUnavailable
 from billing.domain.reconciliation import LEASE, STALE, SWEEP_EVERY, Progress, Step
 from billing.domain.stripe_events import Outcome
+from billing.payments import connect_paced_payments
+from billing.reconciliation import Reconciler
 from local.stripe_simulator import Simulator
 from tests.functions.conftest import Deployment, control, load_handler, stripe_with_prices
 from tests.functions.stripe_side import deliver_all, fault
@@ -98,6 +101,7 @@ def reconciliation(
     url = sqs.create_queue(QueueName=f"reconcile-{deployment.table.name}")["QueueUrl"]
     monkeypatch.setenv("RECONCILE_QUEUE_URL", url)
     monkeypatch.setattr(billing.payments, "LISTS_A_SECOND", 10_000)
+    monkeypatch.setattr(billing.reconciliation, "SETTLE_SECONDS", 0)
     yield Reconciliation(url, sqs)
     sqs.delete_queue(QueueUrl=url)
 
@@ -130,8 +134,9 @@ def outbox(deployment: Deployment) -> list[str]:
     return sorted(item["type"]["S"] for item in rows(deployment, "OUT#"))
 
 
-def spoil(deployment: Deployment, subscription_id: str, status: str) -> None:
-    """Change a row by hand, as no event ever did."""
+def spoil(deployment: Deployment, simulator: Simulator, subscription_id: str, status: str) -> None:
+    """Change a row by hand, as no event ever did, some time before Stripe is asked again."""
+    control(simulator, "POST", "clock", {"advance_seconds": 60})
     deployment.table.client.update_item(
         TableName=deployment.table.name,
         Key={"pk": {"S": "ACCOUNT#acme"}, "sk": {"S": f"SUB#{subscription_id}"}},
@@ -181,7 +186,7 @@ def test_drift_is_mended_counted_and_logged(
     """A row that somebody changed by hand is Stripe's again, with a marker, a metric and a line that names it."""
     subscription = subscribe(stripe_client)
     deliver_all(deployment, simulator)
-    spoil(deployment, subscription.id, "canceled")
+    spoil(deployment, simulator, subscription.id, "canceled")
     assert status(deployment) == ("free", "canceled")
     reconciliation.start()
     assert status(deployment) == ("pro", "active")
@@ -192,6 +197,29 @@ def test_drift_is_mended_counted_and_logged(
     assert re.findall(r'"DriftMended":\[([\d.]+)\]', said) == ["1.0"]
     [line] = [json.loads(each) for each in said.splitlines() if "found a difference" in each]
     assert (line["object_id"], line["account_id"], line["outcome"]) == (subscription.id, "acme", "applied")
+
+
+def test_a_change_that_is_under_way_is_no_drift(
+    deployment: Deployment,
+    reconciliation: Reconciliation,  # noqa: ARG001 - its environment comes first
+    stripe_client: stripe.StripeClient,
+    simulator: Simulator,
+) -> None:
+    """What Stripe changed just now, and its event brings within the moment that is waited, is nobody's mistake."""
+    subscription = subscribe(stripe_client)
+    deliver_all(deployment, simulator)
+    control(simulator, "POST", "clock", {"advance_seconds": 60})
+    stripe_client.v1.subscriptions.update(subscription.id, {"cancel_at_period_end": True})
+    reconciler = Reconciler(
+        deployment.store,
+        connect_paced_payments(),
+        load_catalog(),
+        livemode=False,
+        pause=lambda _: deliver_all(deployment, simulator),
+    )
+    report = reconciler.page(Step.SUBSCRIPTIONS, datetime.now(UTC), None)
+    assert (report.ids, report.findings) == ((subscription.id,), ())
+    assert deployment.authorized("GET", "/v1/billing").body["cancel_at_period_end"] is True
 
 
 def test_a_missing_row_is_written(
@@ -215,7 +243,7 @@ def test_a_sweep_is_daily(
     subscription = subscribe(stripe_client)
     deliver_all(deployment, simulator)
     reconciliation.start()
-    spoil(deployment, subscription.id, "canceled")
+    spoil(deployment, simulator, subscription.id, "canceled")
     reconciliation.start()
     assert status(deployment) == ("free", "canceled")
     pretend(deployment, swept=datetime.now(UTC) - SWEEP_EVERY)

@@ -17,7 +17,8 @@ from billing.domain.errors import EventUnprocessable, StripeUnavailable
 from billing.domain.event_effects import Match
 from billing.domain.plans import Catalog
 from billing.domain.reconciliation import Finding, Report, Step, differs, is_due
-from billing.domain.stripe_events import READERS, Notice, Outcome, StripeEvent, Target
+from billing.domain.sightings import Sighting
+from billing.domain.stripe_events import READERS, Notice, Outcome, Snapshot, StripeEvent, Target
 from billing.domain.stripe_objects import Json
 from billing.domain.subscriptions import Subscription
 from billing.event_processor import EventProcessor, Fetched
@@ -26,6 +27,8 @@ from billing.store import Store
 from billing.telemetry import logger
 
 TRIES_MAX = 3
+SETTLE_SECONDS = 5
+"""An event of what just changed has been delivered by then, mostly: what differs for longer was missed."""
 
 # An object in a list tells what an event that carries it would tell.
 READER_OF: Mapping[Step, str] = {
@@ -120,19 +123,29 @@ class Reconciler:
 
     def _objects(self, step: Step, listing: Listing) -> Report:
         notices = [notice for each in listing.objects.values() if (notice := self._read(step, each))]
-        matches = self._match(notices)
-        matched = {notice: match.profile.account_id for notice, match in matches.items() if isinstance(match, Match)}
-        accounts = {
-            notice: account_id for notice, account_id in matched.items() if self.account_id in {None, account_id}
+        matched = {
+            notice: match.profile.account_id
+            for notice, match in self._match(notices).items()
+            if isinstance(match, Match)
         }
-        rows = self.store.find_rows((account_id, notice.targets[0]) for notice, account_id in accounts.items())
+        asked_for = {notice: owner for notice, owner in matched.items() if self.account_id in {None, owner}}
         findings = [
             self._mend(step, notice, account_id, listing.seen_from)
-            for notice, account_id in accounts.items()
-            for target in notice.targets
-            if target.snapshot and differs(target.snapshot, rows.get(target.id), listing.seen_from)
+            for notice, account_id in self._differing(asked_for, listing.seen_from).items()
         ]
         return Report(step, tuple(listing.objects), len(notices) - len(matched), tuple(findings), listing.after)
+
+    def _differing(self, accounts: Mapping[Notice, str], listed_at: datetime) -> Mapping[Notice, str]:
+        """Those whose rows differ, also after a moment in which an event that is under way arrives."""
+        rows = self._rows(accounts)
+        differing = _that_differ(accounts, rows, listed_at)
+        if not any(notice.targets[0].id in rows for notice in differing):
+            return differing
+        self.pause(SETTLE_SECONDS)
+        return _that_differ(differing, self._rows(differing), listed_at)
+
+    def _rows(self, accounts: Mapping[Notice, str]) -> Mapping[str, Sighting[Snapshot]]:
+        return self.store.find_rows((account_id, notice.targets[0]) for notice, account_id in accounts.items())
 
     def _read(self, step: Step, source: Json) -> Notice | None:
         try:
@@ -187,6 +200,17 @@ class Reconciler:
 
     def _patiently[T](self, call: Callable[[], T]) -> T:
         return patiently(call, self.pause)
+
+
+def _that_differ(
+    accounts: Mapping[Notice, str], rows: Mapping[str, Sighting[Snapshot]], listed_at: datetime
+) -> Mapping[Notice, str]:
+    return {
+        notice: account_id
+        for notice, account_id in accounts.items()
+        for target in notice.targets
+        if target.snapshot and differs(target.snapshot, rows.get(target.id), listed_at)
+    }
 
 
 def patiently[T](call: Callable[[], T], pause: Callable[[float], None] = time.sleep) -> T:

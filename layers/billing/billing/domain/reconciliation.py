@@ -89,11 +89,12 @@ def is_due(outcome: Outcome | None, *, is_matched: bool) -> bool:
 def differs(listed: Snapshot, known: Sighting[Snapshot] | None, listed_at: datetime) -> bool:
     """Whether a row has to be mended that Stripe, not before `listed_at`, listed so.
 
-    A row that was Stripe's state later than the list needs no mending, nor does a draft that nobody was told of.
+    A row that may be newer than the list needs no mending: its events are on their way, or were here. Nor does a draft
+    that nobody was told of.
     """
     if known is None:
         return not isinstance(listed, Invoice) or listed.is_issued
-    if listed_at < known.seen_from - SKEW:
+    if listed_at < known.seen_from + SKEW:
         return False
     return _without_links(settle(listed, known, listed_at)) != _without_links(known.content)
 
