@@ -12,9 +12,9 @@ from billing.payments import connect
 from cli.changes import Change
 from cli.deployment import Deployment
 from cli.stripe_account import explained, sync_catalog, sync_portal
-from cli.webhook_setup import set_up_webhook
+from cli.webhook_setup import NOTE, set_up_webhook
 
-WEBHOOK_SECRETS_MAX = 2  # the new one, and the one before while what it signed is on its way
+GIVEN_SECRETS_MAX = 2  # the new one, and the one before while what it signed is on its way
 MADE_UP = (
     "The signing secret was made up, so no event will be accepted until you run this again with STRIPE_WEBHOOK_SECRET."
 )
@@ -51,11 +51,14 @@ def _store_without_endpoint(deployment: Deployment, stored: Mapping[str, Any], s
 
 
 def _with_webhook_secret(secret: Mapping[str, Any], webhook_secret: str | None) -> dict[str, Any]:
+    """The operator's secret before the one that was given last; those of the endpoint that setup made stay."""
     known: Sequence[str] = secret.get("webhook_secrets") or ()
     if webhook_secret is None or webhook_secret in known:
         return dict(secret)
-    without_endpoint = {name: value for name, value in secret.items() if name != "webhook_endpoint"}
-    return {**without_endpoint, "webhook_secrets": [webhook_secret, *known][:WEBHOOK_SECRETS_MAX]}
+    note = secret.get(NOTE, {"secret": None, "replaced": []})
+    own = [each for each in known if each in (note["secret"], *note["replaced"])]
+    given = [webhook_secret, *(each for each in known if each not in own)][:GIVEN_SECRETS_MAX]
+    return {**secret, "webhook_secrets": [*given, *own]}
 
 
 def _store(deployment: Deployment, stored: Mapping[str, Any], secret: Mapping[str, Any]) -> Change:

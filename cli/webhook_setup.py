@@ -2,10 +2,9 @@
 
     another endpoint, which gets no event yet → both secrets stored → it gets its events → the one before is deleted
 
-Where that was interrupted, Stripe and the stored secret tell, and the next run goes on there: `webhook_endpoint` is
-noted beside the secrets and names the endpoint that signs with the first of them, and an endpoint carries the stack's
-name once it gets events. While there are two, both are sent the same events, and the second delivery of an event is a
-duplicate.
+Where that was interrupted, Stripe and the stored secret tell, and the next run goes on there: beside the secrets it is
+noted which endpoint signs with which of them and which ones it replaced, and an endpoint carries the stack's name once
+it gets events. While there are two, both are sent the same events, and the second delivery of an event is a duplicate.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,6 +21,8 @@ from cli.stripe_account import STACK, is_of_stack
 
 NEVER_SENT: Any = "account.application.authorized"
 """An event that only the applications of Stripe Connect are sent, never an endpoint of the account's own."""
+NOTE = "webhook_endpoint"
+"""In the stored secret, of the endpoint that setup made: its id, its secret, and the secrets that this replaced."""
 PROPAGATION_SECONDS = 2 * SECRETS_REREAD_SECONDS_MIN
 """Until every function finds a stored secret: one that read before asks anew, and Secrets Manager takes a moment."""
 TWO_SECRETS = "Two signing secrets count now. Run `billing setup` again in a few minutes to drop the older one."
@@ -71,7 +72,7 @@ def set_up_webhook(
     """
     webhooks = find_webhooks(client, stack_name, url, secret)
     endpoint = webhooks.own
-    secret = secret if webhooks.is_being_replaced else _without_replaced_secret(secret)
+    secret = secret if webhooks.is_being_replaced else _without_replaced_secrets(secret)
     if endpoint is None or webhooks.why_another or (rotates and not webhooks.is_being_replaced):
         endpoint = _make_webhook(client, url)
         secret = _with_secret_of(endpoint, secret)
@@ -82,17 +83,17 @@ def set_up_webhook(
     outcome = _open_webhook(client, stack_name, endpoint, is_new=endpoint is not webhooks.own, replaces=bool(others))
     for other in others:
         client.v1.webhook_endpoints.delete(other.id)
-    two = TWO_SECRETS if others and len(secret["webhook_secrets"]) > 1 else None
+    two = TWO_SECRETS if secret.get(NOTE, {}).get("replaced") else None
     return [Change("webhook endpoint", url, endpoint.id, outcome, webhooks.why_another), replace(stored, warning=two)]
 
 
 def find_webhooks(client: stripe.StripeClient, stack_name: str, url: str, secret: Mapping[str, Any]) -> Webhooks:
-    """What Stripe has at `url`. Secrets that were stored without a note are those of the endpoint with events."""
+    """What Stripe has at `url`. Secrets that were stored without a note are of the endpoint with events."""
     listed = client.v1.webhook_endpoints.list({"limit": 100}).auto_paging_iter()
     found = tuple(endpoint for endpoint in listed if endpoint.url == url)
     opened = frozenset(each.id for each in found if is_of_stack(each.metadata, stack_name))
-    noted = secret.get("webhook_endpoint")
-    known = {noted} if noted else opened if secret.get("webhook_secrets") else frozenset()
+    noted = secret.get(NOTE)
+    known = {noted["id"]} if noted else opened if secret.get("webhook_secrets") else frozenset()
     return Webhooks(found, next((each for each in found if each.id in known), None), opened)
 
 
@@ -117,12 +118,16 @@ def _open_webhook(
 
 
 def _with_secret_of(endpoint: stripe.WebhookEndpoint, secret: Mapping[str, Any]) -> Mapping[str, Any]:
-    secrets = [endpoint.secret, *(secret.get("webhook_secrets") or ())]
-    return {**secret, "webhook_secrets": secrets, "webhook_endpoint": endpoint.id}
+    before = secret.get(NOTE, {})
+    replaced = [before["secret"], *before["replaced"]] if before else []
+    note = {"id": endpoint.id, "secret": endpoint.secret, "replaced": replaced}
+    return {**secret, "webhook_secrets": [endpoint.secret, *(secret.get("webhook_secrets") or ())], NOTE: note}
 
 
-def _without_replaced_secret(secret: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The endpoint that signed with it was deleted by the run before; all that it was sent, its successor was too."""
-    if "webhook_endpoint" not in secret:
+def _without_replaced_secrets(secret: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Their endpoints were deleted by the run before; whatever they were sent, their successor was sent too."""
+    note = secret.get(NOTE)
+    if note is None:
         return secret
-    return {**secret, "webhook_secrets": secret["webhook_secrets"][:1]}
+    kept = [each for each in secret["webhook_secrets"] if each not in note["replaced"]]
+    return {**secret, "webhook_secrets": kept, NOTE: {**note, "replaced": []}}

@@ -349,6 +349,22 @@ def test_a_second_rotation_drops_the_first_secret(operator: Billing, stack: Stac
     assert oldest not in {newest, previous}
 
 
+def test_a_rotation_leaves_the_operators_secrets(operator: Billing, stack: Stack) -> None:
+    """Another event destination, made by hand, goes on signing with its own; and its rotation leaves the endpoint's."""
+    operator("setup")
+    [old] = stack.secret()["webhook_secrets"]
+    operator("setup", "--no-webhook-endpoint", STRIPE_WEBHOOK_SECRET="whsec_thin_1")
+    operator("setup", "--rotate-webhook-secret")
+    new = stack.secret()["webhook_secrets"][0]
+    assert set(stack.secret()["webhook_secrets"]) == {new, "whsec_thin_1", old}
+    operator("setup")
+    assert stack.secret()["webhook_secrets"] == [new, "whsec_thin_1"]
+    for number in (2, 3):
+        operator("setup", "--no-webhook-endpoint", STRIPE_WEBHOOK_SECRET=f"whsec_thin_{number}")
+    assert stack.secret()["webhook_secrets"] == ["whsec_thin_3", "whsec_thin_2", new]
+    assert set(outcomes(answer(operator("setup", "--json"))).values()) == {"unchanged"}
+
+
 CALLS = {
     "making the endpoint": ("POST", "/v1/webhook_endpoints"),
     "opening the endpoint": ("POST", "/v1/webhook_endpoints/"),

@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 import stripe
 
+from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
+from billing.domain.stripe_events import Outcome
+from billing.domain.stripe_objects import read_subscription
+from billing.event_processor import EventProcessor, Fetched
 from local.stripe_simulator import Simulator
 from tests.functions.conftest import Deployment, LambdaContext, control, load_handler
-from tests.functions.events import event, subscription_event
+from tests.functions.events import event, subscription, subscription_event
 from tests.functions.stripe_side import fault
 from tests.functions.test_eventbridge import DONE, envelope
 from tests.functions.test_stripe_webhook import marker, rows
@@ -98,6 +102,23 @@ def test_a_stripe_that_fails_is_asked_again(
     assert rows(deployment) == []
     control(simulator, "DELETE", "faults")
     assert deployment.deliver(sent).body["outcome"] == "applied"
+
+
+def test_what_was_looked_up_proves_nothing(deployment: Deployment) -> None:
+    """It was Stripe's state before the row was read: what counts is what is fetched after that."""
+    now = datetime.now(UTC)
+    looked_up = subscription(status="incomplete")
+    fetched = read_subscription(subscription(status="active"), load_catalog())
+    processor = EventProcessor(
+        deployment.store,
+        load_catalog(),
+        lambda _target: Fetched(fetched, now, now),
+        livemode=False,
+        look_up=lambda _related: looked_up,
+    )
+    sent = thin_event("v1.customer.subscription.updated", "subscription", "sub_1")
+    assert processor.process(sent) is Outcome.APPLIED
+    assert deployment.authorized("GET", "/v1/billing").body["status"] == "active"
 
 
 IGNORED = {
