@@ -9,6 +9,7 @@ import typer
 from billing.catalog import load_catalog
 from billing.domain.accounts import TEAM_MEMBERS, Account, AccountStatus, Profile
 from billing.domain.outbound_events import iso
+from billing.inputs import MEASURED_MAX
 from billing.store import Store, VersionConflict
 from cli.deployment import find_deployment
 from cli.failures import refuse
@@ -57,7 +58,7 @@ def show(
 def members(
     account_id: AccountId,
     count: Annotated[
-        int | None, typer.Argument(metavar="COUNT", min=0, help="How many people its team has now.")
+        int | None, typer.Argument(metavar="COUNT", min=0, max=MEASURED_MAX, help="How many people its team has now.")
     ] = None,
     stack: Stack = DEFAULT_STACK,
     region: Region = None,

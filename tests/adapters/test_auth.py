@@ -27,7 +27,7 @@ class Keys:
     asked: list[str] = field(default_factory=list)
 
     def add(self, key: str, account_id: str = "acme", kind: str = "secret") -> None:
-        self.records[digest_of(key)] = KeyRecord("key_1", account_id, kind, NOW, key[-4:])
+        self.records[digest_of(key)] = KeyRecord(f"key_{len(self.records)}", account_id, kind, NOW, key[-4:])
 
     def revoke(self, key: str) -> None:
         self.records[digest_of(key)] = replace(self.records[digest_of(key)], revoked=NOW)

@@ -55,6 +55,14 @@ def test_all_of_an_account_share_its_hour(table: Table) -> None:
     assert passes(limiters[1], credential("u0", account_id="globex"))
 
 
+def test_a_publishable_key_takes_from_an_hour_of_its_own(table: Table) -> None:
+    """What anybody can copy from a page keeps nobody from paying."""
+    limiter = RateLimiter(table, 100, 3)
+    public = Credential(CredentialKind.PUBLISHABLE_KEY, "acme", "key:key_1")
+    assert [passes(limiter, public) for _ in range(4)] == [True, True, True, False]
+    assert [passes(limiter, credential("u")) for _ in range(4)] == [True, True, True, False]
+
+
 def test_a_refusal_says_when_to_come_back(table: Table) -> None:
     """At the end of the minute; or of the hour, once that is exhausted."""
     limiter = RateLimiter(table, 1, 2)

@@ -47,7 +47,6 @@ def test_every_answer_is_the_pages(world: World, tmp_path: Path) -> None:
     """One after the other, as a reader would type them."""
     (tmp_path / ".local").symlink_to(world.state_dir)
     page = (ROOT / "docs/contracts.md").read_text()
-    page = page.replace("http://127.0.0.1:8000", world.api_url).replace("http://127.0.0.1:8001", world.stripe_url)
     (_, prelude), *blocks = BLOCK.findall(page)
     commands, shown = [text for _, text in blocks[::2]], [json.loads(text) for _, text in blocks[1::2]]
     answered = answers(prelude, commands, tmp_path)

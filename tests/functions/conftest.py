@@ -256,3 +256,4 @@ def forget_process_state() -> None:
     )
     for cached in caches:
         cached.cache_clear()
+    billing.telemetry.logger().clear_state()

@@ -66,6 +66,7 @@ def test_each_problem_is_told_with_its_path(deployment: Deployment, name: str) -
 
 WHOLE: dict[str, tuple[dict[str, Any], str]] = {
     "not JSON": ({"body": "{'tier': 'pro'}"}, "The body is not valid JSON: "),
+    "a field twice": ({"body": '{"tier": "team", "tier": "pro"}'}, "The body has a field twice in one object"),
     "truncated": ({"body": '{"tier": "pro"'}, "The body is not valid JSON: "),
     "NaN": ({"body": '{"tier": NaN}'}, "The body is not valid JSON in UTF-8"),
     "a list": ({"body": "[]"}, "The body must be a JSON object"),

@@ -2,6 +2,8 @@ import type { Path } from "./contract.js";
 import { BillingApiError, BillingConnectionError, BillingTimeoutError } from "./errors.js";
 import { retryDelayMs, sleep } from "./retries.js";
 
+const VISIBLE = /^[!-~]+$/;
+
 /** How to reach the API. Addresses and tokens are asked for anew on each try. */
 export interface Transport {
   baseUrl: () => string;
@@ -71,11 +73,16 @@ function addressOf(baseUrl: string, path: Path): URL {
   }
 }
 
-function headersOf(request: ApiRequest, token: string | undefined): Headers {
+function headersOf({ body, idempotencyKey }: ApiRequest, token: string | undefined): Headers {
+  // What `Headers` would say of an impossible value shows the value.
+  if (token && !VISIBLE.test(token)) throw new TypeError("The session token has characters that no token has");
+  if (idempotencyKey !== undefined && !VISIBLE.test(idempotencyKey)) {
+    throw new TypeError("An idempotency key is 1 to 255 visible ASCII characters");
+  }
   const headers = new Headers({ accept: "application/json" });
   if (token) headers.set("authorization", `Bearer ${token}`);
-  if (request.body) headers.set("content-type", "application/json");
-  if (request.idempotencyKey) headers.set("idempotency-key", request.idempotencyKey);
+  if (body) headers.set("content-type", "application/json");
+  if (idempotencyKey) headers.set("idempotency-key", idempotencyKey);
   return headers;
 }
 

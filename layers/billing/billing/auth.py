@@ -58,35 +58,37 @@ class Authenticator:
         """
         bearer = BEARER.fullmatch((authorization or "").strip())
         if bearer is None:
-            raise Unauthenticated
+            raise Unauthenticated("no bearer credential")
         if key := KEY.fullmatch(bearer[1]):
             return self._check_key(key)
         if self.session_tokens is None:
-            raise Unauthenticated
+            raise Unauthenticated("neither a key nor, without SessionIssuer, a session token")
         return self.session_tokens.check(bearer[1], now)
 
     def _check_key(self, key: re.Match[str]) -> Credential:
         if (key[2] == "live") != self.livemode:
-            raise Unauthenticated
+            raise Unauthenticated("a key of the other mode")
         digest = digest_of(key[0])
         expires, credential = self._known.get(digest, (0.0, None))
         if credential and time.monotonic() < expires:
             return credential
         self._known.pop(digest, None)
-        credential = _credential(digest, key[1], self.store.find_key(digest))
+        credential = _credential(key[1], self.store.find_key(digest))
         if len(self._known) >= CACHE_ENTRIES_MAX:
             self._known.clear()
         self._known[digest] = (time.monotonic() + CACHE_SECONDS_MAX, credential)
         return credential
 
 
-def _credential(digest: str, prefix: str, record: KeyRecord | None) -> Credential:
-    if record is None or record.revoked is not None:
-        raise Unauthenticated
+def _credential(prefix: str, record: KeyRecord | None) -> Credential:
+    if record is None:
+        raise Unauthenticated("an unknown key")
+    if record.revoked is not None:
+        raise Unauthenticated(f"{record.id}, which is revoked")
     expected_prefix, kind = KEY_FORMS[record.kind]
     if prefix != expected_prefix:
-        raise Unauthenticated
-    return Credential(kind, record.account_id, subject=f"key:{digest}")
+        raise Unauthenticated(f"{record.id}, as another kind of key")
+    return Credential(kind, record.account_id, subject=f"key:{record.id}")
 
 
 @cache

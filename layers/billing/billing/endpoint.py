@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from billing.auth import open_authenticator
 from billing.contracts import CONTRACTS
 from billing.contracts.contract import Contract, Operation, Route, fill
-from billing.domain.credentials import Credential
+from billing.domain.credentials import Credential, CredentialKind
 from billing.domain.errors import (
     BillingError,
     CredentialKindForbidden,
@@ -182,7 +182,7 @@ class _Reception:
 
     def _authenticate(self, headers: Mapping[str, str], now: datetime) -> Credential:
         credential = open_authenticator().authenticate(headers.get("authorization"), now)
-        logger().append_keys(account_id=credential.account_id)
+        logger().append_keys(account_id=credential.account_id, credential=_loggable(credential))
         if credential.kind not in self.route.credentials:
             raise CredentialKindForbidden
         parameter = self.contract.account_parameter
@@ -205,6 +205,12 @@ class _Reception:
         if self.route.method == "GET":
             return parse_query(self.event.get("rawQueryString", ""), self.route, model)
         return parse_body(raw_body, headers, self.route, model) if model else None
+
+
+def _loggable(credential: Credential) -> str:
+    """Which key it is; of a user only that it is one, whose id may be an e-mail address."""
+    is_user = credential.kind is CredentialKind.SESSION_TOKEN
+    return credential.kind if is_user else credential.subject
 
 
 @cache
@@ -255,16 +261,17 @@ def _guarded(
 ) -> dict[str, Any]:
     """Turn whatever happens into the contract's envelope; log it under the request's id."""
     request_id = event["requestContext"]["requestId"]
-    logger().append_keys(request_id=request_id, operation=operation_name, account_id=None)
+    logger().append_keys(request_id=request_id, operation=operation_name, account_id=None, credential=None)
     headers = {"content-type": "application/json", "cache-control": "no-store", "x-request-id": request_id}
+    cause: dict[str, str] = {}
     try:
         answer = respond(headers)
     except BillingError as error:
-        answer = _refusal(contract, error, request_id)
+        answer, cause = _refusal(contract, error, request_id), _cause(error)
     except Exception as error:  # noqa: BLE001 - the only one: a fault of ours is a 500 and a log line
         logger().exception("Unhandled error")
         answer = _refusal(contract, error, request_id)
-    logger().info("Request answered", extra={"status": answer.status})
+    logger().info("Request answered", extra={"status": answer.status, **cause})
     return {"statusCode": answer.status, "headers": {**headers, **answer.headers}, "body": answer.body}
 
 
@@ -286,6 +293,12 @@ def _refusal(contract: Contract, error: Exception, request_id: str) -> _Answer:
     if isinstance(error, RequestInvalid):
         facts["details"] = [{"path": each.path, "message": each.message} for each in error.problems]
     return _Answer(refusal.status, _json(fill(contract.error, facts)), _refusal_headers(error))
+
+
+def _cause(error: BillingError) -> dict[str, str]:
+    """What the log tells of a refusal, and of a credential that does not count more than its caller is told."""
+    reason = {"reason": error.reason} if isinstance(error, Unauthenticated) else {}
+    return {"error": type(error).__name__, **reason}
 
 
 def _refusal_headers(error: Exception) -> Mapping[str, str]:

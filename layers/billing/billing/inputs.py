@@ -1,8 +1,10 @@
 """What callers may send, as models: one an operation that takes input. Only functions that need it import pydantic."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 QUANTITY_MAX = 999_999  # Stripe's limit for a line item
 MEASUREMENTS_MAX = 100
@@ -14,6 +16,15 @@ CURSOR_LENGTH_MAX = 512
 def _whole(value: object) -> object:
     """JSON has one kind of number: 1.0 is the integer 1, in JSON Schema too."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _digits(value: object) -> object:
+    """A number in a query string, in its one usual form."""
+    if not isinstance(value, str):
+        return value
+    if not re.fullmatch(r"0|-?[1-9][0-9]{0,17}", value, re.ASCII):
+        raise PydanticCustomError("integer", "Input should be a valid integer")
+    return int(value)
 
 
 JsonInteger = BeforeValidator(_whole)
@@ -48,7 +59,7 @@ class PortalInput(Input):
 class InvoicesInput(Input):
     """Which invoices: so many of a status, after those of an earlier page."""
 
-    limit: Annotated[int, Field(ge=1, le=INVOICES_MAX)] = 10
+    limit: Annotated[int, Field(ge=1, le=INVOICES_MAX), BeforeValidator(_digits)] = 10
     status: Literal["paid", "open", "void", "uncollectible"] | None = None
     cursor: Annotated[str, Field(min_length=1, max_length=CURSOR_LENGTH_MAX)] | None = None
 

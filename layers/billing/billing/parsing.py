@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Never
 from urllib.parse import parse_qsl
 
@@ -18,6 +18,14 @@ BODY_BYTES_MAX = 256 * 1024
 JSON_CONTENT_TYPE = re.compile(r"application/json\s*(;.*)?", re.IGNORECASE)
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 QUERY_PARAMETERS_MAX = 100
+NAME_LENGTH_MAX = 100
+
+# Where pydantic's words are about Python rather than JSON.
+WORDS = {
+    "missing": "is required",
+    "extra_forbidden": "is not a known field",
+    "model_type": "Input should be an object",
+}
 
 
 def read_body(body: str, *, is_base64: bool) -> bytes:
@@ -61,7 +69,7 @@ def parse_query(query: str, route: Route, model: "type[Input] | None") -> "Input
 
 def _parse(received: Mapping[str, Any], route: Route, model: "type[Input] | None", *, strings: bool) -> "Input":
     problems = [
-        Problem(name, f"is not a known {'parameter' if strings else 'field'}")
+        Problem(name[:NAME_LENGTH_MAX], f"is not a known {'parameter' if strings else 'field'}")
         for name in received
         if name not in route.input
     ]
@@ -74,7 +82,9 @@ def _parse(received: Mapping[str, Any], route: Route, model: "type[Input] | None
     try:
         parsed = model.model_validate_strings(renamed) if strings else model.model_validate(renamed)
     except ValidationError as error:
-        wrong = [Problem(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()]
+        wrong = [
+            Problem(".".join(map(str, each["loc"])), WORDS.get(each["type"], each["msg"])) for each in error.errors()
+        ]
         raise RequestInvalid([*problems, *in_callers_words(RequestInvalid(wrong), route).problems]) from None
     if problems:
         raise RequestInvalid(problems)
@@ -97,21 +107,32 @@ def _json_object(raw_body: bytes, headers: Mapping[str, str]) -> Mapping[str, An
         raise RequestInvalid.at("", f"The body has more than {BODY_BYTES_MAX} bytes")
     if not JSON_CONTENT_TYPE.fullmatch(headers.get("content-type", "")):
         raise RequestInvalid.at("", "The Content-Type header must be application/json")
-    received = parse_json(raw_body)
+    received = parse_json(raw_body, object_of=_without_duplicates)
     if not isinstance(received, dict):
         raise RequestInvalid.at("", "The body must be a JSON object")
     return received
 
 
-def parse_json(raw_body: bytes) -> object:
-    """JSON as RFC 8259 has it: UTF-8, no NaN, no infinities. Raises RequestInvalid."""
+def parse_json(raw_body: bytes, *, object_of: Callable[[list[tuple[str, Any]]], object] = dict) -> object:
+    """JSON as RFC 8259 has it: UTF-8, no NaN, no infinities. Raises RequestInvalid.
+
+    `object_of` makes objects of their members, which may hold a name twice; the last one counts.
+    """
     try:
-        return json.loads(raw_body.decode(), parse_constant=_refuse_constant)
+        return json.loads(raw_body.decode(), parse_constant=_refuse_constant, object_pairs_hook=object_of)
     except json.JSONDecodeError as error:
         place = f"{error.msg} at line {error.lineno}, column {error.colno}"
         raise RequestInvalid.at("", f"The body is not valid JSON: {place}") from None
     except (ValueError, RecursionError):
         raise RequestInvalid.at("", "The body is not valid JSON in UTF-8") from None
+
+
+def _without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What a name means that is given twice, each reader decides for itself (RFC 8259, 4): none should about money."""
+    found = dict(members)
+    if len(found) < len(members):
+        raise RequestInvalid.at("", "The body has a field twice in one object")
+    return found
 
 
 def _refuse_constant(name: str) -> Never:

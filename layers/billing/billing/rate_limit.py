@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 
-from billing.domain.credentials import Credential
+from billing.domain.credentials import Credential, CredentialKind
 from billing.domain.errors import RateLimited
 from billing.dynamodb import Item, Table, Write, WriteRefused, key, open_table, update
 from billing.settings import load_settings
@@ -56,7 +56,7 @@ class RateLimiter:
         """Count one request. Raises RateLimited, and StoreUnavailable if it could not be counted."""
         hour = now.replace(minute=0, second=0, microsecond=0)
         minute = now.replace(second=0, microsecond=0)
-        row = key(f"RATE#{credential.account_id}", f"{hour:%Y-%m-%dT%H}")
+        row = key(f"RATE#{_payer(credential)}", f"{hour:%Y-%m-%dT%H}")
         windows = (
             _Window("hour_requests", self.per_hour, hour + HOUR),
             _Window(_counter(credential.subject, minute), self.per_minute, minute + MINUTE),
@@ -100,6 +100,12 @@ def _take_one(row: Item, windows: Sequence[_Window], expires: datetime) -> Write
             f"(attribute_not_exists({name}) OR {name} < {limit})" for name, limit in zip(names, limits, strict=True)
         ),
     )
+
+
+def _payer(credential: Credential) -> str:
+    """Whose hour a request takes from. A publishable key is everybody's, so it must not use up its account's."""
+    is_public = credential.kind is CredentialKind.PUBLISHABLE_KEY
+    return f"{credential.account_id}#{credential.subject}" if is_public else credential.account_id
 
 
 def _limited(windows: Sequence[_Window], now: datetime) -> RateLimited:

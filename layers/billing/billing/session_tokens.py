@@ -26,6 +26,7 @@ LENGTH_MAX = 8192
 LEEWAY_SECONDS = 30
 """For which the clocks of the identity provider and of Lambda may differ."""
 
+MALFORMED = "a session token that is not well-formed"
 COMPACT = re.compile(r"([\w-]+)\.([\w-]+)\.([\w-]+)", re.ASCII)
 PRINTABLE = re.compile(r"[ -~]{1,255}")
 """What a user's id may be (OpenID Connect Core, 2), and a key's."""
@@ -46,20 +47,23 @@ class SessionTokens:
         claims = self._signed_claims(token)
         user_id = claims.get("sub")
         account_id = _find(claims, self.settings.account_claim)
-        if not (_is_current(claims, now) and self._is_meant_for_us(claims) and is_printable(user_id)):
-            raise Unauthenticated
-        if not (isinstance(account_id, str) and is_id(account_id)):
-            raise Unauthenticated
+        audience = self.settings.audience
+        _require(_is_current(claims, now), "a session token that does not count now, by its exp, nbf and iat")
+        _require(claims.get("iss") == self.settings.issuer, "a session token of another iss")
+        _require(audience is None or audience in _texts(claims.get("aud")), "a session token for another aud")
+        _require(is_printable(user_id), "a session token whose sub is no user's id")
+        _require(isinstance(account_id, str) and is_id(account_id), "a session token whose account claim is none")
         return Credential(CredentialKind.SESSION_TOKEN, account_id, f"user:{user_id}", self._may_pay(claims))
 
     def _signed_claims(self, token: str) -> Json:
         parts = COMPACT.fullmatch(token) if len(token) <= LENGTH_MAX else None
         if parts is None:
-            raise Unauthenticated
+            raise Unauthenticated("neither a key nor a session token")
         header, signature = _json_object(parts[1]), _decode(parts[3])
         # No extension is understood here, and RFC 7515, 4.1.11 has the token refused then.
-        if "crit" in header or not self._is_signed(header, token[: parts.end(2)].encode(), signature):
-            raise Unauthenticated
+        _require("crit" not in header, "a session token with crit")
+        signed = self._is_signed(header, token[: parts.end(2)].encode(), signature)
+        _require(signed, "a session token that no known key has signed")
         return _json_object(parts[2])
 
     def _is_signed(self, header: Json, message: bytes, signature: bytes) -> bool:
@@ -71,11 +75,6 @@ class SessionTokens:
         if self.jwks is None or not isinstance(algorithm, str) or algorithm not in KEY_TYPES:
             return False
         return is_printable(key_id) and self.jwks.has_signed(algorithm, key_id, message, signature)
-
-    def _is_meant_for_us(self, claims: Json) -> bool:
-        audience = self.settings.audience
-        audiences = _texts(claims.get("aud"))
-        return claims.get("iss") == self.settings.issuer and (audience is None or audience in audiences)
 
     def _may_pay(self, claims: Json) -> bool:
         role_claim = self.settings.role_claim
@@ -93,14 +92,19 @@ def open_session_tokens() -> SessionTokens | None:
 # --- claims -----------------------------------------------------------------------------------------------------------
 
 
+def _require(holds: object, reason: str) -> None:
+    if not holds:
+        raise Unauthenticated(reason)
+
+
 def _is_current(claims: Json, now: datetime) -> bool:
-    """RFC 7519, 4.1.4 to 4.1.6, in whole seconds: must expire, and not yet have; may say from when it counts."""
+    """RFC 7519, 4.1.4 to 4.1.6, in seconds: must expire, and not yet have; may say from when it counts."""
     seconds = now.timestamp()
     times = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
-    if "exp" not in times or not all(type(each) is int for each in times.values()):
+    if "exp" not in times or not all(type(each) in {int, float} for each in times.values()):
         return False
-    begins: int = max(times.get("nbf", 0), times.get("iat", 0))
-    ends: int = times["exp"]
+    begins: float = max(times.get("nbf", 0), times.get("iat", 0))
+    ends: float = times["exp"]
     return begins - LEEWAY_SECONDS <= seconds < ends + LEEWAY_SECONDS
 
 
@@ -120,7 +124,7 @@ def _texts(value: object) -> list[str]:
         return []
     several: list[Any] = value if isinstance(value, list) else [value]
     if not all(isinstance(each, str) for each in several):
-        raise Unauthenticated
+        raise Unauthenticated(MALFORMED)
     return several
 
 
@@ -137,9 +141,9 @@ def _decode(part: str) -> bytes:
     try:
         decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     except binascii.Error:
-        raise Unauthenticated from None
+        raise Unauthenticated(MALFORMED) from None
     if base64.urlsafe_b64encode(decoded).rstrip(b"=").decode() != part:
-        raise Unauthenticated
+        raise Unauthenticated(MALFORMED)
     return decoded
 
 
@@ -147,9 +151,9 @@ def _json_object(part: str) -> Json:
     try:
         value = json.loads(_decode(part).decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse)
     except (ValueError, RecursionError):
-        raise Unauthenticated from None
+        raise Unauthenticated(MALFORMED) from None
     if not isinstance(value, dict):
-        raise Unauthenticated
+        raise Unauthenticated(MALFORMED)
     return value
 
 
@@ -157,9 +161,9 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> Json:
     """A name that stands twice is read differently by different readers (RFC 8259, 4)."""
     members = dict(pairs)
     if len(members) < len(pairs):
-        raise Unauthenticated
+        raise Unauthenticated(MALFORMED)
     return members
 
 
 def _refuse(_constant: str) -> Never:
-    raise Unauthenticated
+    raise Unauthenticated(MALFORMED)

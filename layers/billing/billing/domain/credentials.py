@@ -22,7 +22,7 @@ NO_CREDENTIAL: frozenset[CredentialKind] = frozenset()
 class Credential:
     """A credential that counts, and the account it acts for.
 
-    `subject` is the user or key that rate limits count; it is not shown. `may_pay`: whether it may open checkout and
+    `subject` is the user or key that rate limits count. `may_pay`: whether it may open checkout and
     the portal.
     """
 

@@ -31,6 +31,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+PROBLEMS_MAX = 100
+
 
 class BillingError(Exception):
     """Everything this product raises on purpose."""
@@ -52,9 +54,10 @@ class RequestInvalid(RequestRefused):
     """A body, header or parameter that cannot be accepted."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        """Take every problem found, not only the first."""
-        self.problems = tuple(problems)
-        super().__init__("; ".join(f"{each.path}: {each.message}" if each.path else each.message for each in problems))
+        """Take every problem found, not only the first; of very many, the first hundred, each once."""
+        self.problems = tuple(dict.fromkeys(problems))[:PROBLEMS_MAX]
+        told = (f"{each.path}: {each.message}" if each.path else each.message for each in self.problems)
+        super().__init__("; ".join(told))
 
     @classmethod
     def at(cls, path: str, message: str) -> Self:
@@ -76,7 +79,9 @@ class IdempotencyKeyReused(RequestRefused):
 class Unauthenticated(RequestRefused):
     """The credential is missing, malformed, unknown, revoked or expired: which of them is never told."""
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str) -> None:
+        """`reason` is for the operator's log alone."""
+        self.reason = reason
         super().__init__("Missing, invalid or expired credential")
 
 

@@ -22,6 +22,7 @@ def resolve_return_url(field: str, url: str | None, default: str, allowed_origin
         parts = urlsplit(absolute)
     except ValueError:
         raise RequestInvalid.at(field, "is not a URL") from None
-    if f"{parts.scheme}://{parts.netloc}".lower() not in allowed_origins:
+    parts = parts._replace(netloc=parts.netloc.lower())
+    if f"{parts.scheme}://{parts.netloc}" not in allowed_origins:
         raise RequestInvalid.at(field, f"must be on an allowed origin: {', '.join(allowed_origins)}")
-    return absolute
+    return parts.geturl()
