@@ -1,22 +1,30 @@
 """One client of the throughput measurement: a process of its own, as a Lambda environment is."""
 
 import json
-import os
-import sys
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
 from botocore import xform_name
 
+from bench.alone import become, load_handler
 from bench.deliveries import LambdaEvent, subscription_updated
 from billing.aws import CLIENT_CONFIG, client, session
-from local.stack import ROOT
 
-type Run = Callable[[], None]
+type Run = Callable[[], list[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one client did: the seconds that each event took, and the processor's for all of them."""
+
+    seconds: list[float] = field(default_factory=list)
+    cpu: float = 0.0
 
 
 def account_ids(number: int) -> tuple[str, str]:
@@ -26,10 +34,7 @@ def account_ids(number: int) -> tuple[str, str]:
 
 def serve(connection: Connection, number: int, environment: Mapping[str, str]) -> None:
     """Take tasks until the other end hangs up: prepare, say so, wait for the start, run, say so."""
-    os.environ.clear()
-    os.environ.update(environment)
-    # What the function logs is written, and read by nobody.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    become(environment)
     this = Client(*account_ids(number))
     prepare = {"handle": this.prepare_handling, "repeat": this.prepare_repeating}
     with suppress(EOFError, BrokenPipeError):
@@ -38,8 +43,9 @@ def serve(connection: Connection, number: int, environment: Mapping[str, str]) -
             run = prepare[task](events)
             connection.send("ready")
             connection.recv()
-            run()
-            connection.send("done")
+            cpu = time.process_time()
+            seconds = run()
+            connection.send(Work(seconds, time.process_time() - cpu))
 
 
 class Client:
@@ -47,10 +53,7 @@ class Client:
 
     def __init__(self, account_id: str, repeated_account_id: str) -> None:
         """Handle the first event of each account, which makes its subscription's row."""
-        sys.path.insert(0, str(ROOT / "functions/stripe_webhook"))
-        from app import handler  # type: ignore[import-not-found]  # noqa: PLC0415 - as Lambda finds it
-
-        self._handler: Callable[[LambdaEvent, object], dict[str, Any]] = handler
+        self._handler = load_handler("stripe_webhook")
         self._account_id = account_id
         self._repeated_account_id = repeated_account_id
         self._handle([subscription_updated(each, 0) for each in (account_id, repeated_account_id)])
@@ -70,15 +73,22 @@ class Client:
         requests = json.dumps([self._requests.popleft() for _ in range(2 * events)])
         return partial(self._send, json.loads(requests.replace(self._account_id, self._repeated_account_id)))
 
-    def _handle(self, deliveries: list[LambdaEvent]) -> None:
+    def _handle(self, deliveries: list[LambdaEvent]) -> list[float]:
+        seconds = []
         for delivery in deliveries:
+            started = time.perf_counter()
             answer = self._handler(delivery, None)
+            seconds.append(time.perf_counter() - started)
             if json.loads(answer["body"]) != {"received": True, "outcome": "applied"}:
                 raise RuntimeError(f"Not the common path: {answer}")
+        return seconds
 
-    def _send(self, requests: list[tuple[str, dict[str, Any]]]) -> None:
+    def _send(self, requests: list[tuple[str, dict[str, Any]]]) -> list[float]:
+        """Each event is two requests."""
+        started = time.perf_counter()
         for method, params in requests:
             getattr(self._bare_client, method)(**params)
+        return [time.perf_counter() - started]
 
     def _record(self, params: Mapping[str, Any], model: Any, **_: object) -> None:  # noqa: ANN401 - botocore has no types
         # A copy: botocore adds a token to it that must not be sent twice.

@@ -12,14 +12,17 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.deliveries import LambdaEvent, status_request, subscription_updated
 from bench.engine import Deployment
+from bench.report import Extent, Row, spread
 from local.stack import ROOT
 
-ROUNDS = 15
+FLOOR = "DynamoDB client alone"
+PRODUCT = ("webhook", "status by secret key", "status by session token")
+BUDGET = "at most 1.3"
 
 _NOTHING = "bench/functions/nothing"
 _FLOOR = "bench/functions/dynamodb_client"
@@ -37,30 +40,37 @@ class ColdStart:
     cpu: float
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One cold start of each: of nothing but the interpreter, of the floor and of the product's functions."""
+def rows(deployment: Deployment, extent: Extent) -> Iterator[Row]:
+    """The times of each, and of the product's functions the ratios to the floor within a round."""
+    rounds = measure(deployment, extent.cold_starts)
+    for name in rounds[0]:
+        milliseconds = [1000 * starts[name].wall for starts in rounds]
+        yield Row(f"cold start, {name}", f"{spread(milliseconds, digits=0)} ms")
+    for name in PRODUCT:
+        pairs = [(starts[name], starts[FLOOR]) for starts in rounds]
+        wall, cpu = [one.wall / floor.wall for one, floor in pairs], [one.cpu / floor.cpu for one, floor in pairs]
+        yield Row(f"cold start, {name} ÷ {FLOOR}", spread(wall, digits=2), BUDGET)
+        yield Row("the same, processor time", spread(cpu, digits=2), BUDGET)
 
-    nothing: ColdStart
-    floor: ColdStart
-    webhook: ColdStart
-    status: ColdStart
 
-
-def measure(deployment: Deployment) -> Sequence[Round]:
+def measure(deployment: Deployment, rounds: int) -> Sequence[Mapping[str, ColdStart]]:
     """Each round starts every function once, so that what else the machine does falls on all of them alike."""
     environment = deployment.environment
     # Makes the subscription's row, and reads every file once.
     _start(_WEBHOOK, subscription_updated("acme", 0), environment)
     return [
-        Round(
-            nothing=_start(_NOTHING, {}, environment),
-            webhook=_start(_WEBHOOK, subscription_updated("acme", number), environment),
-            floor=_start(_FLOOR, {}, environment),
-            status=_start(_STATUS, status_request(deployment.secret_key), environment),
-        )
-        for number in range(1, ROUNDS + 1)
+        {name: _start(function, event, environment) for name, (function, event) in _functions(deployment, number)}
+        for number in range(1, rounds + 1)
     ]
+
+
+def _functions(deployment: Deployment, number: int) -> Iterator[tuple[str, tuple[str, LambdaEvent]]]:
+    webhook, by_key, by_token = PRODUCT
+    yield "interpreter alone", (_NOTHING, {})
+    yield webhook, (_WEBHOOK, subscription_updated("acme", number))
+    yield FLOOR, (_FLOOR, {})
+    yield by_key, (_STATUS, status_request(deployment.secret_key))
+    yield by_token, (_STATUS, status_request(deployment.session_token))
 
 
 def _start(function: str, event: LambdaEvent, environment: Mapping[str, str]) -> ColdStart:

@@ -1,5 +1,7 @@
-"""Requests as API Gateway hands them to functions: Stripe's deliveries of the common path, and the status request."""
+"""Requests as API Gateway hands them to functions: Stripe's deliveries of the common path, and what clients ask."""
 
+import base64
+import hmac
 import json
 import time
 from datetime import UTC, datetime
@@ -9,6 +11,8 @@ from billing.webhook_signature import sign
 from local.stack import ROOT
 
 WEBHOOK_SECRET = "whsec_bench"  # noqa: S105 - signs for this machine's own emulator only
+SESSION_SECRET = "signs session tokens of the bench"  # noqa: S105 - the same
+SESSION_ISSUER = "https://id.example.com"
 
 type LambdaEvent = dict[str, Any]
 
@@ -41,7 +45,30 @@ def subscription_updated(account_id: str, number: int) -> LambdaEvent:
     return _REQUEST | {"headers": _REQUEST["headers"] | {"stripe-signature": signature}, "body": body}
 
 
-def status_request(secret_key: str) -> LambdaEvent:
-    """GET /v1/billing with a secret key."""
-    request: LambdaEvent = json.loads((_EVENTS / "subscription.json").read_text().replace("{secret_key}", secret_key))
+def status_request(credential: str) -> LambdaEvent:
+    """GET /v1/billing with a secret key or a session token."""
+    return _request("subscription", credential)
+
+
+def consume_request(secret_key: str, number: int) -> LambdaEvent:
+    """POST /v1/billing/usage that consumes one API call; the measurement's id is its number."""
+    request = _request("record_usage", secret_key)
+    body = json.loads(request["body"])
+    body["measurements"][0]["id"] = f"bench-{number}"
+    return request | {"body": json.dumps(body)}
+
+
+def _request(sample: str, credential: str) -> LambdaEvent:
+    request: LambdaEvent = json.loads((_EVENTS / f"{sample}.json").read_text().replace("{secret_key}", credential))
     return request
+
+
+def session_token(account_id: str) -> str:
+    """A session token (HS256) of a user of the account, good for a day."""
+    claims = {"iss": SESSION_ISSUER, "sub": "user_1", "account_id": account_id, "exp": int(time.time()) + 86_400}
+    message = ".".join(_encoded(json.dumps(part).encode()) for part in ({"alg": "HS256"}, claims))
+    return f"{message}.{_encoded(hmac.digest(SESSION_SECRET.encode(), message.encode(), 'sha256'))}"
+
+
+def _encoded(part: bytes) -> str:
+    return base64.urlsafe_b64encode(part).rstrip(b"=").decode()

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import boto3
 
-from bench.deliveries import WEBHOOK_SECRET
+from bench.deliveries import SESSION_ISSUER, SESSION_SECRET, WEBHOOK_SECRET, session_token
 from billing.auth import digest_of, new_secret_key
 from billing.domain.accounts import Profile
 from billing.dynamodb import Table
@@ -20,15 +21,38 @@ from local.processes import start, stop
 from local.world import free_port
 
 TABLE_NAME = "bench"
+UNLIMITED = "1000000000"
+TABLE: Any = {
+    "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+    "AttributeDefinitions": [
+        {"AttributeName": "pk", "AttributeType": "S"},
+        {"AttributeName": "sk", "AttributeType": "S"},
+        {"AttributeName": "listed_under", "AttributeType": "S"},
+        {"AttributeName": "processed", "AttributeType": "N"},
+    ],
+    "GlobalSecondaryIndexes": [
+        {
+            "IndexName": "Events",
+            "KeySchema": [
+                {"AttributeName": "listed_under", "KeyType": "HASH"},
+                {"AttributeName": "processed", "KeyType": "RANGE"},
+            ],
+            "Projection": {"ProjectionType": "ALL"},
+        }
+    ],
+    "BillingMode": "PAY_PER_REQUEST",
+}
+"""The template's table (tests/test_bench.py)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What a function needs in its environment, and the key of the account "acme"."""
+    """What a function needs in its environment, and the credentials of the account "acme"."""
 
     environment: Mapping[str, str]
     store: Store
     secret_key: str
+    session_token: str
 
 
 @contextmanager
@@ -44,30 +68,27 @@ def deployment() -> Iterator[Deployment]:
         store = Store(Table(boto3.client("dynamodb", **stack.aws(aws)), _create_table(aws)))
         variables = {
             "TABLE_NAME": TABLE_NAME,
-            "STRIPE_SECRET_ID": _create_secret(aws),
+            "STRIPE_SECRET_ID": _create_secret(
+                aws, "stripe", {"api_key": "sk_test_bench", "webhook_secrets": [WEBHOOK_SECRET]}
+            ),
+            "SESSION_SECRET_ID": _create_secret(aws, "session", {"shared_secrets": [SESSION_SECRET]}),
+            "SESSION_ISSUER": SESSION_ISSUER,
+            "RATE_LIMIT_PER_MINUTE": UNLIMITED,
+            "RATE_LIMIT_PER_HOUR": UNLIMITED,
             "ALLOWED_ORIGINS": "http://localhost:3000",
             "POWERTOOLS_SERVICE_NAME": "bench",
         }
-        yield Deployment(aws | variables, store, _create_key(store, "acme"))
+        yield Deployment(aws | variables, store, _create_key(store, "acme"), session_token("acme"))
 
 
 def _create_table(aws: Mapping[str, str]) -> str:
-    boto3.client("dynamodb", **stack.aws(aws)).create_table(
-        TableName=TABLE_NAME,
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-        AttributeDefinitions=[
-            {"AttributeName": "pk", "AttributeType": "S"},
-            {"AttributeName": "sk", "AttributeType": "S"},
-        ],
-        BillingMode="PAY_PER_REQUEST",
-    )
+    boto3.client("dynamodb", **stack.aws(aws)).create_table(TableName=TABLE_NAME, **TABLE)
     return TABLE_NAME
 
 
-def _create_secret(aws: Mapping[str, str]) -> str:
-    value = {"api_key": "sk_test_bench", "webhook_secrets": [WEBHOOK_SECRET]}
+def _create_secret(aws: Mapping[str, str], name: str, value: Mapping[str, object]) -> str:
     secrets = boto3.client("secretsmanager", **stack.aws(aws))
-    return secrets.create_secret(Name="bench", SecretString=json.dumps(value))["ARN"]
+    return secrets.create_secret(Name=name, SecretString=json.dumps(value))["ARN"]
 
 
 def _create_key(store: Store, account_id: str) -> str:
