@@ -5,8 +5,7 @@ import base64
 import binascii
 import contextlib
 import json
-from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
@@ -134,12 +133,10 @@ class Api:
             with self._world.requested_by(request_id, key):
                 result = route.run(self._world, ids, parameters)
             if not isinstance(result, dict):
-                found = list(result)
-                known = self._world.position
-                position = ChainMap(
-                    known, {each["id"]: -index for index, each in enumerate(found) if each["id"] not in known}
-                )
-                data, has_more = page_of(found, paging, position)
+                position: Mapping[str, int] = self._world.position
+                if not isinstance(result, Iterator):
+                    position = {each["id"]: -index for index, each in enumerate(result)} | self._world.position
+                data, has_more = page_of(result, paging, position)
                 result = list_of(data, route.path.format(*ids), has_more=has_more)
             body = expanded(self._world, result, expand)
             check_object(body)

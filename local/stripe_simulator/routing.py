@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import Parameter, signature
+from itertools import islice
 from typing import Any
 
 from local.stripe_simulator.errors import InvalidRequest, NotSimulated
@@ -102,12 +103,12 @@ COMPARISONS: Mapping[str, Callable[[int, int], bool]] = {
 
 
 def page_of(
-    objects: list[Object], parameters: Mapping[str, Any], position: Mapping[str, int]
+    objects: Iterable[Object], parameters: Mapping[str, Any], position: Mapping[str, int]
 ) -> tuple[list[Object], bool]:
     """Return one page of a list and whether there is more, newest first.
 
     Args:
-        objects: All objects of the list, newest first.
+        objects: All objects of the list, newest first; after the page no more are taken.
         parameters: ``limit`` (1 to 100, 10), and one of ``starting_after`` and ``ending_before``.
         position: By id, a number that grows with every object; the cursor may name one that the list leaves out.
 
@@ -124,12 +125,17 @@ def page_of(
             "You cannot parameterize both `starting_after` and `ending_before`.", param="ending_before"
         )
     if not cursors:
-        return objects[:limit], len(objects) > limit
+        return _first(objects, limit)
     cursor = position.get(parameters[cursors[0]])
     if cursor is None:
         raise InvalidRequest(f"No such object: '{parameters[cursors[0]]}'", code="resource_missing", param=cursors[0])
     if cursors[0] == "starting_after":
-        older = [subject for subject in objects if position[subject["id"]] < cursor]
-        return older[:limit], len(older) > limit
+        return _first((subject for subject in objects if position[subject["id"]] < cursor), limit)
     newer = [subject for subject in objects if position[subject["id"]] > cursor]
     return newer[-limit:], len(newer) > limit
+
+
+def _first(objects: Iterable[Object], limit: int) -> tuple[list[Object], bool]:
+    """Return the first objects and whether there are more, without looking at those."""
+    found = list(islice(objects, limit + 1))
+    return found[:limit], len(found) > limit

@@ -24,11 +24,11 @@ def events(
 ) -> Iterator[Object]:
     if type and types:
         raise InvalidRequest("You may only specify one of these parameters: type, types.")
+    oldest = world.now() - RETENTION
     for event in world.all("event"):
         named = _is_of_type(event["type"], type) and (types is None or event["type"] in types)
         delivered = delivery_success is None or delivery_success == (event["pending_webhooks"] == 0)
-        kept = event["created"] > world.now() - RETENTION
-        if named and delivered and kept and in_range(event["created"], created):
+        if named and delivered and event["created"] > oldest and in_range(event["created"], created):
             yield event
 
 
