@@ -111,6 +111,10 @@ REFUSED_COMMITS: Mapping[str, tuple[Callable[[Profile], Commit], type[Exception]
         lambda acme: Commit(marker(), (row(version=2),), (OUTBOUND,), replace(acme, version=0)),
         VersionConflict,
     ),
+    "customer is linked by now": (
+        lambda _acme: Commit(marker(account_id="globex"), new_customer_id="cus_of_globex"),
+        VersionConflict,
+    ),
     "customer is another account's": (
         lambda acme: Commit(marker(), (row(version=2),), (OUTBOUND,), acme, new_customer_id="cus_of_globex"),
         VersionConflict,

@@ -1,6 +1,6 @@
 """The rule, case by case; `tests/protocol` shows that it is enough."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -47,7 +47,8 @@ def applied(content: Thing, at: datetime) -> Sighting[Thing]:
         (INSIDE, ENDED, applied(ENDED, INSIDE)),
         (INSIDE, BEGUN, ROW),
         (ROW.seen_to + SKEW + SECOND, BEGUN, None),
-        (INSIDE, ROW.content, ROW),
+        (ROW.seen_from, ROW.content, applied(ROW.content, ROW.seen_from)),
+        (INSIDE, ROW.content, replace(ROW, seen_from=INSIDE, version=4)),
         (ROW.seen_to + SECOND, ROW.content, applied(ROW.content, ROW.seen_to + SECOND)),
     ],
 )
@@ -76,7 +77,13 @@ def test_a_snapshot_from_the_future_is_fetched(snapshot: Thing, known: Sighting[
 
 def test_an_old_snapshot_without_news_is_not_fetched() -> None:
     """What the row holds already costs no call."""
-    assert advance(INSIDE, ROW.content, ROW, NOW + timedelta(days=1)) is ROW
+    assert advance(ROW.seen_to, ROW.content, ROW, NOW + timedelta(days=1)) == applied(ROW.content, ROW.seen_to)
+
+
+def test_an_equal_snapshot_makes_a_new_version() -> None:
+    """Whoever fetched before must not commit after it: the object may have changed and changed back since."""
+    row = advance(ROW.seen_from - SKEW, ROW.content, ROW, NOW)
+    assert row == replace(ROW, version=ROW.version + 1)
 
 
 def test_the_first_sighting_is_the_snapshot_itself() -> None:

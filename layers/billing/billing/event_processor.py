@@ -265,12 +265,16 @@ def _alarms(matched: Match, news: _News) -> Mapping[str, str]:
 
 
 def _outbound(event: StripeEvent, account_id: str, subject: _Subject, news: _News) -> Sequence[OutboundEvent]:
-    """What the account's own systems are to be told: the differences between before and after."""
+    """What the account's own systems are to be told: the differences between before and after.
+
+    Each is of one version of one row, and that makes its id: an event that is left open may be processed once more.
+    """
     events: list[OutboundEvent] = []
     for row in news.rows:
         known = subject.known.get(row.content.id)
         event_type = difference(known.content if known else None, row.content)
         if event_type:
+            told_as = f"{event.id}.{row.content.id}.{row.version}"
             data = outbound_data(row.content)
-            events.append(OutboundEvent(f"{event.id}.{row.content.id}", event_type, account_id, event.created, data))
+            events.append(OutboundEvent(told_as, event_type, account_id, event.created, data))
     return events

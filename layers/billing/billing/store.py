@@ -227,7 +227,7 @@ class Store:
         """Write an event's marker and its whole effect, or nothing.
 
         Raises EventAlreadyProcessed if its marker is there with a final outcome, VersionConflict if a row or the
-        profile is no longer the one that was read.
+        profile is no longer the one that was read, or the new customer has an account by now.
         """
         account_id = commit.marker.account_id
         writes = [_put_marker(commit.marker)]
@@ -237,7 +237,7 @@ class Store:
             saved = replace(commit.profile, version=commit.profile.version + 1)
             writes.append(_put_profile(saved, expected_version=commit.profile.version))
         if commit.new_customer_id and account_id:
-            writes.append(_put_customer(commit.new_customer_id, account_id))
+            writes.append(_put_new_customer(commit.new_customer_id, account_id))
         try:
             self._transact(writes)
         except VersionConflict as conflict:
@@ -286,7 +286,7 @@ class Store:
         return self._table.batch_get([key(pk, sk) for pk, sk in sk_by_pk.items()]) if sk_by_pk else []
 
     def living_subscriptions(self, account_id: str | None = None) -> Iterator[tuple[str, Subscription]]:
-        """Subscriptions that have not ended, with their accounts' ids: an account's, or else the whole table is read."""
+        """An account's subscriptions that have not ended, with its id; without one everybody's, by a Scan."""
         found = self._table.query(f"ACCOUNT#{account_id}", "SUB#", "SUB#~") if account_id else self._table.scan("SUB#")
         for item in found:
             content = _sighting(item).content
@@ -335,6 +335,12 @@ def _put_customer(customer_id: str, account_id: str) -> Write:
     """A Stripe customer belongs to one account for good: writing it once more for the same account is no conflict."""
     item = key(f"CUSTOMER#{customer_id}", "ACCOUNT") | {"account_id": account_id}
     return put(item, "attribute_not_exists(pk) OR account_id = :account_id", {":account_id": account_id})
+
+
+def _put_new_customer(customer_id: str, account_id: str) -> Write:
+    """An event links a customer that nobody had when it was read; it may have been linked since, and even deleted."""
+    item = key(f"CUSTOMER#{customer_id}", "ACCOUNT") | {"account_id": account_id}
+    return put(item, "attribute_not_exists(pk)")
 
 
 def _put_row(pk: str, row: Sighting[Snapshot]) -> Write:

@@ -54,7 +54,9 @@ def advance[T: Content](
     if known is None:
         return None if is_old else seen(snapshot, created, created, None)
     if snapshot == known.content:
-        return known if created <= known.seen_to else seen(snapshot, created, created, known)
+        # Written even where nothing moves but the version: since the row was read by whoever fetches now, the object
+        # may have changed and changed back, and what was fetched in between must not be committed after this event.
+        return seen(snapshot, created, created, known)
     is_later = created > known.seen_to + SKEW
     ahead = snapshot.stage - known.content.stage
     if ahead < 0:
