@@ -6,13 +6,11 @@ https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-in
 import json
 import re
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from billing.auth import open_authenticator
 from billing.contracts import CONTRACTS
 from billing.contracts.contract import Contract, Operation, Route, fill
 from billing.domain.credentials import Credential, CredentialKind
@@ -32,15 +30,17 @@ from billing.domain.outbound_events import iso
 from billing.domain.return_urls import resolve_return_url
 from billing.dynamodb import open_table
 from billing.parsing import in_callers_words, parse_body, parse_query, read_body, read_idempotency_key
-from billing.rate_limit import Allowance, open_rate_limiter
 from billing.settings import load_settings
 from billing.store import open_store
 from billing.telemetry import count, logger
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
     from billing.inputs import Input
+    from billing.rate_limit import Allowance
 
 NO_CONTENT = 204
 
@@ -181,6 +181,8 @@ class _Reception:
         )
 
     def _authenticate(self, headers: Mapping[str, str], now: datetime) -> Credential:
+        from billing.auth import open_authenticator  # noqa: PLC0415 - Stripe's events bring no credential
+
         credential = open_authenticator().authenticate(headers.get("authorization"), now)
         logger().append_keys(account_id=credential.account_id, credential=_loggable(credential))
         if credential.kind not in self.route.credentials:
@@ -194,6 +196,8 @@ class _Reception:
 
     def _admit(self, credential: Credential, now: datetime, *, loads_account: bool) -> object:
         """Count the request, and meanwhile read the account if it is wanted. Raises RateLimited."""
+        from billing.rate_limit import open_rate_limiter  # noqa: PLC0415 - and are not counted
+
         counting = _background().submit(open_rate_limiter().take, credential, now)
         account = open_store().load_account(credential.account_id) if loads_account else None
         allowance = _counted(counting)
@@ -214,11 +218,13 @@ def _loggable(credential: Credential) -> str:
 
 
 @cache
-def _background() -> ThreadPoolExecutor:
+def _background() -> "ThreadPoolExecutor":
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - for requests that are counted
+
     return ThreadPoolExecutor(max_workers=1)
 
 
-def _counted(counting: Future[Allowance]) -> Allowance | None:
+def _counted(counting: "Future[Allowance]") -> "Allowance | None":
     """What the limiter says; None if it cannot say anything, which is counted and lets the request through."""
     try:
         error = counting.exception(timeout=COUNTING_SECONDS_MAX)
