@@ -21,7 +21,9 @@ from billing.domain.plans import Catalog
 from billing.domain.stripe_events import Target
 from billing.domain.subscriptions import Subscription
 from billing.payments import CheckoutOrder, Payments
-from cli.stripe_account import confirm_webhook, register_webhook, sync_catalog, sync_portal
+from cli.changes import Change
+from cli.stripe_account import sync_catalog, sync_portal
+from cli.webhook_setup import set_up_webhook
 from local.processes import start, stop, wait_until
 from local.stripe_simulator import Settings, running_simulator
 from local.world import free_port
@@ -98,8 +100,20 @@ def set_up(client: stripe.StripeClient, catalog: Catalog) -> str:
     """`billing setup`, without its AWS side. Returns the portal configuration's id."""
     _, prices = sync_catalog(client, catalog)
     portal = sync_portal(client, "billing", catalog, prices)
-    confirm_webhook(client, "billing", register_webhook(client, "billing", WEBHOOK_URL, secret_is_stored=False))
+    replace_webhook(client, {})
     return portal.id
+
+
+def replace_webhook(client: stripe.StripeClient, secret: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Its part about the endpoint, which makes another one. Returns what is to be stored."""
+    stored: list[Mapping[str, Any]] = []
+
+    def store(value: Mapping[str, Any]) -> Change:
+        stored.append(value)
+        return Change("secret", "webhook", "arn", "updated")
+
+    set_up_webhook(client, "billing", WEBHOOK_URL, secret, store, rotates=True)
+    return stored[-1]
 
 
 def repriced(catalog: Catalog) -> Catalog:
@@ -116,11 +130,14 @@ def repriced(catalog: Catalog) -> Catalog:
     )
 
 
-def test_setup_sends_nothing_that_stripe_does_not_know(client: stripe.StripeClient, judged: Judged) -> None:
+def test_setup_sends_nothing_that_stripe_does_not_know(
+    client: stripe.StripeClient, judged: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What `billing setup` creates, updates, replaces and deletes is known to Stripe's document."""
+    monkeypatch.setattr("cli.webhook_setup.sleep", lambda _seconds: None)
     set_up(client, load_catalog())
     set_up(client, repriced(load_catalog()))
-    register_webhook(client, "billing", WEBHOOK_URL, secret_is_stored=True)
+    replace_webhook(client, replace_webhook(client, {}))
     resources = {"products", "prices", "webhook_endpoints", "billing_portal/configurations"}
     written = {
         operation.removeprefix("POST /v1/") for operation in judged.operations if operation.startswith("POST /v1/")
