@@ -4,7 +4,6 @@ import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
 
 QUANTITY_MAX = 999_999  # Stripe's limit for a line item
 MEASUREMENTS_MAX = 100
@@ -20,11 +19,8 @@ def _whole(value: object) -> object:
 
 def _digits(value: object) -> object:
     """A number in a query string, in its one usual form."""
-    if not isinstance(value, str):
-        return value
-    if not re.fullmatch(r"0|-?[1-9][0-9]{0,17}", value, re.ASCII):
-        raise PydanticCustomError("integer", "Input should be a valid integer")
-    return int(value)
+    usual = re.fullmatch(r"0|-?[1-9][0-9]{0,17}", value, re.ASCII) if isinstance(value, str) else None
+    return int(usual[0]) if usual else value
 
 
 JsonInteger = BeforeValidator(_whole)
