@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import batched
 from typing import Any
@@ -36,8 +36,9 @@ async def differences(
     subscriptions = await stripe.all("/v1/subscriptions", customer=life.customer_id, status="all")
     invoices = await stripe.all("/v1/invoices", customer=life.customer_id)
     customer = await stripe.get(f"/v1/customers/{life.customer_id}")
+    headers = {"Authorization": f"Bearer {secret_key}"}
     asked = [
-        _of_answer(path, await api.get(path.format(life.account_id), headers=_bearer(secret_key)), subscriptions)
+        _of_answer(path, await api.get(path.format(life.account_id), headers=headers, timeout=60), subscriptions)
         for path in PLAN_PATHS
     ]
 
@@ -65,15 +66,13 @@ def _of_subscriptions(store: Store, account_id: str, subscriptions: Iterable[Jso
             if (row.past_due_since is not None) != (row.status == "past_due"):
                 yield f"{name} is {row.status} and past due since {row.past_due_since}"
             found[name] = replace(row, past_due_since=None)
-    yield from _unequal("row", found, truth)
+    yield from _unequal(found, truth)
 
 
 def _of_invoices(store: Store, account_id: str, invoices: Iterable[Json]) -> Iterator[str]:
     """No event that we take tells of a draft."""
     found = {each.id: each for each in store.list_invoices(account_id, INVOICES_MAX).invoices}
-    yield from _unequal(
-        "row", found, {each["id"]: read_invoice(each) for each in invoices if each["status"] != "draft"}
-    )
+    yield from _unequal(found, {each["id"]: read_invoice(each) for each in invoices if each["status"] != "draft"})
 
 
 def _of_profile(store: Store, life: Life, subscriptions: Iterable[Json], *, is_deleted: bool) -> Iterator[str]:
@@ -124,10 +123,17 @@ def _of_outbox(
             yield f"{each['id']} was told {failed} times to have failed, after {each['attempt_count']} attempts"
 
 
-def _unequal(what: str, found: Mapping[str, Any], truth: Mapping[str, Any]) -> Iterator[str]:
-    for name in sorted(found.keys() | truth.keys()):
-        if found.get(name) != truth.get(name):
-            yield f"the {what} {name} is {found.get(name)}, in Stripe {truth.get(name)}"
+def _unequal(found: Mapping[str, Any], truth: Mapping[str, Any]) -> Iterator[str]:
+    """The fields of rows that differ."""
+    for name in sorted(found.keys() - truth.keys()):
+        yield f"there is a row {name}, and nothing in Stripe"
+    for name in sorted(truth.keys() - found.keys()):
+        yield f"there is no row {name}"
+    for name in sorted(truth.keys() & found.keys()):
+        row, wanted = asdict(found[name]), asdict(truth[name])
+        for field in wanted:
+            if row[field] != wanted[field]:
+                yield f"the row {name} has {field} {row[field]}, in Stripe it is {wanted[field]}"
 
 
 # --- The API ----------------------------------------------------------------------------------------------------------
@@ -170,7 +176,3 @@ def _granted(subscription: Json) -> tuple[str, int]:
 def _item(subscription: Json) -> Json:
     [item] = subscription["items"]["data"]
     return item  # type: ignore[no-any-return]
-
-
-def _bearer(secret_key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {secret_key}"}

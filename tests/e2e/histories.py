@@ -41,19 +41,20 @@ from local.processes import Child, start, stop, wait_until
 from local.world import World, WorldConfig, free_port, listens, running_world
 from tests.e2e.comparison import differences
 from tests.e2e.lives import Json, Life, StripeApi
-from tests.e2e.support import descendants
+from tests.e2e.support import children
 from tests.e2e.troubles import DynamoDBProxy, Weather, kill_owner_of
 
-DELIVERIES_AT_ONCE = 32
+PARALLEL = 32
+"""How many deliveries are under way at once, each in a function's process of its own."""
 HISTORIES_AT_ONCE = 32
-ENVIRONMENTS = 24
-STRIPE_GIVES_UP_SECONDS = 20.0
+READS_AT_ONCE = 4
+STRIPE_GIVES_UP_SECONDS = 22.0
 WAVE = (8, 32)
 """How many deliveries of one history set out together."""
-PAUSES_SECONDS = (0.0, 0.0, 0.0, 0.3, 1.2, 3.0, 6.5)
+PAUSES_SECONDS = (0.0, 0.0, 0.0, 0.0, 0.3, 1.2, 6.5)
 """Between two steps of a life: most often within the second, sometimes beyond what clocks may differ by."""
 ROUNDS_MAX = 20
-COLLECT_SECONDS = 0.25
+WATCH_SECONDS = 0.25
 
 
 @dataclass
@@ -68,7 +69,7 @@ class Figures:
     stripe_troubles: Counter[str] = field(default_factory=Counter)
     fetches: int = 0
     in_flight_max: int = 0
-    environments_max: int = 0
+    functions_max: int = 0
     requests_at_once_max: int = 0
     seconds: float = 0.0
     differences: list[str] = field(default_factory=list)
@@ -77,7 +78,7 @@ class Figures:
         """The figures for people."""
         yield f"{self.histories} histories, {self.events} events, {self.deliveries} deliveries in {self.seconds:.0f} s"
         yield f"  deliveries in flight, at most    {self.in_flight_max}"
-        yield f"  function processes, at most      {self.environments_max}"
+        yield f"  function processes, at most      {self.functions_max}"
         yield f"  DynamoDB requests at once        {self.requests_at_once_max}"
         yield f"  answers to deliveries            {_told(self.answers)}"
         yield f"  troubles with DynamoDB           {_told(self.troubles)}"
@@ -118,11 +119,12 @@ class Stage:
     table: Table
     prices: dict[str, str]
     event_types: frozenset[str]
+    last_event: str
     figures: Figures
-    slots: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, DELIVERIES_AT_ONCE))
+    slots: asyncio.Semaphore
+    readers: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, READS_AT_ONCE))
     in_flight: int = 0
     histories: dict[str, History] = field(default_factory=dict)
-    last_event: str | None = None
     collecting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     # --- Stripe's events, each to its history -------------------------------------------------------------------------
@@ -130,18 +132,12 @@ class Stage:
     async def collect(self) -> None:
         """Hand out every event that there is by now."""
         async with self.collecting:
-            fresh: list[Json] = []
-            cursor: dict[str, str] = {}
-            while True:
-                page = await self.stripe.get("/v1/events", limit="100", **cursor)
-                known = [event["id"] for event in page["data"]]
-                end = known.index(self.last_event) if self.last_event in known else len(known)
-                fresh += page["data"][:end]
-                if end < len(known) or not page["has_more"]:
-                    break
-                cursor = {"starting_after": known[-1]}
-            for event in reversed(fresh):
-                self._hand_out(event)
+            has_more = True
+            while has_more:
+                page = await self.stripe.get("/v1/events", limit="100", ending_before=self.last_event)
+                has_more = page["has_more"]
+                for event in reversed(page["data"]):
+                    self._hand_out(event)
 
     def _hand_out(self, event: Json) -> None:
         self.last_event = event["id"]
@@ -150,17 +146,18 @@ class Stage:
         if history and event["type"] in self.event_types:
             history.events[event["id"]] = event
 
-    async def keep_collecting(self) -> None:
-        """Do so for ever, so that no list gets long."""
+    async def keep_watching(self) -> None:
+        """Collect for ever, so that no list gets long, and see how many functions' processes there are."""
         while True:
             await self.collect()
-            await asyncio.sleep(COLLECT_SECONDS)
+            self.figures.functions_max = max(self.figures.functions_max, len(_functions(self.world)))
+            await asyncio.sleep(WATCH_SECONDS)
 
     # --- Deliveries ---------------------------------------------------------------------------------------------------
 
     async def deliver(self, history: History, event: Json) -> None:
         """One delivery, as Stripe makes it."""
-        body = json.dumps(event, indent=2).encode()
+        body = json.dumps(event).encode()
         async with self.slots:
             signature = sign(body, self.world.webhook_secret, datetime.now(UTC))
             headers = {"Content-Type": "application/json; charset=utf-8", "Stripe-Signature": signature}
@@ -215,7 +212,7 @@ async def live(stage: Stage, history: History) -> None:
     """The life, some of it delivered meanwhile; then all of it, at least once, in bad order."""
     async with asyncio.TaskGroup() as deliveries:
         await history.life.begin()
-        for _ in range(history.choice.randint(2, 7)):
+        for _ in range(history.choice.randint(2, 6)):
             await asyncio.sleep(history.choice.choice(PAUSES_SECONDS))
             if history.choice.random() < 0.6:
                 some = _some_of(history.choice, list(history.events.values()))
@@ -255,20 +252,23 @@ async def compare(stage: Stage, history: History) -> list[str]:
         f"{event['id']} was never acknowledged: {history.last_answers.get(event['id'])}"
         for event in history.unacknowledged()
     ]
-    found += await differences(stage.stripe, stage.api, stage.table, history.life, history.events, history.secret_key)
+    async with stage.readers:
+        found += await differences(
+            stage.stripe, stage.api, stage.table, history.life, history.events, history.secret_key
+        )
     return [f"seed {history.seed}, {history.life.account_id}: {difference}" for difference in found]
 
 
 # --- All of them ------------------------------------------------------------------------------------------------------
-async def run(world: World, seed: int, count: int, environments: int = ENVIRONMENTS) -> Figures:
+async def run(world: World, seed: int, count: int, parallel: int) -> Figures:
     """Live as many histories, with seeds from `seed` on, and compare each. The world is as before afterwards."""
     figures = Figures(histories=count)
     engine_port = int(world.env["AWS_ENDPOINT_URL"].rsplit(":", 1)[1])
     proxy = DynamoDBProxy(engine_port, lambda port: _kill_function(world, port), random.Random(seed))
     async with AsyncExitStack() as opened:
         url = await opened.enter_async_context(proxy.listening())
-        opened.enter_context(_front_behind(world, url, environments))
-        stage = await opened.enter_async_context(_stage(world, figures))
+        opened.enter_context(_front_behind(world, url, parallel))
+        stage = await opened.enter_async_context(_stage(world, figures, parallel))
         weather = Weather(proxy, stage.stripe.http, random.Random(seed))
         fetched_before = await _fetches(stage.stripe)
         began = time.monotonic()
@@ -285,9 +285,8 @@ async def run(world: World, seed: int, count: int, environments: int = ENVIRONME
 async def _run_at_once(stage: Stage, weather: Weather, seeds: Iterable[int]) -> None:
     """Histories that share the weather."""
     histories = await together(begin(stage, seed) for seed in seeds)
-    async with _in_background(stage.keep_collecting()), weather.bad():
+    async with _in_background(stage.keep_watching()), weather.bad():
         await together(live(stage, history) for history in histories)
-    stage.figures.environments_max = max(stage.figures.environments_max, len(_functions(stage.world)))
     await together(settle(stage, history) for history in histories)
     found = await together(compare(stage, history) for history in histories)
     stage.figures.differences += [difference for of_one in found for difference in of_one]
@@ -299,10 +298,10 @@ async def _run_at_once(stage: Stage, weather: Weather, seeds: Iterable[int]) -> 
 
 
 @asynccontextmanager
-async def _stage(world: World, figures: Figures) -> AsyncIterator[Stage]:
+async def _stage(world: World, figures: Figures, parallel: int) -> AsyncIterator[Stage]:
     """Connections, and Stripe silent: what happens there is delivered by us alone."""
     authorization = {"Authorization": f"Bearer {world.env['STRIPE_API_KEY']}"}
-    limits = httpx.Limits(max_connections=DELIVERIES_AT_ONCE, max_keepalive_connections=DELIVERIES_AT_ONCE)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=parallel)
     async with (
         httpx.AsyncClient(base_url=world.stripe_url, headers=authorization, timeout=60, trust_env=False) as to_stripe,
         httpx.AsyncClient(
@@ -316,7 +315,11 @@ async def _stage(world: World, figures: Figures) -> AsyncIterator[Stage]:
         dynamodb = boto3.client("dynamodb", **stack.aws(world.env))
         table = Table(dynamodb, stack.outputs(world.env, stack.STACK)["TableName"])
         try:
-            yield Stage(world, stripe, to_api, table, prices, frozenset(endpoint["enabled_events"]), figures)
+            event_types = frozenset(endpoint["enabled_events"])
+            [event] = (await stripe.get("/v1/events", limit="1"))["data"]
+            yield Stage(
+                world, stripe, to_api, table, prices, event_types, event["id"], figures, asyncio.Semaphore(parallel)
+            )
         finally:
             await stripe.post(f"/v1/webhook_endpoints/{endpoint['id']}", disabled="false")
 
@@ -333,12 +336,12 @@ async def _in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]
 
 
 @contextmanager
-def _front_behind(world: World, dynamodb_url: str, environments: int) -> Iterator[None]:
+def _front_behind(world: World, dynamodb_url: str, parallel: int) -> Iterator[None]:
     """Functions that reach DynamoDB by another way, and as many of each as are needed at once."""
     usual = world.services["front"]
     replaced = replace(
         usual,
-        command=(*usual.command, "--environments", str(environments)),
+        command=(*usual.command, "--environments", str(parallel)),
         env={**usual.env, "AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url},
     )
     _restart_front(world, replaced)
@@ -355,7 +358,7 @@ def _restart_front(world: World, wanted: Child) -> None:
 
 
 def _functions(world: World) -> set[int]:
-    return descendants(world.services["front"].process.pid)
+    return children(world.services["front"].process.pid)
 
 
 def _kill_function(world: World, port: int) -> bool:
@@ -373,7 +376,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.histories", description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the first history")
-    parser.add_argument("--environments", type=int, default=ENVIRONMENTS, help="of the webhook's function, at most")
+    parser.add_argument("--parallel", type=int, default=PARALLEL, help="deliveries under way at once")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -381,7 +384,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         config = WorldConfig(Path(folder), free_port(), free_port(), rate_limit_per_minute=100_000)
         with running_world(config) as world:
-            figures = asyncio.run(run(world, arguments.seed, arguments.count, arguments.environments))
+            figures = asyncio.run(run(world, arguments.seed, arguments.count, arguments.parallel))
     print("\n".join(figures.lines()))
     return 1 if figures.differences else 0
 

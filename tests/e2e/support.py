@@ -117,6 +117,11 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+def children(pid: int) -> set[int]:
+    """The processes that a process has started."""
+    return {int(path.name) for path in Path("/proc").glob("[0-9]*") if _parent(path) == pid}
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs; one that nobody has waited for does not."""
     try:

@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.support import descendants
+from tests.e2e.support import children
 
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 OPERATION = re.compile(rb"\r\nx-amz-target: *DynamoDB_20120810\.(\w+)", re.IGNORECASE)
@@ -150,10 +150,10 @@ def _refusal(trouble: str, request: bytes) -> bytes:
     return head.encode() + body
 
 
-def kill_owner_of(port: int, ancestor: int) -> bool:
-    """Kill the process below `ancestor` whose connection comes from this port; whether there was one."""
+def kill_owner_of(port: int, parent: int) -> bool:
+    """Kill the child of `parent` whose connection comes from this port; whether there was one."""
     socket = _socket_of(port)
-    for pid in descendants(ancestor):
+    for pid in children(parent):
         with suppress(FileNotFoundError, PermissionError):
             if any(_links_to(descriptor, socket) for descriptor in Path(f"/proc/{pid}/fd").iterdir()):
                 os.kill(pid, signal.SIGKILL)

@@ -1,5 +1,6 @@
 """Trouble on demand: what the SDK's user sees."""
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -90,3 +91,14 @@ def test_faults_can_be_listed_and_cleared(account: Account) -> None:
 def test_a_wrong_fault_is_refused(account: Account, fault: dict[str, Any]) -> None:
     """A fault that does not exist must be a 400."""
     assert account.browser.post("/_simulator/faults", json=fault).status_code == 400
+
+
+def test_calls_are_counted(account: Account) -> None:
+    """Every call must count under its operation, whether it failed or not, and control calls must not."""
+    customer = account.v1.customers.create({})
+    account.control("faults", {"kind": "status:500"})
+    for _ in range(2):
+        with contextlib.suppress(stripe.StripeError):
+            account.v1.customers.retrieve(customer.id)
+
+    assert account.control("calls", method="GET") == {"data": {"POST /v1/customers": 1, "GET /v1/customers/{}": 2}}
