@@ -20,10 +20,10 @@ from billing.domain.accounts import Profile
 ACCOUNT = "cost"
 MEMORY_GB = 0.5
 """MemorySize of the template."""
-ACCESS_LOG_BYTES = 400
-"""A line of the API's access log in the template's format; counted from an example."""
-PLATFORM_LOG_BYTES = 400
-"""Lambda's own START, END and REPORT lines of an invocation, with the X-Ray part; counted from an example."""
+ACCESS_LOG_BYTES = 270
+"""Assumed: the template's AccessLogSettings filled in for a delivery."""
+PLATFORM_LOG_BYTES = 360
+"""Assumed: Lambda's own START, END and REPORT lines of an invocation, with the X-Ray part."""
 SAMPLED = 0.05
 """X-Ray's default rule: the first request of a second, and one in twenty of the others."""
 

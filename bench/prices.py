@@ -1,7 +1,7 @@
 """What a million events cost on AWS: what one consumes, times public prices.
 
-The prices are those of us-east-1, on demand, in the first tier and without any free one, as published in 2026. They
-change: whoever plans with the result reads the pages again.
+The prices are those of us-east-1, on demand, in the first tier and without any free one, as known in
+November 2026. They change: whoever plans with the result reads the pages again.
 """
 
 from collections.abc import Mapping
