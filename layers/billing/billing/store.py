@@ -9,17 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from billing.domain.accounts import GAUGES_AT_FIRST, Account, OpenCheckout, Profile
 from billing.domain.errors import BillingError
 from billing.domain.invoices import Invoice, InvoicePage
 from billing.domain.outbound_events import OutboundEvent
-from billing.domain.reconciliation import Progress, Step
 from billing.domain.sightings import Sighting
 from billing.domain.stripe_events import Outcome, Snapshot, Target
 from billing.domain.subscriptions import Subscription
 from billing.dynamodb import Item, Table, Write, WriteRefused, key, open_table, put, update
+
+if TYPE_CHECKING:
+    from billing.domain.reconciliation import Progress
 
 EVENT_RETENTION = timedelta(days=35)
 """Longer than the 30 days for which Stripe resends an event."""
@@ -293,12 +295,14 @@ class Store:
             if isinstance(content, Subscription) and not content.has_ended:
                 yield item["pk"].removeprefix("ACCOUNT#"), content
 
-    def load_progress(self) -> Progress:
+    def load_progress(self) -> "Progress":
         """How far reconciliation has come."""
+        from billing.domain.reconciliation import Progress, Step  # noqa: PLC0415 - nobody else needs it
+
         item = self._table.get(*PROGRESS.values())
         return _load(Progress, item | {"step": Step(item["step"]) if "step" in item else None}) if item else Progress()
 
-    def save_progress(self, progress: Progress) -> Progress:
+    def save_progress(self, progress: "Progress") -> "Progress":
         """Write it over the version that it was read at. Raises VersionConflict."""
         saved = replace(progress, version=progress.version + 1)
         self._transact([_put_versioned(PROGRESS | _dump(saved), progress.version)])
