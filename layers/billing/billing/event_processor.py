@@ -53,6 +53,11 @@ class _Subject:
     targets: Sequence[Target]
     known: Mapping[str, Sighting[Snapshot]]
 
+    def lacks(self, content: Snapshot) -> bool:
+        """Whether this is another content than what is stored of it."""
+        known = self.known.get(content.id)
+        return known is None or known.content != content
+
 
 @dataclass(frozen=True, slots=True)
 class _News:
@@ -176,7 +181,7 @@ class EventProcessor:
 
     def _commit(self, event: StripeEvent, notice: Notice, matched: Match, subject: _Subject, news: _News) -> Outcome:
         profile = event_effects.profile_after(matched, notice, [row.content for row in news.rows])
-        is_news = bool(news.rows) or profile is not matched.profile
+        is_news = profile != matched.profile or any(subject.lacks(row.content) for row in news.rows)
         outcome = Outcome.MISSING if news.missing else Outcome.APPLIED if is_news else Outcome.INCLUDED
         alarms = _alarms(matched, news)
         self.store.commit(

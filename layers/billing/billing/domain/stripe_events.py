@@ -18,9 +18,9 @@ class Outcome(StrEnum):
     """What became of an event, as its marker records it."""
 
     APPLIED = "applied"
-    """A row was written, from the snapshot or from a fetch."""
+    """It told news: a row has another content by it, from the snapshot or from a fetch."""
     INCLUDED = "included"
-    """Nothing to write: what is stored already includes it."""
+    """It told no news: what is stored already included it."""
     IGNORED = "ignored"
     """Not ours: a type we do not handle, another mode, a connected account, no subscription."""
     UNMATCHED = "unmatched"
