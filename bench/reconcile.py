@@ -15,15 +15,13 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import stripe
-from rich.console import Console
-from rich.table import Table as Grid
 
 from bench.engine import Deployment, deployment
 from bench.fleet import account_id, create_accounts, simulated_fleet, write_state
@@ -57,6 +55,17 @@ class Cost:
     differences: int
 
 
+FIGURES: Sequence[tuple[str, Callable[[Cost], str]]] = (
+    ("events, subscriptions, invoices", lambda cost: ", ".join(f"{count:,}" for count in cost.compared.values())),
+    ("differences", lambda cost: f"{cost.differences:,}"),
+    ("seconds", lambda cost: f"{cost.seconds:.1f}"),
+    ("of them waiting for the simulator", lambda cost: f"{cost.waiting:.1f}"),
+    ("Stripe calls", lambda cost: f"{cost.stripe_calls:,}"),
+    ("DynamoDB calls", lambda cost: f"{cost.dynamodb_calls:,}"),
+    ("peak memory, MB", lambda cost: f"{cost.peak_mb:.0f}"),
+)
+
+
 def main() -> None:
     """Build the fleet, then measure one situation after the other."""
     accounts = int(sys.argv[1]) if len(sys.argv) > 1 else ACCOUNTS
@@ -66,16 +75,18 @@ def main() -> None:
         table = Table(client("dynamodb"), deployed.environment["TABLE_NAME"])
         create_accounts(deployed.store, accounts)
         write_state(deployed.store, table, paced_payments("sk_test_bench", stripe_url), accounts - accounts // UNKNOWN)
-        costs = {f"1 in {UNKNOWN} accounts missed all its events": _measure(stripe_url)}
-        costs["nothing differs"] = _measure(stripe_url)
+        _print("situation", [name for name, _ in FIGURES])
+        _measure(f"1 in {UNKNOWN} accounts missed all its events", stripe_url)
+        _measure("nothing differs", stripe_url)
         _spoil(table, deployed, accounts)
-        costs[f"1 in {SPOILED} rows changed by hand"] = _measure(stripe_url)
-    _print(accounts, costs)
+        _measure(f"1 in {SPOILED} rows changed by hand", stripe_url)
 
 
-def _measure(stripe_url: str) -> Cost:
+def _measure(situation: str, stripe_url: str) -> None:
+    """Tell what one run takes, as soon as it has ended: a large fleet takes its time."""
     with _PROCESSES.Pool(1) as pool:
-        return pool.apply(reconcile, (stripe_url,))
+        cost = pool.apply(reconcile, (stripe_url,))
+    _print(situation, [show(cost) for _, show in FIGURES])
 
 
 def reconcile(stripe_url: str) -> Cost:
@@ -128,20 +139,8 @@ def _spoil(table: Table, deployed: Deployment, accounts: int) -> None:
             table.update(update(place, "SET #status = :ended", values))
 
 
-def _print(accounts: int, costs: Mapping[str, Cost]) -> None:
-    grid = Grid(f"{accounts:,} accounts", *costs)
-    rows = {
-        "compared: events, subscriptions, invoices": lambda cost: ", ".join(map(str, cost.compared.values())),
-        "differences": lambda cost: f"{cost.differences:,}",
-        "seconds": lambda cost: f"{cost.seconds:.1f}",
-        "of them waiting for the simulator": lambda cost: f"{cost.waiting:.1f}",
-        "Stripe calls": lambda cost: f"{cost.stripe_calls:,}",
-        "DynamoDB calls": lambda cost: f"{cost.dynamodb_calls:,}",
-        "peak memory, MB": lambda cost: f"{cost.peak_mb:.0f}",
-    }
-    for name, show in rows.items():
-        grid.add_row(name, *map(show, costs.values()))
-    Console().print(grid)
+def _print(situation: str, figures: Sequence[str]) -> None:
+    print("|", " | ".join([situation, *figures]), "|", flush=True)
 
 
 if __name__ == "__main__":
