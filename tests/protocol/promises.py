@@ -13,7 +13,7 @@ from billing.domain.sightings import OLD, Sighting
 from billing.domain.stripe_events import Outcome, Snapshot
 from billing.domain.subscriptions import Subscription
 from tests.protocol.model import CLOCK_SKEW_SECONDS
-from tests.protocol.stripe_model import describe, facts
+from tests.protocol.stripe_model import describe, facts, second
 from tests.protocol.table_model import Told
 from tests.protocol.world import FUNCTION_SECONDS_MAX, World
 
@@ -60,6 +60,18 @@ def interval_is_true(_before: Row | None, row: Row, world: World) -> Broken:
     ]
     if spans and not any(since <= end and begin <= until for since, until in spans):
         yield f"not Stripe's state at that time: {describe(row)}"
+
+
+def grace_does_not_begin_early(_before: Row | None, row: Row, world: World) -> Broken:
+    """Nobody's grace period begins before Stripe's subscription was past due, as far as clocks can tell."""
+    since = row.content.past_due_since if isinstance(row.content, Subscription) else None
+    begins = [
+        state.since
+        for state in world.stripe.pasts[row.content.id]
+        if isinstance(state.content, Subscription) and state.content.status == "past_due"
+    ]
+    if since and not any(begin - CLOCK_ERROR_SECONDS <= since.timestamp() for begin in begins):
+        yield f"past due since {second(since.timestamp())}: {describe(row)}"
 
 
 def news_is_not_old(before: Row | None, row: Row, world: World) -> Broken:
@@ -153,6 +165,7 @@ OF_ROWS = (
     content_never_goes_back,
     interval_only_moves_forward,
     interval_is_true,
+    grace_does_not_begin_early,
     news_is_not_old,
 )
 OF_STATES = (no_final_marker_without_its_effect, outbox_tells_each_difference_once)

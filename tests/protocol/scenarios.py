@@ -252,6 +252,13 @@ SCENARIOS = {
             workers=3,
         ),
         Scenario(
+            "grace-of-late-account",
+            "An account appears only when its subscription is past due: older events are fetched, which shows it.",
+            profile=None,
+            script=(subscribes(), waits(700), becomes("past_due"), account_appears()),
+            workers=3,
+        ),
+        Scenario(
             "late-account-of-gone-customer",
             "Events of a customer that is deleted before its account appears.",
             profile=None,

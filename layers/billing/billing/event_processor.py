@@ -173,7 +173,8 @@ class EventProcessor:
                 if fetched is None:
                     missing = True
                     continue
-                content = stripe_events.settle(fetched.content, known, event.created)
+                since = event.created if told and stripe_events.is_past_due(told) else fetched.seen_to
+                content = stripe_events.settle(fetched.content, known, since)
                 row = seen(content, fetched.seen_from, fetched.seen_to, known)
             if row is not known:
                 rows.append(row)

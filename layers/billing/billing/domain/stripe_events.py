@@ -239,13 +239,21 @@ READERS: Mapping[str, Reader] = {
 }
 
 
-def settle[S: Snapshot](snapshot: S, known: Sighting[S] | None, event_created: datetime) -> S:
-    """The snapshot with what we derive of it and the row: an unmapped price's plan, since when it is past due."""
+def is_past_due(snapshot: Snapshot) -> bool:
+    """Whether it shows a subscription whose payment failed and may still be made."""
+    return isinstance(snapshot, Subscription) and snapshot.status == "past_due"
+
+
+def settle[S: Snapshot](snapshot: S, known: Sighting[S] | None, shown: datetime) -> S:
+    """The snapshot with what we derive of it and the row: an unmapped price's plan, since when it is past due.
+
+    `shown` is the first time at which it is known to have been so; the row may know an earlier one.
+    """
     if not isinstance(snapshot, Subscription):
         return snapshot
     before = known.content if known is not None and isinstance(known.content, Subscription) else None
     plan = before.plan if before and not snapshot.price_is_mapped else snapshot.plan
     since = None
-    if snapshot.status == "past_due":
-        since = (before.past_due_since if before else None) or event_created
+    if is_past_due(snapshot):
+        since = (before.past_due_since if before else None) or shown
     return replace(snapshot, plan=plan, past_due_since=since)

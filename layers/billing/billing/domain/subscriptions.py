@@ -37,7 +37,7 @@ class Subscription:
     """Stripe's facts about one subscription, reduced to what is used. Times are UTC.
 
     `plan` is the catalog plan of its price, None if the price maps to none; the period and quantity are those of the
-    item with that price. `past_due_since` is the creation time of the event that made it so (Stripe does not store it).
+    item with that price. `past_due_since` is when an event or a fetch first showed it so (Stripe does not tell).
     """
 
     id: str
