@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from billing.domain.accounts import Profile
+from billing.store import Commit, Store, VersionConflict
 from billing.webhook_signature import sign
 from tests.functions.conftest import WEBHOOK_SECRET, Answer, Deployment
 from tests.functions.events import event, invoice, subscription, subscription_event
@@ -164,6 +165,24 @@ def test_what_can_never_be_processed_is_recorded_as_failed(deployment: Deploymen
     assert recorded["outcome"] == "failed"
     assert recorded["reason"]
     assert deployment.authorized("GET", "/v1/billing").body["plan"] == "free"
+
+
+def test_a_conflict_while_a_failure_is_recorded_is_tried_again(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, printed: Callable[[], str]
+) -> None:
+    """Two deliveries of one event that fails may meet at its marker: it is recorded all the same, and counted once."""
+    commit, conflicts = Store.commit, iter([VersionConflict(refused_first=False)])
+
+    def colliding(store: Store, wanted: Commit) -> None:
+        for conflict in conflicts:
+            raise conflict
+        commit(store, wanted)
+
+    monkeypatch.setattr(Store, "commit", colliding)
+    sent = subscription_event() | {"data": {}}
+    assert deployment.deliver(sent).body == {"received": True, "outcome": "failed"}
+    assert marker(deployment, sent["id"])["outcome"] == "failed"
+    assert printed().replace(" ", "").count('"EventFailed":[1.0]') == 1
 
 
 def test_an_unknown_customer_is_unmatched_until_its_account_is_known(deployment: Deployment) -> None:

@@ -100,14 +100,21 @@ class EventProcessor:
             event = stripe_events.read_event(body)
             notice = self._read_notice(event)
         except EventUnprocessable as error:
-            return self._record_failure(event_id, body, error)
+            reason = str(error)
+            return self._persistently(lambda: self._record_failure(event_id, body.get("type"), reason))
         return self.bring_about(event, notice)
 
     def bring_about(self, event: StripeEvent, notice: Notice | None) -> Outcome:
         """Bring what an event tells to its effect; a notice of None is recorded as ignored. Raises as `process`."""
+        return self._persistently(
+            lambda: self._attempt(event, notice) if notice else self._record(event, Outcome.IGNORED)
+        )
+
+    def _persistently(self, attempt_once: Callable[[], Outcome]) -> Outcome:
+        """The outcome of the first attempt that no other writer was faster than."""
         for attempt in range(ATTEMPTS_MAX):
             try:
-                return self._attempt(event, notice) if notice else self._record(event, Outcome.IGNORED)
+                return attempt_once()
             except EventAlreadyProcessed:
                 return Outcome.DUPLICATE
             except VersionConflict:
@@ -204,21 +211,17 @@ class EventProcessor:
         self._tell(event, outcome, alarms if outcome is Outcome.MISMATCHED else {})
         return outcome
 
-    def _record_failure(self, event_id: str, body: Json, error: EventUnprocessable) -> Outcome:
+    def _record_failure(self, event_id: str, event_type: object, reason: str) -> Outcome:
         """An event that no later try will understand: kept for the operator, and not asked for again."""
-        event_type = body.get("type")
         marker = EventMarker(
             event_id=event_id,
             type=event_type if isinstance(event_type, str) and is_id(event_type) else "unknown",
             outcome=Outcome.FAILED,
             processed=self.now(),
-            reason=str(error),
+            reason=reason,
         )
-        try:
-            self.store.commit(Commit(marker))
-        except EventAlreadyProcessed:
-            return Outcome.DUPLICATE
-        logger().error("Event failed for good", event_id=event_id, reason=str(error))
+        self.store.commit(Commit(marker))
+        logger().error("Event failed for good", event_id=event_id, reason=reason)
         count("EventFailed")
         return Outcome.FAILED
 
