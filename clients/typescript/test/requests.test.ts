@@ -74,14 +74,14 @@ test("a token function is asked for each request", async (t) => {
 test("without options, address and token come from the environment", async (t) => {
   const { baseUrl, received } = await serve(t, success(FREE));
   process.env.BILLING_API_URL = `${baseUrl}/`;
-  process.env.BILLING_SESSION_TOKEN = "from the environment";
+  process.env.BILLING_SESSION_TOKEN = "from-the-environment";
   t.after(() => {
     delete process.env.BILLING_API_URL;
     delete process.env.BILLING_SESSION_TOKEN;
   });
   assert.deepEqual(await createBillingClient().getSubscription(), FREE);
   assert.equal(received[0]?.url, "/api/billing/subscription");
-  assert.equal(received[0]?.headers.authorization, "Bearer from the environment");
+  assert.equal(received[0]?.headers.authorization, "Bearer from-the-environment");
 });
 
 test("without options, in a browser, the page's own origin is asked, without a token", async (t) => {
@@ -158,4 +158,14 @@ test("types come from the API's document", () => {
     createBillingClient({ apiKey: "sk" }),
   ];
   assert.equal(typeof mistakes, "function");
+});
+
+test("a token that no header can carry is not shown", async () => {
+  const billing = createBillingClient({ baseUrl: "http://localhost:1", token: "secret\nvalue" });
+  await assert.rejects(billing.getSubscription(), (error: Error) => error instanceof TypeError && !/secret/.test(error.message));
+});
+
+test("an empty idempotency key is refused, as the API does", async () => {
+  const billing = createBillingClient({ baseUrl: "http://localhost:1" });
+  await assert.rejects(billing.createPortal({}, { idempotencyKey: "" }), TypeError);
 });
