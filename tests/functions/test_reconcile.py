@@ -16,10 +16,12 @@ import billing.payments
 import billing.reconciliation
 from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
-from billing.domain.errors import StripeRefused, StripeUnavailable
+from billing.domain.errors import EventUnprocessable, StripeRefused, StripeUnavailable
+from billing.domain.plans import Catalog
 from billing.domain.reconciliation import LEASE, STALE, SWEEP_EVERY, Progress, Step
-from billing.domain.stripe_events import Outcome
-from billing.payments import connect_paced_payments
+from billing.domain.stripe_events import Outcome, Target
+from billing.event_processor import Fetched
+from billing.payments import Payments, connect_paced_payments
 from billing.reconciliation import Reconciler
 from local.stripe_simulator import Simulator
 from tests.functions.conftest import Deployment, control, load_handler, stripe_with_prices
@@ -134,12 +136,14 @@ def outbox(deployment: Deployment) -> list[str]:
     return sorted(item["type"]["S"] for item in rows(deployment, "OUT#"))
 
 
-def spoil(deployment: Deployment, simulator: Simulator, subscription_id: str, status: str) -> None:
+def spoil(
+    deployment: Deployment, simulator: Simulator, subscription_id: str, status: str, account_id: str = "acme"
+) -> None:
     """Change a row by hand, as no event ever did, some time before Stripe is asked again."""
     control(simulator, "POST", "clock", {"advance_seconds": 60})
     deployment.table.client.update_item(
         TableName=deployment.table.name,
-        Key={"pk": {"S": "ACCOUNT#acme"}, "sk": {"S": f"SUB#{subscription_id}"}},
+        Key={"pk": {"S": f"ACCOUNT#{account_id}"}, "sk": {"S": f"SUB#{subscription_id}"}},
         UpdateExpression="SET #status = :status",
         ExpressionAttributeNames={"#status": "status"},
         ExpressionAttributeValues={":status": {"S": status}},
@@ -416,3 +420,53 @@ def test_two_runs_at_once_and_an_unreliable_stripe_do_no_harm(
     reconciliation.start()
     assert status(deployment) == ("pro", "active")
     assert outbox(deployment) == ["invoice.paid", "subscription.created"]
+
+
+# --- one object that cannot be had ------------------------------------------------------------------------------------
+
+
+def test_an_object_that_stripe_refuses_stops_nobody_else(
+    deployment: Deployment,
+    reconciliation: Reconciliation,
+    stripe_client: stripe.StripeClient,
+    simulator: Simulator,
+    printed: Callable[[], str],
+) -> None:
+    """Its row stays as it is, the operator is alarmed, and the other account's row is mended."""
+    deployment.store.create_account(Profile("globex"))
+    refused, other = subscribe(stripe_client), subscribe(stripe_client, "globex")
+    deliver_all(deployment, simulator)
+    for subscription, account_id in ((refused, "acme"), (other, "globex")):
+        spoil(deployment, simulator, subscription.id, "canceled", account_id)
+    fault(simulator, "status:403", f"{SUBSCRIPTIONS}/{refused.id}")
+    reconciliation.start()
+    assert deployment.store.load_progress().step is None
+    assert status(deployment) == ("free", "canceled")
+    assert [each.status for each in deployment.store.load_account("globex").subscriptions] == ["active"]
+    assert '"EventFailed":[1.0]' in printed().replace(" ", "")
+
+
+def test_an_event_whose_object_cannot_be_read_stops_nobody_else(
+    deployment: Deployment,
+    reconciliation: Reconciliation,
+    stripe_client: stripe.StripeClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is recorded as failed with the reason, and the rest of the run goes on to its end."""
+    deployment.store.create_account(Profile("globex"))
+    subscribe(stripe_client)
+    unreadable = subscribe(stripe_client, "globex").id
+    fetch = Payments.fetch
+
+    def fetched(payments: Payments, target: Target, catalog: Catalog) -> Fetched | None:
+        if target.id == unreadable:
+            raise EventUnprocessable("lookup_key is not a string")
+        return fetch(payments, target, catalog)
+
+    monkeypatch.setattr(Payments, "fetch", fetched)
+    monkeypatch.setattr("billing.domain.sightings.OLD", timedelta(seconds=-10))
+    reconciliation.start()
+    assert deployment.store.load_progress().step is None
+    assert status(deployment) == ("pro", "active")
+    reasons = {marker["reason"]["S"] for marker in rows(deployment, "EVENT#") if marker["outcome"]["S"] == "failed"}
+    assert reasons == {"what Stripe has of it: lookup_key is not a string"}

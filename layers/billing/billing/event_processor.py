@@ -78,7 +78,8 @@ def _nothing(_related: RelatedObject) -> None: ...
 class EventProcessor:
     """The protocol, over a store and two ways to ask Stripe, which answer None for what it does not have.
 
-    `fetch` is for the object of a row, `look_up` for what a thin event names, which tells whose event it is.
+    `fetch` is for the object of a row, and raises EventUnprocessable for one that cannot be read; `look_up` is for what a
+    thin event names, which tells whose event it is.
     """
 
     store: Store
@@ -144,7 +145,11 @@ class EventProcessor:
         if isinstance(matched, Outcome):
             return self._record(event, matched, notice)
         subject = self._subject(notice, matched, context)
-        return self._commit(event, notice, matched, subject, self._news(event, subject))
+        try:
+            news = self._news(event, subject)
+        except EventUnprocessable as error:
+            return self._record_failure(event.id, event.type, f"what Stripe has of it: {error}")
+        return self._commit(event, notice, matched, subject, news)
 
     def _read_context(self, event: StripeEvent, notice: Notice) -> EventContext:
         context = self.store.read_event_context(event.id, notice.customer_id, notice.account_id, notice.targets)

@@ -190,9 +190,21 @@ class Payments:
             return stripe_objects.required_text(session.to_dict(), "url")
 
     def fetch(self, target: Target, catalog: Catalog) -> Fetched | None:
-        """The object an event is about, as it is now and between which times of Stripe's clock; None if it is gone."""
+        """The object an event is about, as it is now and between which times of Stripe's clock; None if it is gone.
+
+        Raises EventUnprocessable if Stripe has the object, and it is not what such objects are.
+        """
         with _translated():
-            return _or_none(lambda: self._fetch(target, catalog))
+            answered = _or_none(lambda: self._retrieve(target))
+        if answered is None:
+            return None
+        source, seen_from, seen_to = answered
+        content: Snapshot = (
+            stripe_objects.read_invoice(source)
+            if target.kind is Invoice
+            else stripe_objects.read_subscription(source, catalog)
+        )
+        return Fetched(content, seen_from, seen_to)
 
     def look_up(self, related: RelatedObject) -> Json | None:
         """What a thin event names, in the API version that we read; None if it is gone, or nothing that we handle."""
@@ -235,18 +247,16 @@ class Payments:
             after = [*objects][-1] if response.data["has_more"] else None
             return Listing(objects, after, *_seen(started, response.headers))
 
-    def _fetch(self, target: Target, catalog: Catalog) -> Fetched:
+    def _retrieve(self, target: Target) -> tuple[Json, datetime, datetime]:
+        """The object as Stripe answers it; what has not its id is no answer of Stripe's."""
         service: Any = self._v1.invoices if target.kind is Invoice else self._v1.subscriptions
         started = time.monotonic()
         found = service.retrieve(target.id)
         seen = _seen(started, found.last_response.headers)
         source = found.to_dict()
-        content: Snapshot = (
-            stripe_objects.read_invoice(source)
-            if target.kind is Invoice
-            else stripe_objects.read_subscription(source, catalog)
-        )
-        return Fetched(content, *seen)
+        if source["id"] != target.id:
+            raise LookupError(target.id)
+        return (source, *seen)
 
 
 def connect_payments() -> Payments:

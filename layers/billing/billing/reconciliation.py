@@ -13,7 +13,7 @@ from datetime import datetime
 
 from billing.domain import event_effects, stripe_events
 from billing.domain.accounts import Profile
-from billing.domain.errors import EventUnprocessable, StripeUnavailable
+from billing.domain.errors import EventUnprocessable, StripeRefused, StripeUnavailable
 from billing.domain.event_effects import Match
 from billing.domain.plans import Catalog
 from billing.domain.reconciliation import Finding, Report, Step, differs, is_due
@@ -24,7 +24,7 @@ from billing.domain.subscriptions import Subscription
 from billing.event_processor import EventProcessor, Fetched
 from billing.payments import Listing, Payments
 from billing.store import Store
-from billing.telemetry import logger
+from billing.telemetry import count, logger
 
 TRIES_MAX = 3
 SETTLE_SECONDS = 5
@@ -56,7 +56,7 @@ class Reconciler:
     pause: Callable[[float], None] = time.sleep
 
     def page(self, step: Step, since: datetime, after: str | None) -> Report:
-        """Work through one page of a list. Raises StripeUnavailable, StripeRefused and StoreUnavailable."""
+        """Work through one page of a list. Raises StripeUnavailable and StoreUnavailable, StripeRefused of the list."""
         match step:
             case Step.EVENTS:
                 return self._events(self._patiently(lambda: self.payments.list_events(since, after)))
@@ -84,8 +84,15 @@ class Reconciler:
         """
         for account_id, known in living:
             target = Target(Subscription, known.id)
-            if known.id not in listed and self._fetch(target) is None:
+            if known.id not in listed and self._is_gone(target):
                 yield self._mend(Step.SUBSCRIPTIONS, Notice(known.customer_id, account_id, (target,)), account_id, now)
+
+    def _is_gone(self, target: Target) -> bool:
+        """Whether Stripe says so: it has what it refuses to show, and what cannot be read."""
+        try:
+            return self._fetch(target) is None
+        except (EventUnprocessable, StripeRefused):
+            return False
 
     # --- events -------------------------------------------------------------------------------------------------------
 
@@ -109,7 +116,9 @@ class Reconciler:
         return Report(Step.EVENTS, tuple(listing.objects), unmatched, tuple(findings), listing.after)
 
     def _process(self, event: Json) -> Outcome | None:
-        return None if self.dry_run else self._processor.process(event)
+        if self.dry_run:
+            return None
+        return _unless_refused(event["id"], lambda: self._processor.process(event))
 
     def _notice_of(self, payload: Json) -> Notice | None:
         """What an event tells; None where the processor will find out that it is nothing, or cannot be read."""
@@ -170,7 +179,7 @@ class Reconciler:
             object={},
         )
         named = replace(notice, targets=(replace(target, names_only=True),))
-        outcome = self._processor.bring_about(event, named)
+        outcome = _unless_refused(target.id, lambda: self._processor.bring_about(event, named))
         return Finding(step, target.id, account_id, outcome)
 
     # --- whose it is --------------------------------------------------------------------------------------------------
@@ -211,6 +220,16 @@ def _that_differ(
         for target in notice.targets
         if target.snapshot and differs(target.snapshot, rows.get(target.id), listed_at)
     }
+
+
+def _unless_refused(object_id: str, bring_about: Callable[[], Outcome]) -> Outcome:
+    """The outcome, also where Stripe refuses what it needs: one object must not keep all others from their turn."""
+    try:
+        return bring_about()
+    except StripeRefused:
+        logger().error("Stripe refused what reconciliation needs", extra={"object_id": object_id})
+        count("EventFailed")
+        return Outcome.FAILED
 
 
 def patiently[T](call: Callable[[], T], pause: Callable[[float], None] = time.sleep) -> T:
