@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from billing.domain.accounts import Profile
+from billing.event_processor import EventProcessor
 from billing.store import Commit, Store, VersionConflict
 from billing.webhook_signature import sign
 from tests.functions.conftest import WEBHOOK_SECRET, Answer, Deployment
@@ -232,6 +233,19 @@ def test_an_unmapped_price_keeps_the_plan_and_alarms(deployment: Deployment, pri
     assert deployment.deliver(sent).body["outcome"] == "applied"
     assert deployment.authorized("GET", "/v1/billing").body["plan"] == "pro"
     assert "price_of_of_another_product" in marker(deployment, sent["id"])["reason"]
+    assert '"UnmappedPrice":[1.0]' in printed().replace(" ", "")
+
+
+def test_an_alarm_is_given_by_the_next_delivery_if_the_first_died(
+    deployment: Deployment, printed: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Committed, and dead before it could tell: Stripe delivers again, and the operator hears of it."""
+    sent = subscription_event(lookup_key="of_another_product")
+    with monkeypatch.context() as dying:
+        dying.setattr(EventProcessor, "_tell", lambda *_facts: (_ for _ in ()).throw(RuntimeError))
+        assert deployment.deliver(sent).status == 500
+    assert "UnmappedPrice" not in printed()
+    assert deployment.deliver(sent).body == {"received": True, "outcome": "duplicate"}
     assert '"UnmappedPrice":[1.0]' in printed().replace(" ", "")
 
 

@@ -78,8 +78,8 @@ def _nothing(_related: RelatedObject) -> None: ...
 class EventProcessor:
     """The protocol, over a store and two ways to ask Stripe, which answer None for what it does not have.
 
-    `fetch` is for the object of a row, and raises EventUnprocessable for one that cannot be read; `look_up` is for what a
-    thin event names, which tells whose event it is.
+    `fetch` is for the object of a row, and raises EventUnprocessable for one that cannot be read; `look_up` is for what
+    a thin event names, which tells whose event it is.
     """
 
     store: Store
@@ -139,9 +139,10 @@ class EventProcessor:
 
     def _attempt(self, event: StripeEvent, notice: Notice) -> Outcome:
         context = self._read_context(event, notice)
-        if context.outcome is not None and context.outcome.is_final:
-            return Outcome.DUPLICATE
         matched = event_effects.match(notice, context.account_of_customer, context.profile)
+        if context.outcome is not None and context.outcome.is_final:
+            _alarm_again(event, matched, context)
+            return Outcome.DUPLICATE
         if isinstance(matched, Outcome):
             return self._record(event, matched, notice)
         subject = self._subject(notice, matched, context)
@@ -254,13 +255,29 @@ class EventProcessor:
     ) -> None:
         """Log and count only what is durable, so that a retried commit is told once."""
         delay = self.now() - event.created
-        facts = {"event_id": event.id, "event_type": event.type, "account_id": account_id, "outcome": outcome.value}
+        facts = _facts(event, outcome, account_id)
         logger().info("Event processed", extra=facts | {"delay_seconds": int(delay.total_seconds())})
         if outcome is Outcome.APPLIED and delay > LATE:
             count("EventLate")
-        for metric, reason in alarms.items():
-            logger().error("Event needs an operator", extra=facts | {"reason": reason})
-            count(metric)
+        _alarm(facts, alarms)
+
+
+def _alarm_again(event: StripeEvent, matched: Match | Outcome, context: EventContext) -> None:
+    """What there still is to alarm of an event that was committed: whoever did may have died before it could tell."""
+    if isinstance(matched, Match):
+        alarms = _alarms(matched, _News([*context.rows.values()], missing=False))
+        _alarm(_facts(event, Outcome.DUPLICATE, matched.profile.account_id), alarms)
+
+
+def _alarm(facts: Mapping[str, str | None], alarms: Mapping[str, str]) -> None:
+    for metric, reason in alarms.items():
+        logger().error("Event needs an operator", extra={**facts, "reason": reason})
+        count(metric)
+
+
+def _facts(event: StripeEvent, outcome: Outcome, account_id: str | None) -> dict[str, str | None]:
+    """What the log says of an event."""
+    return {"event_id": event.id, "event_type": event.type, "account_id": account_id, "outcome": outcome.value}
 
 
 def _alarms(matched: Match, news: _News) -> Mapping[str, str]:
