@@ -98,11 +98,12 @@ def no_final_marker_without_its_effect(world: World) -> Broken:
 
 
 def outbox_tells_each_difference_once(world: World) -> Broken:
-    """Who hears all that is told knows what the rows say, and heard nothing twice."""
+    """Who hears all that is told, in the order of its keys, knows what the rows say, and heard nothing twice."""
     ids = Counter(told.id for told in world.table.outbox)
     yield from (f"two outbox rows have the id {key}" for key, count in ids.items() if count > 1)
+    outbox = sorted(world.table.outbox, key=lambda told: (told.second, told.id))
     for row in world.table.rows.values():
-        told = [each for each in world.table.outbox if each.subject == row.content.id]
+        told = [each for each in outbox if each.subject == row.content.id]
         if any(first.data == second.data for first, second in pairwise(told)):
             yield f"told the same twice of {describe(row)}"
         if not _is_told_of(row.content, Counter(each.type for each in told)) or _is_outdated(row.content, told):

@@ -145,7 +145,7 @@ def _gone_customer_is_left(matched: Match, notice: Notice, written: Iterable[Sna
 
 def _told_by_event(*arguments: object) -> Sequence[OutboundEvent]:
     events = processor_outbound(*arguments)
-    return [replace(event, id=event.id.rpartition(".")[0]) for event in events]
+    return [replace(event, id="".join(event.id.split(".")[::2])) for event in events]
 
 
 event_effects_match = event_effects.match

@@ -45,13 +45,14 @@ class Told:
     id: str
     type: str
     subject: str
+    second: int
     data: FrozenDict[str, str | int | bool | None]
 
     @classmethod
     def of(cls, event: OutboundEvent) -> "Told":
         """An outbox row with a hash."""
         subject = event.data.get("invoice") or event.data["subscription"]
-        return cls(event.id, event.type, str(subject), FrozenDict(event.data))
+        return cls(event.id, event.type, str(subject), int(event.occurred_at.timestamp()), FrozenDict(event.data))
 
 
 @dataclass(frozen=True)

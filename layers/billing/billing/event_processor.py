@@ -298,14 +298,15 @@ def _alarms(matched: Match, news: _News) -> Mapping[str, str]:
 def _outbound(event: StripeEvent, account_id: str, subject: _Subject, news: _News) -> Sequence[OutboundEvent]:
     """What the account's own systems are to be told: the differences between before and after.
 
-    Each is of one version of one row, and that makes its id: an event that is left open may be processed once more.
+    Each is of one version of one row, and that makes its id: an event that is left open may be processed once more. By
+    time and id those of one row stand in the order of its versions, in whatever order the events came.
     """
     events: list[OutboundEvent] = []
     for row in news.rows:
         known = subject.known.get(row.content.id)
         event_type = difference(known.content if known else None, row.content)
         if event_type:
-            told_as = f"{event.id}.{row.content.id}.{row.version}"
+            told_as = f"{row.content.id}.{row.version:08d}.{event.id}"
             data = outbound_data(row.content)
-            events.append(OutboundEvent(told_as, event_type, account_id, event.created, data))
+            events.append(OutboundEvent(told_as, event_type, account_id, row.seen_to, data))
     return events

@@ -15,7 +15,10 @@ type Content = Subscription | Invoice
 
 @dataclass(frozen=True, slots=True)
 class OutboundEvent:
-    """One thing to tell: `type` of the subscription contract's list, `data` in JSON types, times in ISO 8601 UTC."""
+    """One thing to tell: `type` of the subscription contract's list, `data` in JSON types, times in ISO 8601 UTC.
+
+    `occurred_at` is when Stripe's object is known to have been so; it never goes back between two of one object.
+    """
 
     id: str
     type: str
