@@ -1,6 +1,7 @@
 """POST checkout and portal against a Stripe over HTTP: one customer, one page, and what happens when Stripe fails."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -60,6 +61,29 @@ def test_twenty_first_requests_make_one_customer_and_one_page(
     assert len({answer.body["checkout_url"] for answer in answers}) == 1
     after = {each.id for each in stripe_client.v1.customers.list({"limit": 100}).data}
     assert len(after - before) == 1
+
+
+def test_a_customer_that_stripe_deleted_is_replaced(deployment: Deployment, stripe_client: stripe.StripeClient) -> None:
+    """Nobody told the account that its customer is gone: it gets another one, and the page to pay on."""
+    gone = stripe_client.v1.customers.create({"metadata": {"account_id": "acme"}}).id
+    profile = deployment.store.load_account("acme").profile
+    deployment.store.save_profile(replace(profile, customer_id=gone), new_customer_id=gone)
+    stripe_client.v1.customers.delete(gone)
+    answer = deployment.authorized("POST", CHECKOUT, {"tier": "pro"})
+    session = session_of(stripe_client, deployment)
+    assert (answer.status, answer.body) == (200, {"checkout_url": session.url})
+    assert session.customer == deployment.store.load_account("acme").profile.customer_id != gone
+
+
+def test_a_customer_that_stripe_never_had_is_kept(
+    deployment: Deployment,
+    stripe_client: stripe.StripeClient,  # noqa: ARG001 - its environment
+) -> None:
+    """It may be another mode's, reached with the wrong key: nothing is made up for it."""
+    profile = deployment.store.load_account("acme").profile
+    deployment.store.save_profile(replace(profile, customer_id="cus_live"), new_customer_id="cus_live")
+    assert deployment.authorized("POST", CHECKOUT, {"tier": "pro"}).status == 502
+    assert deployment.store.load_account("acme").profile.customer_id == "cus_live"
 
 
 @pytest.mark.usefixtures("stripe_client")

@@ -105,15 +105,27 @@ class Checkout:
         if reusable:
             return _url(reusable)
         profile = account.profile
-        session = self.payments.create_checkout_session(
-            order, idempotency_key=_digest(f"checkout-{profile.version}-{fingerprint}")
-        )
+        key = _digest(f"checkout-{profile.version}-{fingerprint}")
+        try:
+            session = self.payments.create_checkout_session(order, idempotency_key=key)
+        except StripeRefused:
+            self._let_go_of_deleted_customer(profile, order.customer_id)
+            raise
         try:
             self.store.save_profile(replace(profile, open_checkout=OpenCheckout(session.id, fingerprint)))
         except VersionConflict:
             self._close_unless_kept(profile.account_id, session)
             raise
         return _url(session)
+
+    def _let_go_of_deleted_customer(self, profile: Profile, customer_id: str) -> None:
+        """Raises VersionConflict if there was one: the account is another by now, and gets its next customer.
+
+        The event that told of it was lost, or came before a late one that linked the customer.
+        """
+        if self.payments.is_customer_deleted(customer_id):
+            self.store.save_profile(replace(profile, customer_id=None))
+            raise VersionConflict(refused_first=False)
 
     def _close_unless_kept(self, account_id: str, session: CheckoutSession) -> None:
         """A page that nobody was sent to must not stay open, unless a simultaneous request for the same was faster."""

@@ -120,6 +120,12 @@ class Payments:
             customer = self._v1.customers.create(params, {"idempotency_key": idempotency_key})
             return stripe_objects.required_id(customer.to_dict(), "id")
 
+    def is_customer_deleted(self, customer_id: str) -> bool:
+        """Whether Stripe says so; a customer that it never had, as one of the other mode, is not."""
+        with _translated():
+            customer = _or_none(lambda: self._v1.customers.retrieve(customer_id).to_dict())
+            return customer is not None and stripe_objects.boolean(customer, "deleted")
+
     def price_id(self, lookup_key: str) -> str:
         """The active price that has this lookup key, remembered for five minutes."""
         found_at, price_id = self._price_ids.get(lookup_key, (0.0, ""))
