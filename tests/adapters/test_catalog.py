@@ -1,11 +1,13 @@
 """catalog.toml is what its users edit: it is checked here, so that a mistake never reaches a deployment."""
 
+import tomllib
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from billing.catalog import CATALOG_PATH, load_catalog
+from billing.catalog import CATALOG_PATH, compile_tables, load_catalog, read_tables
 from tests.adapters.catalog_model import check_catalog
 
 GOOD = """
@@ -127,3 +129,24 @@ def test_an_empty_catalog_is_no_catalog() -> None:
     """There has to be a plan for accounts without a subscription."""
     with pytest.raises(ValidationError, match="plans"):
         check_catalog("plans = []")
+
+
+def test_the_catalog_is_read_from_its_json_only_where_that_is_made_of_it(tmp_path: Path) -> None:
+    """An edited catalog counts at once, whether or not anybody has compiled it."""
+    source, compiled = tmp_path / "catalog.toml", tmp_path / "catalog.json"
+    source.write_text("plans = [{ id = 'free' }]")
+    assert read_tables(source, compiled) == {"plans": [{"id": "free"}]}
+    compile_tables(source, compiled)
+    compiled.write_text(compiled.read_text().replace("free", "from its JSON"))
+    assert read_tables(source, compiled) == {"plans": [{"id": "from its JSON"}]}
+    source.write_text("plans = [{ id = 'edited' }]")
+    assert read_tables(source, compiled) == {"plans": [{"id": "edited"}]}
+    compile_tables(source, compiled)
+    assert read_tables(source, compiled) == {"plans": [{"id": "edited"}]}
+
+
+def test_the_json_says_what_the_toml_says(tmp_path: Path) -> None:
+    """For the catalog itself."""
+    compiled = tmp_path / "catalog.json"
+    compile_tables(CATALOG_PATH, compiled)
+    assert read_tables(CATALOG_PATH, compiled) == tomllib.loads(CATALOG_PATH.read_text())

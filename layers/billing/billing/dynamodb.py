@@ -88,9 +88,16 @@ class Table:
 
     def query(self, pk: str, first: str, last: str) -> list[Item]:
         """Every row of a partition from sort key `first` to `last`, in order."""
-        pages = self.client.get_paginator("query").paginate(**self._range(pk, first, last))
-        with _translated():
-            return [decode(item) for page in pages for item in page["Items"]]
+        request = self._range(pk, first, last)
+        items: list[Item] = []
+        # Not botocore's paginator, whose first use costs a cold start 15 ms.
+        while True:
+            with _translated():
+                answer = self.client.query(**request)
+            items += [decode(item) for item in answer["Items"]]
+            if "LastEvaluatedKey" not in answer:
+                return items
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
     def latest(
         self, pk: str, first: str, last: str, *, limit: int, only: Item | None = None, before: str | None = None

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from billing.domain.errors import NeverSubscribed, SubscriptionExists
 from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
-from billing.domain.usage import Period, Quota, month_of
+
+if TYPE_CHECKING:
+    from billing.domain.usage import Quota
 
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
@@ -91,8 +94,10 @@ class Account:
             member_count=self.member_count,
         )
 
-    def quota(self, catalog: Catalog, now: datetime, grace: timedelta) -> Quota:
+    def quota(self, catalog: Catalog, now: datetime, grace: timedelta) -> "Quota":
         """The limits of the plan that the account is on, for the period that it pays for, or else for the month."""
+        from billing.domain.usage import Period, Quota, month_of  # noqa: PLC0415 - a status does without
+
         shown = self.subscription_shown(catalog, now, grace)
         plan = catalog.plan(shown.granted_plan(catalog, now, grace) or "") if shown else None
         if shown is None or plan is None:
