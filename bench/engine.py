@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 
 from bench.deliveries import SESSION_ISSUER, SESSION_SECRET, WEBHOOK_SECRET, session_token
-from billing.auth import digest_of, new_secret_key
+from billing.auth import KeyKind, digest_of, new_key
 from billing.domain.accounts import Profile
 from billing.dynamodb import Table
 from billing.store import KeyRecord, Store
@@ -92,7 +92,7 @@ def _create_secret(aws: Mapping[str, str], name: str, value: Mapping[str, object
 
 
 def _create_key(store: Store, account_id: str) -> str:
-    key = new_secret_key(livemode=False)
+    key = new_key(KeyKind.SECRET, livemode=False)
     store.create_account(Profile(account_id))
     store.create_key(digest_of(key), KeyRecord("key_bench", account_id, "secret", datetime.now(UTC), key[-4:]))
     return key

@@ -18,7 +18,7 @@ import pytest
 
 from bench.deliveries import WEBHOOK_SECRET, LambdaEvent, status_request, subscription_updated
 from bench.probe import Cost
-from billing.auth import digest_of, new_secret_key
+from billing.auth import KeyKind, digest_of, new_key
 from billing.domain.accounts import Profile
 from billing.domain.sightings import Sighting
 from billing.domain.stripe_events import Outcome
@@ -113,7 +113,7 @@ def account(emulator_url: str, dynamodb: Any, table_name: str, store: Store) -> 
         "ALLOWED_ORIGINS": "http://localhost:3000",
         "POWERTOOLS_SERVICE_NAME": "budgets",
     }
-    key = new_secret_key(livemode=False)
+    key = new_key(KeyKind.SECRET, livemode=False)
     store.create_account(Profile("acme"))
     store.create_key(digest_of(key), KeyRecord("key_1", "acme", "secret", NOW, key[-4:]))
     return Account("acme", key, store, environment)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing import auth
-from billing.auth import CACHE_ENTRIES_MAX, Authenticator, KeyKind, digest_of, new_key, new_secret_key
+from billing.auth import CACHE_ENTRIES_MAX, Authenticator, KeyKind, digest_of, new_key
 from billing.domain.credentials import CredentialKind
 from billing.domain.errors import Unauthenticated
 from billing.store import KeyRecord, Store
@@ -89,7 +89,7 @@ def test_a_key_is_of_the_kind_it_was_made_as(keys: Keys, authenticator: Authenti
 
 def test_a_live_deployment_takes_live_keys(keys: Keys) -> None:
     """And no others, also if they are in its table."""
-    live = new_secret_key(livemode=True)
+    live = new_key(KeyKind.SECRET, livemode=True)
     keys.add(live)
     authenticator = Authenticator(cast(Store, keys), livemode=True)
     assert authenticator.authenticate(f"Bearer {live}", NOW).account_id == "acme"
@@ -173,7 +173,7 @@ def test_a_revoked_key_stops_within_a_minute_however_busy(
 
 def test_an_unknown_key_is_looked_up_each_time(authenticator: Authenticator, keys: Keys) -> None:
     """A key counts the moment it is created, also after it was tried in vain."""
-    later = new_secret_key(livemode=False)
+    later = new_key(KeyKind.SECRET, livemode=False)
     with pytest.raises(Unauthenticated):
         authenticator.authenticate(f"Bearer {later}", NOW)
     keys.add(later, "globex")
@@ -184,7 +184,7 @@ def test_a_revoked_key_is_refused_like_an_unknown_one(authenticator: Authenticat
     """Nothing tells a revoked key from one that never was."""
     keys.revoke(KEY)
     answers = []
-    for key in (KEY, new_secret_key(livemode=False)):
+    for key in (KEY, new_key(KeyKind.SECRET, livemode=False)):
         with pytest.raises(Unauthenticated) as refused:
             authenticator.authenticate(f"Bearer {key}", NOW)
         answers.append(str(refused.value))
@@ -194,7 +194,7 @@ def test_a_revoked_key_is_refused_like_an_unknown_one(authenticator: Authenticat
 def test_what_is_remembered_is_bounded(authenticator: Authenticator, keys: Keys) -> None:
     """A process that sees ever more keys does not grow with them."""
     for _ in range(CACHE_ENTRIES_MAX + 10):
-        key = new_secret_key(livemode=False)
+        key = new_key(KeyKind.SECRET, livemode=False)
         keys.add(key)
         authenticator.authenticate(f"Bearer {key}", NOW)
     assert len(authenticator._known) <= CACHE_ENTRIES_MAX

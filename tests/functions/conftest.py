@@ -23,7 +23,7 @@ import billing.settings
 import billing.store
 import billing.telemetry
 import billing.usage_ledger
-from billing.auth import digest_of, new_secret_key
+from billing.auth import KeyKind, digest_of, new_key
 from billing.contracts import CONTRACTS
 from billing.domain.accounts import Profile
 from billing.dynamodb import Table
@@ -176,7 +176,7 @@ def deployment(
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    key = new_secret_key(livemode=False)
+    key = new_key(KeyKind.SECRET, livemode=False)
     store.create_account(Profile("acme", email="billing@acme.test"))
     store.create_key(digest_of(key), KeyRecord("key_1", "acme", "secret", datetime.now(UTC), key[-4:]))
     yield Deployment(table, store, key)

@@ -103,11 +103,6 @@ def new_key(kind: KeyKind, *, livemode: bool) -> str:
     return f"{prefix}_{'live' if livemode else 'test'}_" + "".join(secrets.choice(KEY_CHARACTERS) for _ in range(32))
 
 
-def new_secret_key(*, livemode: bool) -> str:
-    """What an account's servers authenticate with."""
-    return new_key(KeyKind.SECRET, livemode=livemode)
-
-
 def digest_of(key: str) -> str:
     """What is stored of a key. A plain SHA-256 is enough for a secret that cannot be guessed."""
     return hashlib.sha256(key.encode()).hexdigest()

@@ -113,10 +113,10 @@ def _json_object(raw_body: bytes, headers: Mapping[str, str]) -> Mapping[str, An
     return received
 
 
-def parse_json(raw_body: bytes, *, object_of: Callable[[list[tuple[str, Any]]], object] = dict) -> object:
+def parse_json(raw_body: bytes, *, object_of: Callable[[list[tuple[str, Any]]], object] | None = None) -> object:
     """JSON as RFC 8259 has it: UTF-8, no NaN, no infinities. Raises RequestInvalid.
 
-    `object_of` makes objects of their members, which may hold a name twice; the last one counts.
+    `object_of` makes objects of their members, which may hold a name twice; without it the last one counts.
     """
     try:
         return json.loads(raw_body.decode(), parse_constant=_refuse_constant, object_pairs_hook=object_of)
