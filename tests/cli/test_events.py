@@ -1,18 +1,23 @@
 """`billing events`, on a deployed table, a Stripe account and a dead-letter queue."""
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+import httpx
 import pytest
 import stripe
 from typer.testing import Result
 
 from billing.domain.outbound_events import iso
 from billing.domain.stripe_events import Outcome
+from billing.payments import connect
 from billing.store import Commit, EventMarker
-from tests.cli.conftest import Billing, Stack, StripeAccount, answer, aws, refusal
+from tests.cli.conftest import STRIPE_KEY, Billing, Stack, StripeAccount, answer, aws, refusal
 from tests.cli.stripe_side import customer_of, sell, subscribe, table
 
 pytestmark = pytest.mark.engine
@@ -217,6 +222,54 @@ def test_nothing_but_the_answer_is_printed(operator: Billing, stripe_client: str
     assert "evt_" in result.stdout
     assert "_aws" not in result.stdout
     assert "Event processed" not in result.stdout + result.stderr
+
+
+def test_a_thin_event_is_replayed(operator: Billing, stripe_account: StripeAccount) -> None:
+    """Stripe has it among the events of API v2; whose object it is, and its state, are asked of API v1."""
+    client = connect(STRIPE_KEY, stripe_account.url)
+    sell(client)
+    operator("accounts", "create", "acme")
+    with stripe_with_thin_event(stripe_account, subscribe(client, "acme").id) as url:
+        shown = answer(operator("events", "show", "evt_thin", "--json", STRIPE_API_BASE=url))
+        done = answer(operator("events", "replay", "evt_thin", "--json", STRIPE_API_BASE=url))["events"]
+    assert shown["stripe"]["type"] == "v1.customer.subscription.created"
+    assert [(each["before"], each["outcome"]) for each in done] == [("absent", "applied")]
+    assert answer(operator("accounts", "show", "acme", "--json"))["plan"] == "pro"
+
+
+@contextmanager
+def stripe_with_thin_event(account: StripeAccount, subscription_id: str) -> Iterator[str]:
+    """The Stripe account behind a server that has `evt_thin`, too, which tells of this subscription."""
+    thin = {
+        "id": "evt_thin",
+        "object": "v2.core.event",
+        "type": "v1.customer.subscription.created",
+        "created": iso(NOW),
+        "livemode": False,
+        "context": None,
+        "related_object": {
+            "id": subscription_id,
+            "type": "subscription",
+            "url": f"/v1/subscriptions/{subscription_id}",
+        },
+    }
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked = {"Authorization": self.headers["Authorization"]}
+            found = httpx.get(account.url + self.path, headers=asked, trust_env=False)
+            is_thin = self.path == "/v2/core/events/evt_thin"
+            self.send_response_only(200 if is_thin else found.status_code)
+            self.send_header("Date", found.headers["Date"])
+            self.end_headers()
+            self.wfile.write(json.dumps(thin).encode() if is_thin else found.content)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.mark.parametrize("words", [(), ("evt_1", "--outcome", "failed"), ("--outcome", "applied")])
