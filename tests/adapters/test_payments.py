@@ -15,7 +15,7 @@ from billing import payments
 from billing.catalog import load_catalog
 from billing.domain.errors import EventUnprocessable, StripeFailed, StripeRefused, StripeUnavailable
 from billing.domain.invoices import Invoice
-from billing.domain.stripe_events import READERS, Target
+from billing.domain.stripe_events import READERS, RelatedObject, Target
 from billing.domain.subscriptions import Subscription
 from billing.payments import TRANSLATION, CheckoutOrder, CheckoutSession, Payments, connect
 from billing.reconciliation import patiently
@@ -55,6 +55,7 @@ SUBSCRIPTION = {
         ],
     },
 }
+PRICE = {"object": "price", "id": "price_1", "active": True, "lookup_key": "pro_monthly"}
 INVOICE = {
     "object": "invoice",
     "id": "in_1",
@@ -80,6 +81,10 @@ CALLS: Mapping[str, tuple[Callable[[Payments], Any], Mapping[str, Any]]] = {
         lambda stripe_: stripe_.create_customer("acme", EMAIL, idempotency_key="key-1"),
         {"object": "customer", "id": "cus_1"},
     ),
+    "is_customer_deleted": (
+        lambda stripe_: stripe_.is_customer_deleted("cus_1"),
+        {"object": "customer", "id": "cus_1", "deleted": True},
+    ),
     "price_id": (
         lambda stripe_: stripe_.price_id("pro_monthly"),
         {"object": "list", "data": [{"object": "price", "id": "price_1"}]},
@@ -99,13 +104,22 @@ CALLS: Mapping[str, tuple[Callable[[Payments], Any], Mapping[str, Any]]] = {
         SUBSCRIPTION,
     ),
     "fetch invoice": (lambda stripe_: stripe_.fetch(Target(Invoice, "in_1"), load_catalog()), INVOICE),
+    "look_up": (lambda stripe_: stripe_.look_up(RelatedObject("invoice", "in_1")), INVOICE),
+    "lookup_key_of": (lambda stripe_: stripe_.lookup_key_of("price_1"), PRICE),
     "list_events": (lambda stripe_: stripe_.list_events(ANSWERED, None), page({"object": "event", "id": "evt_1"})),
     "list_subscriptions": (lambda stripe_: stripe_.list_subscriptions(None), page(SUBSCRIPTION)),
     "list_invoices": (lambda stripe_: stripe_.list_invoices(None), page(INVOICE)),
     "list_customers": (lambda stripe_: stripe_.list_customers(None), page({"object": "customer", "id": "cus_1"})),
 }
 CREATIONS = ("create_customer", "create_checkout_session")
-FINDERS = ("find_checkout_session", "close_checkout_session", "fetch subscription", "fetch invoice")
+FINDERS = (
+    "find_checkout_session",
+    "close_checkout_session",
+    "fetch subscription",
+    "fetch invoice",
+    "look_up",
+    "lookup_key_of",
+)
 
 each_call = pytest.mark.parametrize("call", CALLS)
 

@@ -123,7 +123,7 @@ class Payments:
     def is_customer_deleted(self, customer_id: str) -> bool:
         """Whether Stripe says so; a customer that it never had, as one of the other mode, is not."""
         with _translated():
-            customer = _or_none(lambda: self._v1.customers.retrieve(customer_id).to_dict())
+            customer = _or_none(lambda: _its(customer_id, self._v1.customers.retrieve(customer_id)))
             return customer is not None and stripe_objects.boolean(customer, "deleted")
 
     def price_id(self, lookup_key: str) -> str:
@@ -143,7 +143,7 @@ class Payments:
     def lookup_key_of(self, price_id: str) -> str | None:
         """The lookup key of a price that can be sold; None where it has none, is not active, or is not there."""
         with _translated():
-            price = _or_none(lambda: self._v1.prices.retrieve(price_id).to_dict())
+            price = _or_none(lambda: _its(price_id, self._v1.prices.retrieve(price_id)))
             return stripe_objects.text(price, "lookup_key") if price and price["active"] else None
 
     def create_checkout_session(self, order: CheckoutOrder, *, idempotency_key: str) -> CheckoutSession:
@@ -224,7 +224,7 @@ class Payments:
         if service is None:
             return None
         with _translated():
-            return _or_none(lambda: service.retrieve(related.id).to_dict())
+            return _or_none(lambda: _its(related.id, service.retrieve(related.id)))
 
     def list_events(self, since: datetime, after: str | None) -> Listing:
         """A page of the events that are handled, of those created since then that Stripe still has."""
@@ -254,15 +254,12 @@ class Payments:
             return Listing(objects, after, *_seen(started, response.headers))
 
     def _retrieve(self, target: Target) -> tuple[Json, datetime, datetime]:
-        """The object as Stripe answers it; what has not its id is no answer of Stripe's."""
+        """The object as Stripe answers it, and between which times of its clock."""
         service: Any = self._v1.invoices if target.kind is Invoice else self._v1.subscriptions
         started = time.monotonic()
         found = service.retrieve(target.id)
         seen = _seen(started, found.last_response.headers)
-        source = found.to_dict()
-        if source["id"] != target.id:
-            raise LookupError(target.id)
-        return (source, *seen)
+        return (_its(target.id, found), *seen)
 
 
 def connect_payments() -> Payments:
@@ -310,6 +307,14 @@ class PacedClient(stripe.RequestsClient):
         """Send it once there is a token."""
         self._bucket.take()
         return super().request(*request, **options)
+
+
+def _its(object_id: str, found: stripe.StripeObject) -> Json:
+    """What Stripe answered of an object; what has another id is no answer of Stripe's."""
+    source: Json = found.to_dict()
+    if source["id"] != object_id:
+        raise LookupError(object_id)
+    return source
 
 
 def _seen(started: float, headers: Mapping[str, str]) -> tuple[datetime, datetime]:
