@@ -1,10 +1,8 @@
 """A fleet of subscribed accounts in a simulated Stripe, and as much of it as is wanted in the table."""
 
 import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from typing import Any
@@ -14,13 +12,14 @@ from billing.domain.accounts import Profile
 from billing.domain.sightings import Sighting
 from billing.domain.stripe_events import Outcome, Snapshot
 from billing.domain.stripe_objects import Json, read_invoice, read_subscription
-from billing.dynamodb import Table, Write, key, put
+from billing.dynamodb import Table, Write
 from billing.payments import Listing, Payments
 from billing.store import Commit, EventMarker, Store
 from local.stripe_simulator import Simulator, running_simulator
 from local.stripe_simulator.resources import catalog, customers, subscriptions
 
-WRITERS = 4
+TRANSACTION_WRITES_MAX = 100
+"""DynamoDB's own."""
 _PROCESSES = multiprocessing.get_context("spawn")
 
 
@@ -78,57 +77,59 @@ def _subscribe(simulator: Simulator, accounts: int) -> None:
 # --- in the table -----------------------------------------------------------------------------------------------------
 
 
-def create_accounts(store: Store, accounts: int) -> None:
-    """The fleet's accounts, which nobody has linked to a customer yet."""
-    with ThreadPoolExecutor(WRITERS) as pool:
-        list(pool.map(lambda number: store.create_account(Profile(account_id(number))), range(accounts)))
+class _Gathering(Table):
+    """The table, which writes a hundred at a time what it is given as transactions of their own."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__(table.client, table.name)
+        self._waiting: list[Write] = []
+
+    def transact(self, writes: Sequence[Write]) -> None:
+        """Write these together with others, now or later."""
+        if len(self._waiting) + len(writes) > TRANSACTION_WRITES_MAX:
+            self.flush()
+        self._waiting += writes
+
+    def flush(self) -> None:
+        """Write what waits."""
+        super().transact(self._waiting)
+        self._waiting.clear()
 
 
-def write_state(store: Store, table: Table, payments: Payments, known: int) -> None:
-    """Write what Stripe has of the first so many accounts, as their events would have, and the events' markers."""
-    ids = {account_id(number) for number in range(known)}
+def write_state(table: Table, payments: Payments, accounts: int, known: int) -> None:
+    """Write the fleet's accounts, and for the first so many what Stripe has of them, as their events would have."""
+    gathering = _Gathering(table)
+    store = Store(gathering)
+    subscriptions = {each["metadata"]["account_id"]: each for each in _listed(payments.list_subscriptions)}
+    for number in range(accounts):
+        customer_id = subscriptions[account_id(number)]["customer"] if number < known else None
+        store.create_account(Profile(account_id(number), customer_id=customer_id))
+    owners = {subscriptions[account_id(number)]["customer"]: account_id(number) for number in range(known)}
+    for each in subscriptions.values():
+        _write(store, owners, read_subscription(each, load_catalog()))
+    for each in _listed(payments.list_invoices):
+        _write(store, owners, read_invoice(each))
     since = datetime.fromtimestamp(0, UTC)
-    owners: dict[str, str] = {}
-    with ThreadPoolExecutor(WRITERS) as pool:
-        for listing in _pages(payments.list_subscriptions):
-            ours = [source for source in listing.objects.values() if source["metadata"]["account_id"] in ids]
-            owners |= {source["customer"]: source["metadata"]["account_id"] for source in ours}
-            list(pool.map(lambda each: _write_subscription(store, each), ours))
-        for listing in _pages(payments.list_invoices):
-            ours = [source for source in listing.objects.values() if source["customer"] in owners]
-            list(pool.map(lambda each: _write_invoice(store, each, owners[each["customer"]]), ours))
-        for listing in _pages(lambda after: payments.list_events(since, after)):
-            ours = [event for event in listing.objects.values() if event["data"]["object"].get("customer") in owners]
-            if ours:
-                table.transact([_put_marker(event) for event in ours])
+    for event in _listed(lambda after: payments.list_events(since, after)):
+        _write_marker(store, owners, event)
+    gathering.flush()
 
 
-def _pages(list_page: Callable[[str | None], Listing]) -> Iterator[Listing]:
+def _listed(list_page: Callable[[str | None], Listing]) -> Iterator[Json]:
     listing = list_page(None)
-    yield listing
+    yield from listing.objects.values()
     while listing.after:
         listing = list_page(listing.after)
-        yield listing
+        yield from listing.objects.values()
 
 
-def _write_subscription(store: Store, source: Json) -> None:
-    owner = source["metadata"]["account_id"]
-    [profile] = store.find_profiles([owner]).values()
-    linked = replace(profile, customer_id=source["customer"])
-    _write(store, owner, read_subscription(source, load_catalog()), linked)
+def _write(store: Store, owners: Mapping[str, str], content: Snapshot) -> None:
+    if owner := owners.get(content.customer_id):
+        now = datetime.now(UTC)
+        marker = EventMarker(f"evt_seed_{content.id}", "seed", Outcome.APPLIED, now, now, owner, content.customer_id)
+        store.commit(Commit(marker, [Sighting(content, now, now, 1)]))
 
 
-def _write_invoice(store: Store, source: Json, owner: str) -> None:
-    _write(store, owner, read_invoice(source), None)
-
-
-def _write(store: Store, owner: str, content: Snapshot, profile: Profile | None) -> None:
-    now = datetime.now(UTC)
-    marker = EventMarker(f"evt_seed_{content.id}", "seed", Outcome.APPLIED, now, now, owner, content.customer_id)
-    customer_id = content.customer_id if profile else None
-    store.commit(Commit(marker, [Sighting(content, now, now, 1)], profile=profile, new_customer_id=customer_id))
-
-
-def _put_marker(event: Json) -> Write:
-    facts = {"event_id": event["id"], "type": event["type"], "outcome": "applied", "processed": event["created"]}
-    return put(key(f"EVENT#{event['id']}", "RECEIVED") | facts)
+def _write_marker(store: Store, owners: Mapping[str, str], event: Json) -> None:
+    if event["data"]["object"].get("customer") in owners:
+        store.commit(Commit(EventMarker(event["id"], event["type"], Outcome.APPLIED, datetime.now(UTC))))

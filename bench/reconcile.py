@@ -24,7 +24,7 @@ from typing import Any
 import stripe
 
 from bench.engine import Deployment, deployment
-from bench.fleet import account_id, create_accounts, simulated_fleet, write_state
+from bench.fleet import account_id, simulated_fleet, write_state
 from billing import payments, reconciliation
 from billing.aws import client
 from billing.catalog import load_catalog
@@ -73,8 +73,7 @@ def main() -> None:
         os.environ.update(deployed.environment)
         payments.LISTS_A_SECOND = 1_000_000
         table = Table(client("dynamodb"), deployed.environment["TABLE_NAME"])
-        create_accounts(deployed.store, accounts)
-        write_state(deployed.store, table, paced_payments("sk_test_bench", stripe_url), accounts - accounts // UNKNOWN)
+        write_state(table, paced_payments("sk_test_bench", stripe_url), accounts, accounts - accounts // UNKNOWN)
         _print("situation", [name for name, _ in FIGURES])
         _measure(f"1 in {UNKNOWN} accounts missed all its events", stripe_url)
         _measure("nothing differs", stripe_url)
