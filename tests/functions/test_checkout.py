@@ -49,6 +49,24 @@ def test_another_order_closes_the_former_page(deployment: Deployment, stripe_cli
     assert session_of(stripe_client, deployment).status == "open"
 
 
+def test_a_former_page_that_stays_open_is_nobody_elses(
+    deployment: Deployment, stripe_client: stripe.StripeClient, simulator: Simulator
+) -> None:
+    """Stripe refuses to close it: who ordered another plan must not pay for that one, nor get a second page."""
+    deployment.authorized("POST", CHECKOUT, {"tier": "pro"})
+    former = session_of(stripe_client, deployment)
+    fault(simulator, "status:400", f"/v1/checkout/sessions/{former.id}/expire")
+    answer = deployment.authorized("POST", CHECKOUT, {"tier": "team"})
+    assert (answer.status, answer.body["error"]["code"]) == (502, "PAYMENT_ERROR")
+    assert session_of(stripe_client, deployment).id == former.id
+    assert deployment.authorized("POST", CHECKOUT, {"tier": "pro"}).body == {"checkout_url": former.url}
+    control(simulator, "DELETE", "faults")
+    answer = deployment.authorized("POST", CHECKOUT, {"tier": "team"})
+    latter = session_of(stripe_client, deployment)
+    assert (answer.status, answer.body) == (200, {"checkout_url": latter.url})
+    assert stripe_client.v1.checkout.sessions.retrieve(former.id).status == "expired"
+
+
 def test_twenty_first_requests_make_one_customer_and_one_page(
     deployment: Deployment, stripe_client: stripe.StripeClient
 ) -> None:

@@ -7,7 +7,6 @@ idempotency keys from it, and so get the same customer and the same session from
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
@@ -149,13 +148,15 @@ class Checkout:
         )
 
     def _resolve_open_checkout(self, account: Account, fingerprint: str) -> CheckoutSession | None:
-        """The session open for the same order; any other is closed. Raises SubscriptionExists if it was just paid."""
+        """The session open for the same order; any other is closed.
+
+        Raises SubscriptionExists if it was just paid, and StripeRefused if another order's stays open.
+        """
         checkout = account.profile.open_checkout
         if checkout is None:
             return None
-        find: Callable[[str], CheckoutSession | None] = self.payments.close_checkout_session
-        if checkout.fingerprint == fingerprint:
-            find = self.payments.find_checkout_session
+        is_same_order = checkout.fingerprint == fingerprint
+        find = self.payments.find_checkout_session if is_same_order else self.payments.close_checkout_session
         session = find(checkout.session_id)
         if session is None or session.status == "expired":
             return None
@@ -164,6 +165,8 @@ class Checkout:
             if session.subscription_id not in ended:
                 raise SubscriptionExists
             return None
+        if not is_same_order:
+            raise StripeRefused
         return session
 
 
