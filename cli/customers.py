@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from billing.domain import stripe_objects
 from billing.domain.accounts import Profile
-from billing.domain.customer_links import Decision, Link, Wish, decide
+from billing.domain.customer_links import METADATA, Decision, Link, Wish, decide, skip
 from billing.domain.stripe_objects import Json, is_id
 from billing.store import Store, VersionConflict
 from cli.failures import refuse
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 COLUMNS = {"customer", "account_id"}
 BATCH = 100
-METADATA = "metadata"
 CHANGED = "it was changed meanwhile; run the import again"
 
 type Show = Callable[[str], None]
@@ -29,13 +28,11 @@ type ListPage = Callable[[str | None], "Listing"]
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
-    """What is not taken over, and why. `origin` is a line of the file, or Stripe's metadata."""
+class Mapped:
+    """What a file says: wishes by their customers, and lines that are skipped, whose customers have no wish at all."""
 
-    origin: str
-    customer_id: str
-    account_id: str
-    reason: str
+    wishes: Mapping[str, Wish]
+    skipped: Sequence[Decision]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,71 +40,67 @@ class Wishes:
     """Which customers are to be whose; those of which nobody says it are only counted."""
 
     wishes: Sequence[Wish]
-    skipped: Sequence[Skipped]
+    skipped: Sequence[Decision]
     unnamed: int
 
 
 # --- what the file says -----------------------------------------------------------------------------------------------
 
 
-def read_mapping(path: Path | None) -> tuple[Mapping[str, tuple[str, str]], list[Skipped]]:
-    """By customer its account and the line that says so, and what the file has beside that. Raises CommandFailed."""
-    if path is None:
-        return {}, []
-    named: dict[str, tuple[str, str]] = {}
-    skipped: list[Skipped] = []
-    for origin, customer_id, account_id in _lines(path):
-        reason = _what_is_wrong(customer_id, account_id, named.get(customer_id))
-        if reason:
-            skipped.append(Skipped(origin, customer_id, account_id, reason))
-        else:
-            named[customer_id] = (account_id, origin)
-    return named, skipped
+def read_mapping(path: Path | None) -> Mapped:
+    """Which account each customer is to have by a CSV file. Raises CommandFailed."""
+    by_customer: defaultdict[str, list[Wish]] = defaultdict(list)
+    for line in _lines(path) if path else ():
+        by_customer[line.customer_id].append(line)
+    faults = [(line, _what_is_wrong(line, lines)) for lines in by_customer.values() for line in lines]
+    skipped = [skip(line, reason) for line, reason in faults if reason]
+    refused = {each.wish.customer_id for each in skipped}
+    return Mapped({name: lines[0] for name, lines in by_customer.items() if name not in refused}, skipped)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
+def _lines(path: Path) -> Iterator[Wish]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restval="", strict=True)
             if not set(reader.fieldnames or ()) >= COLUMNS:
                 refuse("mapping_unreadable", f"{path} must begin with the line: customer,account_id")
             for row in reader:
-                yield f"line {reader.line_num}", row["customer"].strip(), row["account_id"].strip()
+                yield Wish(row["customer"].strip(), row["account_id"].strip(), None, f"line {reader.line_num}")
     except (UnicodeDecodeError, csv.Error) as error:
         refuse("mapping_unreadable", f"{path} is no CSV file in UTF-8: {error}")
 
 
-def _what_is_wrong(customer_id: str, account_id: str, before: tuple[str, str] | None) -> str | None:
-    if not is_id(customer_id):
+def _what_is_wrong(line: Wish, same_customer: Sequence[Wish]) -> str | None:
+    if not is_id(line.customer_id):
         return "this is no Stripe customer"
-    if not is_id(account_id):
+    if not is_id(line.account_id):
         return "an account id has 1 to 255 visible ASCII characters, and no #"
-    return f"{before[1]} names the same customer" if before else None
+    other = next((each for each in same_customer if each.account_id != line.account_id), None)
+    return f"{other.origin} says otherwise" if other else None
 
 
 # --- what Stripe says -------------------------------------------------------------------------------------------------
 
 
-def find_wishes(list_customers: ListPage, named: Mapping[str, tuple[str, str]], show: Show) -> Wishes:
+def find_wishes(list_customers: ListPage, mapped: Mapped, show: Show) -> Wishes:
     """What the file and, where it is silent, the metadata of all customers ask for. Raises StripeFailed."""
     wishes: list[Wish] = []
-    skipped: list[Skipped] = []
+    skipped = [*mapped.skipped]
     unnamed = 0
+    refused = {each.wish.customer_id for each in mapped.skipped}
     found: set[str] = set()
     for customer in _customers(list_customers, show):
         found.add(customer["id"])
-        wish = _wish(customer, named.get(customer["id"]))
+        wish = _wish(customer, mapped.wishes.get(customer["id"]))
         if wish is None:
-            unnamed += 1
+            unnamed += customer["id"] not in refused
+        elif wish.customer_id in refused:
+            skipped.append(skip(wish, "a line of the file names it, and is skipped"))
         elif is_id(wish.account_id):
             wishes.append(wish)
         else:
-            skipped.append(Skipped(wish.origin, wish.customer_id, wish.account_id, "this can be no account id"))
-    unknown = [
-        Skipped(origin, customer_id, account_id, "Stripe has no such customer")
-        for customer_id, (account_id, origin) in named.items()
-        if customer_id not in found
-    ]
+            skipped.append(skip(wish, "this can be no account id"))
+    unknown = [skip(wish, "Stripe has no such customer") for name, wish in mapped.wishes.items() if name not in found]
     return Wishes(wishes, [*skipped, *unknown], unnamed)
 
 
@@ -123,34 +116,35 @@ def _customers(list_customers: ListPage, show: Show) -> Iterator[Json]:
             return
 
 
-def _wish(customer: Json, named: tuple[str, str] | None) -> Wish | None:
-    account_id, origin = named or (stripe_objects.mapping(customer, METADATA).get("account_id"), METADATA)
-    if not account_id:
-        return None
-    return Wish(customer["id"], str(account_id), stripe_objects.text(customer, "email"), origin)
+def _wish(customer: Json, line: Wish | None) -> Wish | None:
+    email = stripe_objects.text(customer, "email")
+    if line:
+        return replace(line, email=email)
+    account_id = stripe_objects.mapping(customer, METADATA).get("account_id")
+    return Wish(customer["id"], str(account_id), email, METADATA) if account_id else None
 
 
 # --- what is stored, and what is written ------------------------------------------------------------------------------
 
 
-def decide_all(store: Store, wishes: Sequence[Wish]) -> list[Decision]:
-    """What becomes of each wish, by what is stored."""
-    rivals: defaultdict[str, set[str]] = defaultdict(set)
-    for wish in wishes:
-        rivals[wish.account_id].add(wish.customer_id)
-    decisions: list[Decision] = []
-    for batch in batched(wishes, BATCH, strict=False):
+def decide_all(store: Store, wishes: Wishes) -> list[Decision]:
+    """What becomes of each wish, by what is stored. What is skipped keeps others from the account that it names."""
+    of_account: defaultdict[str, list[Wish]] = defaultdict(list)
+    for wish in (*wishes.wishes, *(each.wish for each in wishes.skipped)):
+        of_account[wish.account_id].append(wish)
+    decisions = [*wishes.skipped]
+    for batch in batched(wishes.wishes, BATCH, strict=False):
         owners = store.find_owners({wish.customer_id for wish in batch})
         profiles = store.find_profiles({wish.account_id for wish in batch})
         decisions += [
-            decide(wish, owners.get(wish.customer_id), profiles.get(wish.account_id), rivals[wish.account_id])
+            decide(wish, owners.get(wish.customer_id), profiles.get(wish.account_id), of_account[wish.account_id])
             for wish in batch
         ]
     return decisions
 
 
 def write_links(store: Store, decisions: Sequence[Decision], show: Show) -> list[Decision]:
-    """Write what was decided, each link on its own; what somebody else changed meanwhile becomes a conflict."""
+    """Write what was decided, each link on its own; what somebody else changed meanwhile is skipped."""
     written: list[Decision] = []
     for number, decision in enumerate(decisions, 1):
         written.append(_write_link(store, decision))
@@ -170,9 +164,9 @@ def _write_link(store: Store, decision: Decision) -> Decision:
             case Link.LINKED:
                 [profile] = store.find_profiles([wish.account_id]).values()
                 if profile.customer_id is not None:
-                    return replace(decision, link=Link.CONFLICT, reason=CHANGED)
+                    return skip(wish, CHANGED)
                 linked = replace(profile, customer_id=wish.customer_id, email=profile.email or wish.email)
                 store.save_profile(linked, new_customer_id=wish.customer_id)
     except VersionConflict:
-        return replace(decision, link=Link.CONFLICT, reason=CHANGED)
+        return skip(wish, CHANGED)
     return decision

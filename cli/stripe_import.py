@@ -12,7 +12,7 @@ import typer
 from billing.catalog import load_catalog
 from billing.domain.customer_links import Decision, Link
 from billing.domain.reconciliation import EVENTS_KEPT
-from cli.customers import Skipped, decide_all, find_wishes, read_mapping, write_links
+from cli.customers import decide_all, find_wishes, read_mapping, write_links
 from cli.deployment import find_deployment
 from cli.options import DEFAULT_STACK, AsJson, DryRun, Region, Stack
 from cli.output import FOUND_SOMETHING, columns, reporting
@@ -46,24 +46,25 @@ def stripe_import(
     """
     with reporting(as_json=as_json) as output:
         deployment = find_deployment(stack, region)
-        named, unreadable = read_mapping(mapping)
+        mapped = read_mapping(mapping)
         with output.progress("Importing") as show:
             from billing.reconciliation import Reconciler, patiently  # noqa: PLC0415 - so does this
             from cli.comparison import compare, connect, silenced, stripe_explained  # noqa: PLC0415 - imports stripe
 
             store, payments = deployment.store(), connect(deployment)
             with silenced(), stripe_explained():
-                wishes = find_wishes(lambda after: patiently(lambda: payments.list_customers(after)), named, show)
-                decisions = decide_all(store, wishes.wishes)
+                wishes = find_wishes(lambda after: patiently(lambda: payments.list_customers(after)), mapped, show)
+                decisions = decide_all(store, wishes)
                 decisions = decisions if dry_run else write_links(store, decisions, show)
                 comparer = Reconciler(store, payments, load_catalog(), deployment.livemode, dry_run=dry_run)
                 comparer = replace(comparer, planned=_planned(decisions))
                 summary = compare(comparer, datetime.now(UTC) - EVENTS_KEPT, show)
-        skipped = [*unreadable, *wishes.skipped, *_conflicts(decisions)]
+        skipped = [each for each in decisions if each.link is Link.SKIPPED]
         links = {"stack": stack, "dry_run": dry_run, **_facts(decisions, skipped, wishes.unnamed)}
         output.result(links | summary.facts, f"{_shown(decisions, wishes.unnamed, dry_run=dry_run)}\n\n{summary.shown}")
         for each in skipped:
-            output.note(f"Skipped: {each.origin}: {each.customer_id} for {each.account_id}: {each.reason}")
+            wish = each.wish
+            output.note(f"Skipped: {wish.origin}: {wish.customer_id} for {wish.account_id}: {each.reason}")
     if skipped:
         raise typer.Exit(FOUND_SOMETHING)
 
@@ -72,15 +73,7 @@ def _planned(decisions: Sequence[Decision]) -> dict[str, str]:
     return {each.wish.customer_id: each.wish.account_id for each in decisions if each.link in WRITTEN}
 
 
-def _conflicts(decisions: Sequence[Decision]) -> list[Skipped]:
-    return [
-        Skipped(each.wish.origin, each.wish.customer_id, each.wish.account_id, each.reason or "")
-        for each in decisions
-        if each.link is Link.CONFLICT
-    ]
-
-
-def _facts(decisions: Sequence[Decision], skipped: Sequence[Skipped], unnamed: int) -> dict[str, Any]:
+def _facts(decisions: Sequence[Decision], skipped: Sequence[Decision], unnamed: int) -> dict[str, Any]:
     return {
         "customers": {
             "unchanged": sum(each.link is Link.UNCHANGED for each in decisions),
@@ -92,9 +85,9 @@ def _facts(decisions: Sequence[Decision], skipped: Sequence[Skipped], unnamed: i
             ],
             "skipped": [
                 {
-                    "origin": each.origin,
-                    "customer": each.customer_id,
-                    "account_id": each.account_id,
+                    "origin": each.wish.origin,
+                    "customer": each.wish.customer_id,
+                    "account_id": each.wish.account_id,
                     "reason": each.reason,
                 }
                 for each in skipped

@@ -98,19 +98,21 @@ def test_conflicts_are_told_one_by_one_and_skipped(
 ) -> None:
     """Each with its line and reason; nothing of them is written, and all the rest is."""
     stack.store().create_account(Profile("owned", customer_id="cus_other"))
-    taken, second, rival, good, bad = (customer_of(subscribe(stripe_client, None)) for _ in range(5))
+    taken, second, rival, torn, bad, good = (customer_of(subscribe(stripe_client, None)) for _ in range(6))
     stack.store().create_account(Profile("first", customer_id=taken))
     mapping = csv_file(
         tmp_path,
         f"{taken},another",
         f"{second},twins",
         f"{rival},twins",
-        f"{good},acme",
-        f"{good},acme2",
+        f"{torn},this",
+        f"{torn},that",
         f"{bad},a b",
         "cus_gone,ghost",
         ",nobody",
         "cus_alone",
+        f"{good},acme",
+        f"{good}, acme",
     )
     found = incomplete(operator("import", "--mapping", mapping, "--json"))["customers"]
     reasons = {each["origin"]: each["reason"] for each in found["skipped"]}
@@ -118,7 +120,8 @@ def test_conflicts_are_told_one_by_one_and_skipped(
         "line 2": "it belongs to the account first",
         "line 3": f"the account twins is also to have {rival}",
         "line 4": f"the account twins is also to have {second}",
-        "line 6": "line 5 names the same customer",
+        "line 5": "line 6 says otherwise",
+        "line 6": "line 5 says otherwise",
         "line 7": "an account id has 1 to 255 visible ASCII characters, and no #",
         "line 8": "Stripe has no such customer",
         "line 9": "this is no Stripe customer",
@@ -126,10 +129,49 @@ def test_conflicts_are_told_one_by_one_and_skipped(
     }
     assert [each["account_id"] for each in found["linked"]] == ["acme"]
     assert plan(operator, "acme") == "pro"
-    for account_id in ("another", "twins", "ghost", "nobody", "acme2"):
+    for account_id in ("another", "twins", "ghost", "nobody", "this", "that"):
         assert stack.store().load_account(account_id).profile.version == 0
     shown = operator("import", "--mapping", mapping).stderr
     assert f"Skipped: line 2: {taken} for another: it belongs to the account first" in shown
+
+
+@pytest.mark.parametrize("lines", [["{},acme corp"], ["{},acme", "{},globex"], ["{},globex", "{},"]])
+def test_a_corrected_file_is_taken(
+    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, tmp_path: Path, lines: list[str]
+) -> None:
+    """A customer that a wrong line names is left alone, whatever else is said of it, and so is its account."""
+    customer = customer_of(subscribe(stripe_client, "somebody"))
+    beside = customer_of(subscribe(stripe_client, "somebody"))
+    mapping = csv_file(tmp_path, *(line.format(customer) for line in lines))
+    found = incomplete(operator("import", "--mapping", mapping, "--json"))["customers"]
+    assert found["linked"] == []
+    assert {"origin": "metadata", "account_id": "somebody"}.items() <= found["skipped"][-1].items()
+    assert stack.store().find_owners([customer, beside]) == {}
+    corrected = csv_file(tmp_path, f"{customer},acme")
+    assert answer(operator("import", "--mapping", corrected, "--json"))["customers"]["linked"] == [
+        {"customer": beside, "account_id": "somebody", "link": "created"},
+        {"customer": customer, "account_id": "acme", "link": "created"},
+    ]
+
+
+def test_a_line_beats_metadata(
+    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, tmp_path: Path
+) -> None:
+    """The account gets the customer that the file says, and whom only metadata names is told and left alone."""
+    operator("accounts", "create", "twins")
+    new, old = subscribe(stripe_client, None), subscribe(stripe_client, "twins")
+    mapping = csv_file(tmp_path, f"{customer_of(new)},twins")
+    found = incomplete(operator("import", "--mapping", mapping, "--json"))
+    assert found["customers"]["linked"] == [{"customer": customer_of(new), "account_id": "twins", "link": "linked"}]
+    assert found["customers"]["skipped"] == [
+        {
+            "origin": "metadata",
+            "customer": customer_of(old),
+            "account_id": "twins",
+            "reason": f"the account twins is also to have {customer_of(new)}",
+        }
+    ]
+    assert [each.id for each in stack.store().load_account("twins").subscriptions] == [new.id]
 
 
 def test_an_account_keeps_its_customer(operator: Billing, stack: Stack, stripe_client: stripe.StripeClient) -> None:
