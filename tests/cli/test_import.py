@@ -139,19 +139,32 @@ def test_conflicts_are_told_one_by_one_and_skipped(
 def test_a_corrected_file_is_taken(
     operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, tmp_path: Path, lines: list[str]
 ) -> None:
-    """A customer that a wrong line names is left alone, whatever else is said of it, and so is its account."""
+    """A customer that a wrong line names is left alone, whatever its metadata says, until the line is right."""
     customer = customer_of(subscribe(stripe_client, "somebody"))
-    beside = customer_of(subscribe(stripe_client, "somebody"))
     mapping = csv_file(tmp_path, *(line.format(customer) for line in lines))
     found = incomplete(operator("import", "--mapping", mapping, "--json"))["customers"]
     assert found["linked"] == []
-    assert {"origin": "metadata", "account_id": "somebody"}.items() <= found["skipped"][-1].items()
-    assert stack.store().find_owners([customer, beside]) == {}
+    assert [each["origin"] for each in found["skipped"]] == [*(f"line {n}" for n, _ in enumerate(lines, 2)), "metadata"]
+    assert stack.store().find_owners([customer]) == {}
     corrected = csv_file(tmp_path, f"{customer},acme")
     assert answer(operator("import", "--mapping", corrected, "--json"))["customers"]["linked"] == [
-        {"customer": beside, "account_id": "somebody", "link": "created"},
-        {"customer": customer, "account_id": "acme", "link": "created"},
+        {"customer": customer, "account_id": "acme", "link": "created"}
     ]
+
+
+def test_what_is_skipped_keeps_its_rival_away(
+    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, tmp_path: Path
+) -> None:
+    """A wrong line about one of two customers for one account decides nothing about the other."""
+    torn, beside = (customer_of(subscribe(stripe_client, "twins")) for _ in range(2))
+    mapping = csv_file(tmp_path, f"{torn},a b")
+    found = incomplete(operator("import", "--mapping", mapping, "--json"))["customers"]
+    assert {each["customer"]: each["reason"] for each in found["skipped"] if each["origin"] == "metadata"} == {
+        torn: "a line of the file names it, and is skipped",
+        beside: f"the account twins is also to have {torn}",
+    }
+    assert found["linked"] == []
+    assert stack.store().load_account("twins").profile.version == 0
 
 
 def test_a_line_beats_metadata(
