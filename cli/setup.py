@@ -1,7 +1,6 @@
 """`billing setup`: make Stripe and the deployment know each other. Running it again changes nothing."""
 
 import os
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,13 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from billing.settings import STRIPE_KEY
 from cli.changes import Change
 from cli.deployment import Deployment, find_deployment
 from cli.failures import refuse
 from cli.options import DEFAULT_STACK, AsJson, Region, Stack
 from cli.output import Output, columns, reporting
-
-SECRET_KEY = re.compile(r"(?:sk|rk)_(test|live)_\S+")
 
 WebhookUrl = Annotated[
     str | None,
@@ -68,7 +66,7 @@ def setup(
 def stripe_key(stored: Mapping[str, Any], deployment: Deployment) -> str:
     """The Stripe key to work with. Raises CommandFailed for one that does not fit the deployment."""
     key = os.environ.get("STRIPE_API_KEY") or stored.get("api_key") or _asked_for()
-    form = SECRET_KEY.fullmatch(key)
+    form = STRIPE_KEY.fullmatch(key)
     if form is None:
         refuse("stripe_key", "The Stripe key must be a secret key (sk_test_…, sk_live_…) or a restricted one (rk_…).")
     mode = "live" if deployment.livemode else "test"

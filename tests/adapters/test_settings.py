@@ -174,6 +174,39 @@ def test_an_incomplete_secret_is_refused(change: dict[str, object], lacks: str) 
         read_stripe_secrets(STORED | change)
 
 
+@pytest.mark.parametrize(
+    ("api_key", "mode"),
+    [("sk_test_stored", "live"), ("rk_test_stored", "live"), ("sk_live_stored", "test"), ("rk_live_stored", "test")],
+)
+def test_a_key_of_the_other_mode_is_refused(
+    secrets_manager: SecretsManager, environment: pytest.MonkeyPatch, api_key: str, mode: str
+) -> None:
+    """Both modes are named, and the key is not; once the right one is stored, it counts at once."""
+    environment.setenv("STRIPE_MODE", mode)
+    secrets_manager.value = STORED | {"api_key": api_key}
+    named = api_key.split("_")[1]
+    with pytest.raises(ConfigurationMissing) as refused:
+        load_stripe_secrets()
+    assert str(refused.value) == (
+        f"The stored Stripe key is of {named} mode, and STRIPE_MODE is {mode}: "
+        f"run `billing setup` with a {mode} key, or deploy with StripeMode={named}"
+    )
+    right = api_key.replace(named, mode)
+    secrets_manager.value = STORED | {"api_key": right}
+    assert load_stripe_secrets().api_key == right
+
+
+@pytest.mark.parametrize("mode", ["test", "live"])
+@pytest.mark.parametrize("api_key", ["sk_org_stored", "sk_org_live_stored", "mk_test_live_stored", "stored"])
+def test_a_key_that_names_no_mode_counts_in_both(
+    secrets_manager: SecretsManager, environment: pytest.MonkeyPatch, api_key: str, mode: str
+) -> None:
+    """An organization's key, or one of another Stripe: what it is for, only Stripe knows."""
+    environment.setenv("STRIPE_MODE", mode)
+    secrets_manager.value = STORED | {"api_key": api_key}
+    assert load_stripe_secrets().api_key == api_key
+
+
 def test_secrets_are_never_printed() -> None:
     """Neither repr nor str of the secrets holds one: values like this end up in logs and tracebacks."""
     secrets = read_stripe_secrets(STORED)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.functions.conftest import Deployment, LambdaContext, load_handler
+from tests.functions.conftest import Deployment, LambdaContext, forget_process_state, load_handler
 from tests.functions.events import event, subscription_event
 from tests.functions.test_stripe_webhook import marker, rows
 
@@ -103,6 +103,20 @@ def test_what_failed_for_now_stays_in_the_queue(
     assert rows(deployment) == []
     assert deliver(*messages) == DONE
     assert len([item for item in rows(deployment) if item["sk"]["S"].startswith("SUB#")]) == 2
+
+
+def test_with_a_key_of_the_other_mode_everything_stays_in_the_queue(
+    deployment: Deployment, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event of the key's mode is not taken for a foreign one, and has its effect once the mode is right."""
+    message = envelope(subscription_event())
+    with monkeypatch.context() as wrong:
+        wrong.setenv("STRIPE_MODE", "live")
+        assert deliver(message) == failures(0)
+    assert rows(deployment) == []
+    forget_process_state()
+    assert deliver(message) == DONE
+    assert deployment.authorized("GET", "/v1/billing").body["plan"] == "pro"
 
 
 def _unavailable(*_: object) -> None:

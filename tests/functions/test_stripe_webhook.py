@@ -12,7 +12,7 @@ from billing.domain.accounts import Profile
 from billing.event_processor import EventProcessor
 from billing.store import Commit, Store, VersionConflict
 from billing.webhook_signature import sign
-from tests.functions.conftest import WEBHOOK_SECRET, Answer, Deployment
+from tests.functions.conftest import WEBHOOK_SECRET, Answer, Deployment, forget_process_state
 from tests.functions.events import event, invoice, subscription, subscription_event
 
 pytestmark = pytest.mark.engine
@@ -298,6 +298,21 @@ def test_without_a_secret_nothing_is_accepted(
     assert (answer.status, answer.body["error"]["code"]) == (500, "INTERNAL_ERROR")
     assert "billing setup" in printed()
     assert rows(deployment) == []
+
+
+def test_with_a_key_of_the_other_mode_nothing_is_recorded(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, printed: Callable[[], str]
+) -> None:
+    """An event of the key's mode is not taken for a foreign one: 5xx, and its effect once the mode is right."""
+    sent = subscription_event()
+    with monkeypatch.context() as wrong:
+        wrong.setenv("STRIPE_MODE", "live")
+        answer = deployment.deliver(sent)
+    assert (answer.status, answer.body["error"]["code"]) == (500, "INTERNAL_ERROR")
+    assert "The stored Stripe key is of test mode, and STRIPE_MODE is live" in printed()
+    assert rows(deployment) == []
+    forget_process_state()
+    assert deployment.deliver(sent).body == {"received": True, "outcome": "applied"}
 
 
 def test_a_table_that_does_not_answer_is_no_acknowledgement(

@@ -7,12 +7,14 @@ from billing.catalog import load_catalog
 from billing.domain.stripe_events import RelatedObject, Target
 from billing.domain.stripe_objects import Json
 from billing.event_processor import EventProcessor, Fetched
-from billing.settings import load_settings
+from billing.settings import load_settings, load_stripe_secrets
 from billing.store import open_store
 
 
 def open_event_processor() -> EventProcessor:
-    """The protocol, over what the functions of this deployment work with."""
+    """The protocol, over what the functions of this deployment work with. Raises ConfigurationMissing."""
+    # With the wrong STRIPE_MODE every event would be recorded as the other mode's, for good: the key tells.
+    load_stripe_secrets()
     return EventProcessor(open_store(), load_catalog(), _fetch, load_settings().livemode, look_up=_look_up)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ SECRETS_REREAD_SECONDS_MIN = 5
 """How soon a process may ask again for secrets that did not fit: whoever sends it nonsense costs no more than that."""
 SHARED_SECRET_BYTES_MIN = 32
 """A key of HS256 is at least as long as its hash: RFC 7518, 3.2."""
+STRIPE_KEY = re.compile(r"[rs]k_(test|live)_\S+")
+"""A secret or restricted key of Stripe's, and the mode that it names: https://docs.stripe.com/keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,10 @@ def _session_settings() -> SessionSettings | None:
 
 
 def load_stripe_secrets(age_seconds_max: int = SECRETS_AGE_SECONDS_MAX) -> StripeSecrets:
-    """The secrets, at most so old, so that a rotation needs no deployment. Raises ConfigurationMissing."""
+    """The secrets, at most so old, so that a rotation needs no deployment.
+
+    Raises ConfigurationMissing, also for a key of the other mode: with it no event would have its effect.
+    """
     return _stripe_secrets(load_settings().stripe_secret_id).read(age_seconds_max)
 
 
@@ -134,7 +140,18 @@ def _find_stripe_secrets(secret_id: str) -> StripeSecrets:
     stored = _read_secret(secret_id)
     if stored is None:
         raise ConfigurationMissing("The Stripe secret holds no JSON object: run `billing setup`")
-    return read_stripe_secrets(stored)
+    secrets = read_stripe_secrets(stored)
+    _refuse_key_of_other_mode(secrets.api_key, "live" if load_settings().livemode else "test")
+    return secrets
+
+
+def _refuse_key_of_other_mode(api_key: str, mode: str) -> None:
+    named = STRIPE_KEY.match(api_key)
+    if named and named[1] != mode:
+        raise ConfigurationMissing(
+            f"The stored Stripe key is of {named[1]} mode, and STRIPE_MODE is {mode}: "
+            f"run `billing setup` with a {mode} key, or deploy with StripeMode={named[1]}"
+        )
 
 
 def read_stripe_secrets(value: Mapping[str, object]) -> StripeSecrets:
