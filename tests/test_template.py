@@ -1,6 +1,7 @@
 """What must be true of template.yaml whatever is added to it."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -156,6 +157,11 @@ def test_a_run_outlives_its_message() -> None:
     """A run that crashed is taken up by its own message, before another run may take its place."""
     hidden = RESOURCES["ReconcileQueue"]["Properties"]["VisibilityTimeout"]
     assert LEASE.total_seconds() > hidden
+
+
+def test_a_failed_reconciliation_does_not_hide_the_next() -> None:
+    """Its alarm ends by itself: dead letters count as long as they are kept, and these are of no use to anybody."""
+    assert RESOURCES["ReconcileDeadLetters"]["Properties"]["MessageRetentionPeriod"] == timedelta(days=1).total_seconds()
 
 
 def test_no_secret_in_the_template() -> None:
