@@ -161,7 +161,8 @@ def test_a_run_outlives_its_message() -> None:
 
 def test_a_failed_reconciliation_does_not_hide_the_next() -> None:
     """Its alarm ends by itself: dead letters count as long as they are kept, and these are of no use to anybody."""
-    assert RESOURCES["ReconcileDeadLetters"]["Properties"]["MessageRetentionPeriod"] == timedelta(days=1).total_seconds()
+    kept = RESOURCES["ReconcileDeadLetters"]["Properties"]["MessageRetentionPeriod"]
+    assert kept == timedelta(days=1).total_seconds()
 
 
 def test_no_secret_in_the_template() -> None:
