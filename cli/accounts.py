@@ -1,6 +1,7 @@
 """`billing accounts`: who may have a plan."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -9,11 +10,12 @@ import typer
 from billing.catalog import load_catalog
 from billing.domain.accounts import TEAM_MEMBERS, Account, AccountStatus, Profile
 from billing.domain.outbound_events import iso
+from billing.domain.stripe_events import RelatedObject
 from billing.inputs import MEASURED_MAX
 from billing.store import Store, VersionConflict
-from cli.deployment import find_deployment
+from cli.deployment import Deployment, find_deployment
 from cli.failures import refuse
-from cli.options import DEFAULT_STACK, AccountId, AsJson, Email, Region, Stack
+from cli.options import DEFAULT_STACK, AccountId, AsJson, CustomerId, DryRun, Email, Region, Stack
 from cli.output import columns, reporting
 
 app = typer.Typer(help="Create and look at accounts.", no_args_is_help=True)
@@ -73,6 +75,67 @@ def members(
             deployment.usage_ledger().set_gauge(account_id, TEAM_MEMBERS, count)
         facts = {"account_id": account_id, "members": known if count is None else count}
         output.result(facts, columns(list(facts.items())))
+
+
+@app.command()
+def link(
+    account_id: AccountId,
+    customer_id: CustomerId,
+    stack: Stack = DEFAULT_STACK,
+    region: Region = None,
+    *,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a Stripe customer the account's own, where events could not decide it: two customers name the account.
+
+    Its next checkout and its portal are that customer's. Customers that it had before stay its own, with all that they
+    subscribed to.
+    """
+    with reporting(as_json=as_json) as output:
+        deployment = find_deployment(stack, region)
+        store = deployment.store()
+        profile = load_existing(store, account_id).profile
+        is_linked = _is_linked(store, profile, customer_id)
+        if not is_linked:
+            with output.working("Asking Stripe"):
+                _refuse_absent_customer(deployment, customer_id)
+        writes = not is_linked and not dry_run
+        if writes:
+            _save_link(store, profile, customer_id)
+        outcome, before = "unchanged" if is_linked else "linked", profile.customer_id
+        facts = {"account_id": account_id, "customer": customer_id, "before": before, "outcome": outcome}
+        would_be = "would be " if dry_run and not is_linked else ""
+        shown = f"{would_be}{outcome}  {account_id}  {customer_id}  (before: {before or '-'})"
+        output.result({"dry_run": dry_run, **facts}, shown)
+        if writes:
+            output.note(f"What this customer subscribed to comes with: billing reconcile --account {account_id}")
+
+
+def _is_linked(store: Store, profile: Profile, customer_id: str) -> bool:
+    """Whether it is the account's current customer. Raises CommandFailed if it is another account's."""
+    owner = store.find_owners([customer_id]).get(customer_id)
+    if owner not in {None, profile.account_id}:
+        refuse("customer_taken", f"The customer {customer_id} belongs to the account {owner}, for good.")
+    return owner is not None and profile.customer_id == customer_id
+
+
+def _refuse_absent_customer(deployment: Deployment, customer_id: str) -> None:
+    from cli.comparison import connect, silenced, stripe_explained  # noqa: PLC0415 - imports stripe
+
+    with silenced(), stripe_explained():
+        customer = connect(deployment).look_up(RelatedObject("customer", customer_id))
+    if customer is None:
+        refuse("customer_not_found", f"Stripe has no customer {customer_id} in the mode of {deployment.stack_name}.")
+    if customer.get("deleted"):
+        refuse("customer_deleted", f"Stripe says that the customer {customer_id} was deleted.")
+
+
+def _save_link(store: Store, profile: Profile, customer_id: str) -> None:
+    try:
+        store.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)
+    except VersionConflict:
+        refuse("account_changed", f"The account {profile.account_id} was changed meanwhile: run the command again.")
 
 
 def load_existing(store: Store, account_id: str) -> Account:

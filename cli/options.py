@@ -17,6 +17,12 @@ def _account_id(value: str) -> str:
     return value
 
 
+def _customer_id(value: str) -> str:
+    if not is_id(value):
+        raise typer.BadParameter("a Stripe id has 1 to 255 visible ASCII characters, as in cus_…")
+    return value
+
+
 def _one_account(value: str | None) -> str | None:
     return value if value is None else _account_id(value)
 
@@ -34,6 +40,9 @@ Region = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Answer as one JSON object; errors too, on stderr.")]
 AccountId = Annotated[
     str, typer.Argument(metavar="ACCOUNT", callback=_account_id, help="The account's id, as your product names it.")
+]
+CustomerId = Annotated[
+    str, typer.Argument(metavar="CUSTOMER", callback=_customer_id, help="The id of a customer in Stripe: cus_…")
 ]
 OneAccount = Annotated[
     str | None,

@@ -5,12 +5,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import stripe
 
+import billing.payments
 from billing.domain.accounts import Profile
 from billing.domain.sightings import Sighting
 from billing.domain.stripe_events import Outcome
-from billing.store import Commit, EventMarker
-from tests.cli.conftest import Billing, Stack, answer, refusal
+from billing.store import Commit, EventMarker, Store
+from tests.cli.conftest import Billing, Stack, StripeAccount, answer, refusal
+from tests.cli.stripe_side import customer_of, sell, table
+from tests.cli.stripe_side import subscribe as buy
 from tests.samples import SUBSCRIPTION
 
 pytestmark = pytest.mark.engine
@@ -117,3 +121,105 @@ def test_the_answer_is_one_json_object(billing: Billing) -> None:
     result = billing("accounts", "create", account_id, "--json", COLUMNS="40")
     assert json.loads(result.stdout)["account_id"] == account_id
     assert result.stderr == ""
+
+
+# --- link -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _at_once(monkeypatch: pytest.MonkeyPatch, stripe_client: stripe.StripeClient) -> None:
+    """Nobody else uses this Stripe, which sells what the catalog has."""
+    monkeypatch.setattr(billing.payments, "LISTS_A_SECOND", 10_000)
+    sell(stripe_client)
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_an_operator_decides_between_two_customers(
+    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient
+) -> None:
+    """The second customer becomes the account's, what it pays for counts, and the first one stays its own."""
+    operator("accounts", "create", "acme")
+    first = buy(stripe_client, "acme")
+    operator("reconcile")
+    stripe_client.v1.subscriptions.cancel(first.id)
+    second = buy(stripe_client, "acme")
+    operator("reconcile")
+    assert answer(operator("accounts", "show", "acme", "--json"))["plan"] == "free"
+    command = ("accounts", "link", "acme", customer_of(second))
+    told = {"account_id": "acme", "customer": customer_of(second), "before": customer_of(first)}
+    before = table(stack)
+    assert answer(operator(*command, "--dry-run", "--json")) == {"dry_run": True, **told, "outcome": "linked"}
+    assert table(stack) == before
+    assert answer(operator(*command, "--json")) == {"dry_run": False, **told, "outcome": "linked"}
+    unchanged = {"dry_run": False, **told, "before": customer_of(second), "outcome": "unchanged"}
+    assert answer(operator(*command, "--json")) == unchanged
+    operator("reconcile", "--account", "acme")
+    shown = answer(operator("accounts", "show", "acme", "--json"))
+    assert (shown["plan"], shown["customer"]) == ("pro", customer_of(second))
+    assert stack.store().find_owners([customer_of(first)]) == {customer_of(first): "acme"}
+
+
+def test_a_customer_that_the_account_had_is_linked_again(
+    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient
+) -> None:
+    """People are told what it was before, and what to do next."""
+    former, current = (stripe_client.v1.customers.create({}).id for _ in range(2))
+    stack.store().create_account(Profile("acme", customer_id=former))
+    operator("accounts", "link", "acme", current)
+    would = operator("accounts", "link", "acme", former, "--dry-run")
+    assert (would.stdout, would.stderr) == (f"would be linked  acme  {former}  (before: {current})\n", "")
+    result = operator("accounts", "link", "acme", former)
+    assert result.stdout == f"linked  acme  {former}  (before: {current})\n"
+    assert result.stderr.endswith("billing reconcile --account acme\n")
+    assert stack.store().load_account("acme").profile.customer_id == former
+    assert stack.store().find_owners([former, current]) == {former: "acme", current: "acme"}
+
+
+def test_a_customer_that_cannot_be_the_accounts(
+    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient
+) -> None:
+    """Another account's, one that Stripe does not have, a deleted one, an unknown account: nothing is written."""
+    gone = stripe_client.v1.customers.create({}).id
+    stripe_client.v1.customers.delete(gone)
+    stack.store().create_account(Profile("acme", customer_id="cus_acme"))
+    stack.store().create_account(Profile("globex", customer_id="cus_globex"))
+    before = table(stack)
+    refusals = {
+        words: refusal(operator("accounts", "link", *words, "--json"))
+        for words in [("acme", "cus_globex"), ("acme", "cus_none"), ("acme", gone), ("nobody", "cus_acme")]
+    }
+    assert {words: error["code"] for words, error in refusals.items()} == {
+        ("acme", "cus_globex"): "customer_taken",
+        ("acme", "cus_none"): "customer_not_found",
+        ("acme", gone): "customer_deleted",
+        ("nobody", "cus_acme"): "account_not_found",
+    }
+    assert "the account globex" in refusals["acme", "cus_globex"]["message"]
+    assert operator("accounts", "link", "acme", "cus 1").exit_code == 2
+    assert table(stack) == before
+
+
+def test_a_link_beside_another_change(
+    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other change stays, and the operator is told to decide again."""
+    stack.store().create_account(Profile("acme"))
+    find_owners = Store.find_owners
+
+    def changed_meanwhile(store: Store, customer_ids: list[str]) -> object:
+        profile = store.load_account("acme").profile
+        store.save_profile(replace(profile, customer_id="cus_faster"), new_customer_id="cus_faster")
+        return find_owners(store, customer_ids)
+
+    monkeypatch.setattr(Store, "find_owners", changed_meanwhile)
+    wanted = stripe_client.v1.customers.create({}).id
+    assert refusal(operator("accounts", "link", "acme", wanted, "--json"))["code"] == "account_changed"
+    assert stack.store().load_account("acme").profile.customer_id == "cus_faster"
+
+
+def test_a_link_without_stripe(operator: Billing, stack: Stack, stripe_account: StripeAccount) -> None:
+    """Says so, and links nothing unseen."""
+    stack.store().create_account(Profile("acme"))
+    stripe_account.fail("status:401", path="/v1/customers", count=10)
+    assert refusal(operator("accounts", "link", "acme", "cus_1", "--json"))["code"] == "stripe_key"
+    assert stack.store().load_account("acme").profile.customer_id is None
