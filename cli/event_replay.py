@@ -6,7 +6,7 @@ beside a delivery, does it once.
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import batched
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 100
 NOT_FOUND = 404
+WAIT_SECONDS = 2
+"""For SQS to ask all its servers: a receive that does not wait may find nothing where there is something."""
+RECEIVES_WITHOUT_NEWS = 3
+"""After so many in a row the queue is taken for empty: a receive may also bring only what was seen before."""
 # What of an event's object is shown: nothing that says who a customer is.
 SHOWN = (
     "id",
@@ -98,15 +102,19 @@ class Replayer:
 
         A message without an event stays, and is told with its own id and None.
         """
-        queue, url = self.deployment.queue(), self.deployment.dead_letters_url
         seen = set[str]()
-        while messages := queue.receive_message(QueueUrl=url or "", MaxNumberOfMessages=10).get("Messages"):
-            fresh = [message for message in messages if message["MessageId"] not in seen]
-            for message in fresh:
-                seen.add(message["MessageId"])
-                yield self._redrive(message)
-            if not fresh:
-                return
+        without_news = 0
+        while without_news < RECEIVES_WITHOUT_NEWS:
+            fresh = [message for message in self._received() if message["MessageId"] not in seen]
+            seen.update(message["MessageId"] for message in fresh)
+            without_news = 0 if fresh else without_news + 1
+            yield from map(self._redrive, fresh)
+
+    def _received(self) -> "Sequence[MessageTypeDef]":
+        answer = self.deployment.queue().receive_message(
+            QueueUrl=self.deployment.dead_letters_url or "", MaxNumberOfMessages=10, WaitTimeSeconds=WAIT_SECONDS
+        )
+        return answer.get("Messages", ())
 
     def _redrive(self, message: "MessageTypeDef") -> tuple[str, str | None]:
         try:

@@ -1,5 +1,6 @@
 """`billing reconcile`: is the table in Stripe's state, and if not, bring it there."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -56,9 +57,8 @@ def _since(day: datetime | None) -> datetime:
     return day.replace(tzinfo=UTC) if day else datetime.now(UTC) - EVENTS_KEPT
 
 
-def _customers(account: Account | None) -> list[str | None]:
-    """The Stripe customers that an account has and had; of one that has none yet, anybody's may turn out to be."""
-    if account is None:
+def _customers(account: Account | None) -> Sequence[str | None]:
+    """The Stripe customers that an account has and had; while it has none, anybody's may become its own in this run."""
+    if account is None or account.profile.customer_id is None:
         return [None]
-    ids = {each.customer_id for each in account.subscriptions} | {account.profile.customer_id}
-    return [*sorted(ids - {None}, key=str)] or [None]
+    return sorted({each.customer_id for each in account.subscriptions} | {account.profile.customer_id})

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,10 +13,12 @@ import pytest
 import stripe
 from typer.testing import Result
 
+import cli.event_replay
 from billing.domain.outbound_events import iso
 from billing.domain.stripe_events import Outcome
 from billing.payments import connect
 from billing.store import Commit, EventMarker
+from cli.deployment import Deployment
 from tests.cli.conftest import STRIPE_KEY, Billing, Stack, StripeAccount, answer, aws, refusal
 from tests.cli.stripe_side import customer_of, sell, subscribe, table
 
@@ -295,9 +297,10 @@ def envelope(event: stripe.Event) -> str:
 
 
 def test_dead_letters_come_back(
-    operator: Billing, deploy: Callable[..., Stack], stripe_client: stripe.StripeClient
+    operator: Billing, deploy: Callable[..., Stack], stripe_client: stripe.StripeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What lies there is applied and taken out; what is no event stays, and is told by the message's id."""
+    monkeypatch.setattr(cli.event_replay, "WAIT_SECONDS", 0)
     stack = deploy(StripeEventSource=EVENT_SOURCE)
     sell(stripe_client)
     operator("accounts", "create", "acme", "--stack", stack.name)
@@ -312,6 +315,45 @@ def test_dead_letters_come_back(
     counts = queue.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     left = int(counts["ApproximateNumberOfMessages"]) + int(counts["ApproximateNumberOfMessagesNotVisible"])
     assert left == 1
+
+
+def test_a_queue_that_answers_in_parts(
+    operator: Billing, deploy: Callable[..., Stack], stripe_client: stripe.StripeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever lies there is found, though receives in between bring nothing, or only what was brought before."""
+    stack = deploy(StripeEventSource=EVENT_SOURCE)
+    sell(stripe_client)
+    operator("accounts", "create", "acme", "--stack", stack.name)
+    subscribe(stripe_client, "acme")
+    letters = [
+        envelope(event) for event in stripe_client.v1.events.list({"types": ["invoice.paid", "invoice.updated"]})
+    ]
+    queue = QueueInParts(letters)
+    monkeypatch.setattr(Deployment, "queue", lambda _deployment: queue)
+    told = needing_somebody(operator("events", "redrive", "--stack", stack.name, "--json"))["events"]
+    assert [each["id"] for each in told] == ["nonsense", *(json.loads(letter)["detail"]["id"] for letter in letters)]
+    assert queue.deleted == letters
+    assert queue.waits == {cli.event_replay.WAIT_SECONDS}
+
+
+class QueueInParts:
+    """A queue as SQS may answer: one message at a time, each after a receive without any, and one that comes back."""
+
+    def __init__(self, bodies: Sequence[str]) -> None:
+        self.deleted: list[str] = []
+        self.waits: set[int] = set()
+        nonsense = {"MessageId": "nonsense", "ReceiptHandle": "", "Body": "{}"}
+        self._answers: list[dict[str, str] | None] = [None, nonsense]
+        for body in bodies:
+            self._answers += [nonsense, None, {"MessageId": body, "ReceiptHandle": body, "Body": body}]
+
+    def receive_message(self, **wanted: Any) -> dict[str, Any]:
+        self.waits.add(wanted["WaitTimeSeconds"])
+        message = self._answers.pop(0) if self._answers else None
+        return {"Messages": [message]} if message else {}
+
+    def delete_message(self, **wanted: str) -> None:
+        self.deleted.append(wanted["ReceiptHandle"])
 
 
 def test_a_stack_without_eventbridge_has_no_dead_letters(operator: Billing) -> None:

@@ -107,6 +107,19 @@ def test_an_account_without_a_customer_yet(operator: Billing, stripe_client: str
     assert plans == ["pro", "free"]
 
 
+def test_an_account_whose_customer_is_gone(operator: Billing, stripe_client: stripe.StripeClient) -> None:
+    """What its next customer subscribed to is compared, too, though no event of it is looked at."""
+    operator("accounts", "create", "acme")
+    gone = subscribe(stripe_client, "acme")
+    operator("reconcile")
+    stripe_client.v1.customers.delete(customer_of(gone))
+    operator("reconcile")
+    subscribed = subscribe(stripe_client, "acme")
+    found = differing(operator("reconcile", "--account", "acme", "--since", "2090-01-01", "--json"))
+    assert {each["id"] for each in found["findings"]} == {subscribed.id, subscribed.latest_invoice}
+    assert answer(operator("accounts", "show", "acme", "--json"))["plan"] == "pro"
+
+
 def test_since_leaves_older_events_out(operator: Billing, stripe_client: stripe.StripeClient) -> None:
     """Events before that day are not looked through; the sweep is whole all the same."""
     operator("accounts", "create", "acme")
