@@ -61,3 +61,19 @@ def test_a_message_is_hidden_for_so_long(queue: Queue) -> None:
     queue.hide(message, HIDDEN_SECONDS_MAX + 1)
     assert receive(queue) is None
     assert json.loads(json.dumps(message.body)) == {}
+
+
+def test_no_message_is_hidden_for_longer_than_sqs_allows(queue: Queue) -> None:
+    """More than twelve hours it would refuse, and the message come back too soon."""
+    asked: list[int] = []
+    queue.sqs.meta.events.register(
+        "provide-client-params.sqs.ChangeMessageVisibility",
+        lambda params, **_: asked.append(params["VisibilityTimeout"]),
+    )
+    queue.send({})
+    for seconds in (12 * 60 * 60, 12 * 60 * 60 + 1):
+        event = receive(queue)
+        assert event
+        queue.hide(message_of(event), seconds)
+        queue.send({})
+    assert asked == [43_200, 43_200]

@@ -106,14 +106,17 @@ def test_what_failed_for_now_stays_in_the_queue(
 
 
 def test_with_a_key_of_the_other_mode_everything_stays_in_the_queue(
-    deployment: Deployment, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, deliver: Deliver, monkeypatch: pytest.MonkeyPatch, printed: Callable[[], str]
 ) -> None:
-    """An event of the key's mode is not taken for a foreign one, and has its effect once the mode is right."""
+    """An event of the key's mode is not taken for a foreign one; the log says why, and it has its effect later."""
     message = envelope(subscription_event())
     with monkeypatch.context() as wrong:
         wrong.setenv("STRIPE_MODE", "live")
         assert deliver(message) == failures(0)
     assert rows(deployment) == []
+    [line] = [json.loads(each) for each in printed().splitlines()]
+    assert (line["level"], line["message"], line["message_id"]) == ("ERROR", "Message not processed", "0")
+    assert line["reason"].startswith("The stored Stripe key is of test mode, and STRIPE_MODE is live")
     forget_process_state()
     assert deliver(message) == DONE
     assert deployment.authorized("GET", "/v1/billing").body["plan"] == "pro"
