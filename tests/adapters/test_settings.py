@@ -197,7 +197,7 @@ def test_a_key_of_the_other_mode_is_refused(
 
 
 @pytest.mark.parametrize("mode", ["test", "live"])
-@pytest.mark.parametrize("api_key", ["sk_org_stored", "sk_org_live_stored", "mk_test_live_stored", "stored"])
+@pytest.mark.parametrize("api_key", ["sk_org_stored", "sk_org_live_stored", "mysk_live_stored", "stored"])
 def test_a_key_that_names_no_mode_counts_in_both(
     secrets_manager: SecretsManager, environment: pytest.MonkeyPatch, api_key: str, mode: str
 ) -> None:

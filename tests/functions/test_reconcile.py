@@ -11,7 +11,9 @@ from typing import Any
 import boto3
 import pytest
 import stripe
+from botocore.stub import Stubber
 
+import billing.aws
 import billing.payments
 import billing.reconciliation
 from billing.catalog import load_catalog
@@ -23,6 +25,7 @@ from billing.domain.stripe_events import Outcome, Target
 from billing.event_processor import Fetched
 from billing.payments import Payments, connect_paced_payments
 from billing.reconciliation import Reconciler
+from billing.reconciliation_run import PAGE_SECONDS
 from local.stripe_simulator import Simulator
 from tests.functions.conftest import Deployment, control, load_handler, stripe_with_prices
 from tests.functions.stripe_side import deliver_all, fault
@@ -66,7 +69,7 @@ class Reconciliation:
     def go_on(self, context: Context | None = None) -> None:
         """Let Lambda take one message; it is deleted if the function succeeds, and hidden for a while else."""
         [message] = self._receive()
-        self.handler({"Records": [record(message)]}, context or Context(300))
+        self.handler({"Records": [record(message)]}, context or Context(PAGE_SECONDS))
         self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message["ReceiptHandle"])
 
     def waiting(self) -> list[dict[str, Any]]:
@@ -303,10 +306,10 @@ def test_it_goes_on_by_a_message(
         deployment.store.create_account(Profile(account_id))
         subscribe(stripe_client, account_id)
     places = []
-    reconciliation.start(Context(300, 0))
+    reconciliation.start(Context(PAGE_SECONDS, PAGE_SECONDS - 1))
     while (progress := deployment.store.load_progress()).step:
         places.append((progress.step, progress.after))
-        reconciliation.go_on(Context(300, 0))
+        reconciliation.go_on(Context(PAGE_SECONDS, PAGE_SECONDS - 1))
     assert len(places) == len(set(places)) > 3
     assert {step for step, _ in places} == set(Step)
     assert reconciliation.waiting() == []
@@ -335,6 +338,25 @@ def test_a_failure_keeps_its_place(
     ended = deployment.store.load_progress()
     assert (ended.step, ended.run_id, ended.swept) == (None, None, stopped.began)
     assert status(deployment) == ("pro", "active")
+
+
+def test_a_failing_run_comes_back_later_each_time(
+    reconciliation: Reconciliation, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice as long as before, a quarter of an hour at most, and never sooner than Stripe says."""
+    monkeypatch.setattr(billing.reconciliation, "TRIES_MAX", 1)
+    monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.001)
+    monkeypatch.setattr(StripeUnavailable, "default_retry_after_seconds", 45)
+    fault(simulator, "status:500")
+    sent = {"MessageId": "m1", "Body": "{}", "ReceiptHandle": "handle"}
+    with Stubber(billing.aws.client("sqs")) as sqs:
+        for receives, seconds in (("1", 45), ("2", 60), ("3", 120), ("5", 480), ("6", 900)):
+            hidden = {"QueueUrl": reconciliation.url, "ReceiptHandle": "handle", "VisibilityTimeout": seconds}
+            sqs.add_response("change_message_visibility", {}, hidden)
+            message = {**sent, "Attributes": {"ApproximateReceiveCount": receives}}
+            with pytest.raises(StripeUnavailable):
+                reconciliation.handler({"Records": [record(message)]}, Context(PAGE_SECONDS))
+        sqs.assert_no_pending_responses()
 
 
 def test_a_run_that_crashed_is_taken_up_after_its_lease(
@@ -408,7 +430,7 @@ def test_two_runs_at_once_and_an_unreliable_stripe_do_no_harm(
 
     def run() -> None:
         with contextlib.suppress(Exception):  # whatever fails here, the next run has to make good
-            reconciliation.handler(event, Context(300))
+            reconciliation.handler(event, Context(PAGE_SECONDS))
 
     threads = [threading.Thread(target=run) for _ in range(3)]
     for thread in threads:
