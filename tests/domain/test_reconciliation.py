@@ -5,6 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from billing.domain.accounts import Profile
+from billing.domain.event_effects import Match
 from billing.domain.reconciliation import (
     EVENTS_KEPT,
     LEASE,
@@ -75,32 +77,47 @@ def test_a_run_belongs_to_one() -> None:
 def test_a_run_that_never_ended_is_followed_by_a_new_one() -> None:
     """What it had not looked at is looked at again, from the last run that did end."""
     stopped = replace(Progress(events_until=NOW - timedelta(days=3), swept=NOW).taken_up("run", NOW), after="evt_9")
-    assert stopped.taken_up("other", NOW + STALE - SECOND).after == "evt_9"
-    anew = stopped.taken_up("other", NOW + STALE)
-    assert (anew.step, anew.after, anew.began) == (Step.EVENTS, None, NOW + STALE)
+    assert stopped.taken_up("other", NOW + LEASE + STALE - SECOND).after == "evt_9"
+    anew = stopped.taken_up("other", NOW + LEASE + STALE)
+    assert (anew.step, anew.after, anew.began) == (Step.EVENTS, None, NOW + LEASE + STALE)
+
+
+def test_a_run_may_take_longer_than_a_day() -> None:
+    """As long as it goes on: a fleet that takes two days is compared to its end, too."""
+    progress = Progress().taken_up("run", NOW)
+    for hour in range(1, 49):
+        now = NOW + timedelta(hours=hour)
+        progress = progress.taken_up("run", now).turned(f"evt_{hour}", now)
+    assert (progress.began, progress.after) == (NOW, "evt_48")
 
 
 # --- what counts ------------------------------------------------------------------------------------------------------
 
 
+MATCH = Match(Profile("acme"))
+
+
 @pytest.mark.parametrize(
-    ("outcome", "is_matched", "due"),
+    ("recorded", "matched", "due"),
     [
-        (None, True, True),
-        (None, False, True),
-        (Outcome.UNMATCHED, True, True),
-        (Outcome.UNMATCHED, False, False),
-        (Outcome.APPLIED, True, False),
-        (Outcome.INCLUDED, True, False),
-        (Outcome.IGNORED, True, False),
-        (Outcome.MISMATCHED, True, False),
-        (Outcome.MISSING, True, False),
-        (Outcome.FAILED, True, False),
+        (None, MATCH, True),
+        (None, Outcome.UNMATCHED, True),
+        (Outcome.UNMATCHED, MATCH, True),
+        (Outcome.UNMATCHED, Outcome.MISMATCHED, True),
+        (Outcome.UNMATCHED, Outcome.UNMATCHED, False),
+        (Outcome.MISMATCHED, MATCH, True),
+        (Outcome.MISMATCHED, Outcome.UNMATCHED, True),
+        (Outcome.MISMATCHED, Outcome.MISMATCHED, False),
+        (Outcome.APPLIED, MATCH, False),
+        (Outcome.INCLUDED, MATCH, False),
+        (Outcome.IGNORED, MATCH, False),
+        (Outcome.MISSING, MATCH, False),
+        (Outcome.FAILED, MATCH, False),
     ],
 )
-def test_which_events_are_processed(outcome: Outcome | None, *, is_matched: bool, due: bool) -> None:
-    """Those that never came, and those that had no account and have one now. The rest alarmed somebody already."""
-    assert is_due(outcome, is_matched=is_matched) is due
+def test_which_events_are_processed(recorded: Outcome | None, matched: Match | Outcome, *, due: bool) -> None:
+    """Those that never came, and those that were nobody's as long as that was so. The rest alarmed somebody already."""
+    assert is_due(recorded, matched) is due
 
 
 def test_a_row_that_is_as_listed_does_not_differ() -> None:

@@ -20,6 +20,11 @@ class Thing:
     text: str
     stage: int = 1
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is in its last."""
+        return self.stage == 2
+
 
 ROW = Sighting(Thing("known"), NOW - 60 * SECOND, NOW - 50 * SECOND, version=3)
 NEWS = Thing("news")
@@ -62,9 +67,14 @@ def test_each_place_of_an_event_has_one_answer(
 @pytest.mark.parametrize("known", [None, ROW])
 def test_an_old_snapshot_with_news_is_fetched(known: Sighting[Thing] | None) -> None:
     """It may be right in its order and still be long superseded."""
-    later = NOW + OLD + timedelta(hours=1)
-    assert advance(NOW, NEWS, known, later) is None
-    assert advance(NOW, ENDED, known, later) is None
+    assert advance(NOW, NEWS, known, NOW + OLD + SECOND) is None
+
+
+def test_the_end_of_an_object_is_believed_at_any_age() -> None:
+    """Nothing comes after it, and Stripe may not have the object any more."""
+    later = NOW + timedelta(days=40)
+    assert advance(NOW, ENDED, ROW, later) == applied(ENDED, NOW)
+    assert advance(NOW, ENDED, None, later) == Sighting(ENDED, NOW, NOW, version=1)
 
 
 @pytest.mark.parametrize("known", [None, ROW])

@@ -110,13 +110,25 @@ class Stripe:
         return self.pasts[object_id][-1]
 
     def places(self, content: Snapshot) -> list[int]:
-        """Where in its object's past this content was true."""
-        return [place for place, state in enumerate(self.pasts[content.id]) if state.content == facts(content)]
+        """Where in its object's past this content was true, or may be concluded."""
+        past = self.pasts[content.id]
+        places = [place for place, state in enumerate(past) if state.content == facts(content)]
+        return places or ([len(past) - 1] if self._ended_with_its_customer(content) else [])
+
+    def _ended_with_its_customer(self, content: Snapshot) -> bool:
+        """Of a subscription that is gone, as its customer is: it ended with that, as what it was before."""
+        if not isinstance(content, Subscription) or content.ended_at is None or content.customer_id in self.customers:
+            return False
+        *states, last = self.pasts[content.id]
+        lived = [state.content.ended(content.ended_at) for state in states if isinstance(state.content, Subscription)]
+        return last.content is None and facts(content) in lived
 
     def until(self, object_id: str, place: int) -> float:
-        """When the state at this place of an object's past ended; a state that still is ends never."""
-        past = self.pasts[object_id]
-        return past[place + 1].since if place + 1 < len(past) else float("inf")
+        """When the state at this place of an object's past ended; a state that still is, or was its end, ends never."""
+        state, *later = self.pasts[object_id][place:]
+        if not later or (state.content and state.content.has_ended and later[0].content is None):
+            return float("inf")
+        return later[0].since
 
     def living(self, kind: type[Snapshot]) -> Iterable[Snapshot]:
         """The objects of a kind that are not gone."""

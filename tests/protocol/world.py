@@ -13,7 +13,6 @@ from typing import cast
 
 from billing.domain.accounts import Profile
 from billing.domain.errors import BillingError, StoreUnavailable, StripeUnavailable
-from billing.domain.reconciliation import is_due
 from billing.domain.sightings import Sighting
 from billing.domain.stripe_events import Outcome, Snapshot, Target
 from billing.event_processor import EventProcessor, Fetched
@@ -262,13 +261,9 @@ class World:
 
     @property
     def _open_events(self) -> tuple[int, ...]:
-        """Those that a reconciliation looks at again; one that was never recorded it would too, and hide our fault."""
+        """Those that a reconciliation looks at again; it hides no fault of ours, which has another outcome or none."""
         outcomes = self.table.markers
-        return tuple(
-            event.number
-            for event in self.stripe.events
-            if event.id in outcomes and is_due(outcomes[event.id], is_matched=True)
-        )
+        return tuple(event.number for event in self.stripe.events if outcomes.get(event.id) is Outcome.UNMATCHED)
 
     def steps(self) -> Iterator[Step]:
         """All that can happen next."""

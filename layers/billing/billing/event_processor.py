@@ -61,10 +61,11 @@ class _Subject:
 
 @dataclass(frozen=True, slots=True)
 class _News:
-    """What the event's rows become, and whether Stripe lacked an object that had to be fetched."""
+    """What the event's rows become; of what had to be fetched, whether Stripe lacked it, and why it cannot be read."""
 
     rows: Sequence[Sighting[Snapshot]]
-    missing: bool
+    missing: bool = False
+    unreadable: str | None = None
 
 
 def _now() -> datetime:
@@ -74,12 +75,16 @@ def _now() -> datetime:
 def _nothing(_related: RelatedObject) -> None: ...
 
 
+def _any(_customer_id: str) -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class EventProcessor:
     """The protocol, over a store and two ways to ask Stripe, which answer None for what it does not have.
 
     `fetch` is for the object of a row, and raises EventUnprocessable for one that cannot be read; `look_up` is for what
-    a thin event names, which tells whose event it is.
+    a thin event names, which tells whose event it is. `may_link` says whether an account may get this first customer.
     """
 
     store: Store
@@ -89,6 +94,7 @@ class EventProcessor:
     now: Callable[[], datetime] = field(default=_now)
     pause: Callable[[float], None] = field(default=time.sleep)
     look_up: LookUp = field(default=_nothing)
+    may_link: Callable[[str], bool] = field(default=_any)
 
     def process(self, payload: object) -> Outcome:
         """Bring one Event object to its effect; safe to repeat.
@@ -139,18 +145,19 @@ class EventProcessor:
 
     def _attempt(self, event: StripeEvent, notice: Notice) -> Outcome:
         context = self._read_context(event, notice)
-        matched = event_effects.match(notice, context.account_of_customer, context.profile)
+        matched = self._match(notice, context)
         if context.outcome is not None and context.outcome.is_final:
             _alarm_again(event, matched, context)
             return Outcome.DUPLICATE
         if isinstance(matched, Outcome):
             return self._record(event, matched, notice)
         subject = self._subject(notice, matched, context)
-        try:
-            news = self._news(event, subject)
-        except EventUnprocessable as error:
-            return self._record_failure(event.id, event.type, f"what Stripe has of it: {error}")
-        return self._commit(event, notice, matched, subject, news)
+        return self._commit(event, notice, matched, subject, self._news(event, notice, subject))
+
+    def _match(self, notice: Notice, context: EventContext) -> Match | Outcome:
+        matched = event_effects.match(notice, context.account_of_customer, context.profile)
+        is_first = isinstance(matched, Match) and matched.links_customer
+        return Outcome.UNMATCHED if is_first and not self.may_link(notice.customer_id) else matched
 
     def _read_context(self, event: StripeEvent, notice: Notice) -> EventContext:
         context = self.store.read_event_context(event.id, notice.customer_id, notice.account_id, notice.targets)
@@ -173,41 +180,54 @@ class EventProcessor:
         ]
         return _Subject(lived[:CUSTOMER_SUBSCRIPTIONS_MAX], known)
 
-    def _news(self, event: StripeEvent, subject: _Subject) -> _News:
+    def _news(self, event: StripeEvent, notice: Notice, subject: _Subject) -> _News:
         rows: list[Sighting[Snapshot]] = []
-        missing = False
+        missing, unreadable = False, None
         for target in subject.targets:
             known = subject.known.get(target.id)
-            told = None if target.names_only else target.snapshot
-            snapshot = stripe_events.settle(told, known, event.created) if told else None
-            row = advance(event.created, snapshot, known, self.now())
+            try:
+                row = self._row(event, target, known) or (_ended(event, known) if notice.missing_has_ended else None)
+            except EventUnprocessable as error:
+                unreadable = f"what Stripe has of {target.id}: {error}"
+                continue
             if row is None:
-                fetched = self.fetch(target)
-                if fetched is None:
-                    missing = True
-                    continue
-                since = event.created if told and stripe_events.is_past_due(told) else fetched.seen_to
-                content = stripe_events.settle(fetched.content, known, since)
-                row = seen(content, fetched.seen_from, fetched.seen_to, known)
-            if row is not known:
+                missing = True
+            elif row is not known:
                 rows.append(row)
-        return _News(rows, missing)
+        return _News(rows, missing, unreadable)
+
+    def _row(self, event: StripeEvent, target: Target, known: Sighting[Snapshot] | None) -> Sighting[Snapshot] | None:
+        """The row after the event; None if it had to be fetched, and Stripe lacks it. Raises EventUnprocessable."""
+        told = None if target.names_only else target.snapshot
+        snapshot = stripe_events.settle(told, known, event.created) if told else None
+        row = advance(event.created, snapshot, known, self.now())
+        fetched = self.fetch(target) if row is None else None
+        if fetched is None:
+            return row
+        shown = min(event.created, fetched.seen_to) if told and stripe_events.is_past_due(told) else fetched.seen_to
+        content = stripe_events.settle(fetched.content, known, shown)
+        return seen(content, fetched.seen_from, fetched.seen_to, known)
 
     def _commit(self, event: StripeEvent, notice: Notice, matched: Match, subject: _Subject, news: _News) -> Outcome:
         profile = event_effects.profile_after(matched, notice, [row.content for row in news.rows])
         is_news = profile != matched.profile or any(subject.lacks(row.content) for row in news.rows)
-        outcome = Outcome.MISSING if news.missing else Outcome.APPLIED if is_news else Outcome.INCLUDED
+        outcome = _outcome(news, is_news=is_news)
         alarms = _alarms(matched, news)
-        self.store.commit(
-            Commit(
-                marker=self._marker(event, outcome, notice, matched.profile.account_id, "; ".join(alarms.values())),
-                rows=news.rows,
-                outbound=_outbound(event, matched.profile.account_id, subject, news),
-                profile=profile if profile is not matched.profile else None,
-                new_customer_id=notice.customer_id if matched.links_customer else None,
-            )
+        account_id = matched.profile.account_id
+        commit = Commit(
+            marker=self._marker(event, outcome, notice, account_id, "; ".join(alarms.values())),
+            rows=news.rows,
+            outbound=_outbound(event, account_id, subject, news),
+            profile=profile if profile is not matched.profile else None,
+            new_customer_id=notice.customer_id if matched.links_customer else None,
         )
-        self._tell(event, outcome, alarms, matched.profile.account_id)
+        try:
+            self.store.commit(commit)
+        except EventAlreadyProcessed:
+            # Whoever was faster may have died before it could tell, and this delivery may be the last.
+            _alarm(_facts(event, Outcome.DUPLICATE, account_id), alarms)
+            return Outcome.DUPLICATE
+        self._tell(event, outcome, alarms, account_id)
         return outcome
 
     def _record(self, event: StripeEvent, outcome: Outcome, notice: Notice | None = None) -> Outcome:
@@ -262,10 +282,23 @@ class EventProcessor:
         _alarm(facts, alarms)
 
 
+def _outcome(news: _News, *, is_news: bool) -> Outcome:
+    if news.unreadable:
+        return Outcome.FAILED
+    return Outcome.MISSING if news.missing else Outcome.APPLIED if is_news else Outcome.INCLUDED
+
+
+def _ended(event: StripeEvent, known: Sighting[Snapshot] | None) -> Sighting[Snapshot] | None:
+    """The row of a subscription that has ended by an event's word, which Stripe does not have any more."""
+    if known is None or not isinstance(known.content, Subscription):
+        return None
+    return seen(known.content.ended(event.created), event.created, event.created, known)
+
+
 def _alarm_again(event: StripeEvent, matched: Match | Outcome, context: EventContext) -> None:
     """What there still is to alarm of an event that was committed: whoever did may have died before it could tell."""
     if isinstance(matched, Match):
-        alarms = _alarms(matched, _News([*context.rows.values()], missing=False))
+        alarms = _alarms(matched, _News([*context.rows.values()]))
         _alarm(_facts(event, Outcome.DUPLICATE, matched.profile.account_id), alarms)
 
 
@@ -291,6 +324,7 @@ def _alarms(matched: Match, news: _News) -> Mapping[str, str]:
         "UnmappedPrice": f"no plan in the catalog has price {', '.join(map(str, prices))}" if prices else None,
         "CustomerMismatch": "its metadata names another account than its customer's" if matched.disagrees else None,
         "ObjectMissing": "Stripe does not have an object that it names" if news.missing else None,
+        "EventFailed": news.unreadable,
     }
     return {metric: reason for metric, reason in alarms.items() if reason}
 

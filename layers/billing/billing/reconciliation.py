@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
 from billing.domain import event_effects, stripe_events
 from billing.domain.accounts import Profile
-from billing.domain.errors import EventUnprocessable, StripeRefused, StripeUnavailable
+from billing.domain.errors import EventUnprocessable, StripeFailed, StripeRefused, StripeUnavailable
 from billing.domain.event_effects import Match
 from billing.domain.plans import Catalog
-from billing.domain.reconciliation import Finding, Report, Step, differs, is_due
+from billing.domain.reconciliation import MENDING_ID, OF_NOBODY, Finding, Report, Step, differs, is_due
 from billing.domain.sightings import Sighting
 from billing.domain.stripe_events import READERS, Notice, Outcome, Snapshot, StripeEvent, Target
 from billing.domain.stripe_objects import Json
@@ -27,6 +28,8 @@ from billing.store import Store
 from billing.telemetry import count, logger
 
 TRIES_MAX = 3
+UNAVAILABLE_MAX = 3
+"""Objects of a page that Stripe may leave unanswered before it counts as down."""
 SETTLE_SECONDS = 5
 """An event of what just changed has been delivered by then, mostly: what differs for longer was missed."""
 
@@ -36,6 +39,9 @@ READER_OF: Mapping[Step, str] = {
     Step.INVOICES: "invoice.updated",
 }
 
+type Work = Callable[[], Outcome]
+"""What brings one object or event to its effect."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reconciler:
@@ -43,6 +49,8 @@ class Reconciler:
 
     `account_id` limits it to one account, and `customer_id` the lists to one customer of it, which is quicker. With
     `dry_run` nothing is written; `planned` are accounts by the customers that they are to get, as if they had them.
+    Unless it `makes_links`, no account gets its first customer. `end_missing`: a living subscription that Stripe does
+    not have counts as ended.
     """
 
     store: Store
@@ -52,6 +60,8 @@ class Reconciler:
     account_id: str | None = None
     customer_id: str | None = None
     dry_run: bool = False
+    makes_links: bool = True
+    end_missing: bool = False
     planned: Mapping[str, str] = field(default_factory=dict)
     pause: Callable[[float], None] = time.sleep
 
@@ -82,10 +92,15 @@ class Reconciler:
 
         Raises as `page` does.
         """
-        for account_id, known in living:
-            target = Target(Subscription, known.id)
-            if known.id not in listed and self._is_gone(target):
-                yield self._mend(Step.SUBSCRIPTIONS, Notice(known.customer_id, account_id, (target,)), account_id, now)
+        missing = [
+            Notice(known.customer_id, account_id, (Target(Subscription, known.id),), missing_has_ended=self.end_missing)
+            for account_id, known in living
+            if known.id not in listed and self._is_gone(Target(Subscription, known.id))
+        ]
+        due = [
+            (notice.account_id, notice.targets[0].id, self._mend(Step.SUBSCRIPTIONS, notice, now)) for notice in missing
+        ]
+        return self._findings(Step.SUBSCRIPTIONS, due)
 
     def _is_gone(self, target: Target) -> bool:
         """Whether Stripe says so: it has what it refuses to show, and what cannot be read."""
@@ -98,27 +113,23 @@ class Reconciler:
 
     def _events(self, listing: Listing) -> Report:
         markers = self.store.find_markers(listing.objects)
-        outcomes = {event_id: marker.outcome for event_id, marker in markers.items()}
+        recorded = {event_id: marker.outcome for event_id, marker in markers.items()}
         notices = {
             event_id: self._notice_of(event)
             for event_id, event in listing.objects.items()
-            if is_due(outcomes.get(event_id), is_matched=True)
+            if recorded.get(event_id) in {None, *OF_NOBODY}
         }
         matches = self._match([notice for notice in notices.values() if notice])
-        findings: list[Finding] = []
+        due = []
         for event_id, notice in reversed(notices.items()):
-            matched = matches.get(notice) if notice else None
+            matched = matches[notice] if notice else Outcome.IGNORED
             account_id = matched.profile.account_id if isinstance(matched, Match) else None
-            is_due_now = is_due(outcomes.get(event_id), is_matched=account_id is not None)
-            if is_due_now and self.account_id in {None, account_id}:
-                findings.append(Finding(Step.EVENTS, event_id, account_id, self._process(listing.objects[event_id])))
+            if is_due(recorded.get(event_id), matched) and self.account_id in {None, account_id}:
+                event = listing.objects[event_id]
+                due.append((account_id, event_id, partial(self._processor.process, event)))
         unmatched = sum(matched is Outcome.UNMATCHED for matched in matches.values())
-        return Report(Step.EVENTS, tuple(listing.objects), unmatched, tuple(findings), listing.after)
-
-    def _process(self, event: Json) -> Outcome | None:
-        if self.dry_run:
-            return None
-        return _unless_refused(event["id"], lambda: self._processor.process(event))
+        findings = tuple(self._findings(Step.EVENTS, due))
+        return Report(Step.EVENTS, tuple(listing.objects), unmatched, findings, listing.after)
 
     def _notice_of(self, payload: Json) -> Notice | None:
         """What an event tells; None where the processor will find out that it is nothing, or cannot be read."""
@@ -132,17 +143,23 @@ class Reconciler:
 
     def _objects(self, step: Step, listing: Listing) -> Report:
         notices = [notice for each in listing.objects.values() if (notice := self._read(step, each))]
-        matched = {
-            notice: match.profile.account_id
-            for notice, match in self._match(notices).items()
-            if isinstance(match, Match)
+        matches = self._match(sorted(notices, key=_has_ended))
+        owners = {
+            notice: matched.profile.account_id for notice, matched in matches.items() if isinstance(matched, Match)
         }
-        asked_for = {notice: owner for notice, owner in matched.items() if self.account_id in {None, owner}}
-        findings = [
-            self._mend(step, notice, account_id, listing.seen_from)
+        asked_for = {notice: owner for notice, owner in owners.items() if self.account_id in {None, owner}}
+        differing = [
+            (account_id, notice.targets[0].id, self._mend(step, notice, listing.seen_from))
             for notice, account_id in self._differing(asked_for, listing.seen_from).items()
         ]
-        return Report(step, tuple(listing.objects), len(notices) - len(matched), tuple(findings), listing.after)
+        mismatched = [
+            Finding(step, notice.targets[0].id, notice.account_id, Outcome.MISMATCHED)
+            for notice, matched in matches.items()
+            if matched is Outcome.MISMATCHED and self.account_id in {None, notice.account_id}
+        ]
+        findings = (*self._findings(step, differing), *map(_told, mismatched))
+        unmatched = sum(matched is Outcome.UNMATCHED for matched in matches.values())
+        return Report(step, tuple(listing.objects), unmatched, findings, listing.after)
 
     def _differing(self, accounts: Mapping[Notice, str], listed_at: datetime) -> Mapping[Notice, str]:
         """Those whose rows differ, also after a moment in which an event that is under way arrives."""
@@ -164,13 +181,11 @@ class Reconciler:
             logger().error("An object that Stripe lists cannot be understood", extra=facts)
             return None
 
-    def _mend(self, step: Step, notice: Notice, account_id: str, seen: datetime) -> Finding:
-        """Let the protocol fetch an object and write its row, as if an event of that time had named it."""
+    def _mend(self, step: Step, notice: Notice, seen: datetime) -> Work:
+        """What lets the protocol fetch an object and write its row, as if an event of that time had named it."""
         [target] = notice.targets
-        if self.dry_run:
-            return Finding(step, target.id, account_id, None)
         event = StripeEvent(
-            id=f"reconciliation_{target.id}_{int(seen.timestamp())}",
+            id=f"{MENDING_ID}{target.id}_{int(seen.timestamp())}",
             type=f"reconciliation.{step}",
             created=seen,
             livemode=self.livemode,
@@ -179,8 +194,27 @@ class Reconciler:
             object={},
         )
         named = replace(notice, targets=(replace(target, names_only=True),))
-        outcome = _unless_refused(target.id, lambda: self._processor.bring_about(event, named))
-        return Finding(step, target.id, account_id, outcome)
+        return lambda: self._processor.bring_about(event, named)
+
+    def _findings(self, step: Step, due: Iterable[tuple[str | None, str, Work]]) -> Iterator[Finding]:
+        """Do the work that is due, by account and object, and tell what came of it.
+
+        One object that Stripe refuses or fails on must not keep all others from their turn. Raises StripeUnavailable
+        where it fails on several.
+        """
+        unavailable = 0
+        for account_id, object_id, work in due:
+            outcome = None
+            if not self.dry_run:
+                try:
+                    outcome = work()
+                except StripeFailed as error:
+                    unavailable += isinstance(error, StripeUnavailable)
+                    if unavailable > UNAVAILABLE_MAX:
+                        raise
+                    outcome = Outcome.FAILED
+                    count("EventFailed")
+            yield _told(Finding(step, object_id, account_id, outcome))
 
     # --- whose it is --------------------------------------------------------------------------------------------------
 
@@ -189,10 +223,11 @@ class Reconciler:
         owners = {**self.planned, **self.store.find_owners({notice.customer_id for notice in notices})}
         accounts = {notice: owners.get(notice.customer_id) or notice.account_id for notice in notices}
         profiles = self._profiles({account_id for account_id in accounts.values() if account_id})
-        return {
+        matches = {
             notice: event_effects.match(notice, owners.get(notice.customer_id), profiles.get(account_id or ""))
             for notice, account_id in accounts.items()
         }
+        return matches if self.makes_links else {notice: _unlinked(matched) for notice, matched in matches.items()}
 
     def _profiles(self, account_ids: Collection[str]) -> Mapping[str, Profile]:
         planned = {account_id: Profile(account_id) for account_id in self.planned.values()}
@@ -202,7 +237,11 @@ class Reconciler:
 
     @property
     def _processor(self) -> EventProcessor:
-        return EventProcessor(self.store, self.catalog, self._fetch, self.livemode)
+        return EventProcessor(self.store, self.catalog, self._fetch, self.livemode, may_link=self._may_link)
+
+    def _may_link(self, customer_id: str) -> bool:
+        """Whether an account may get its first customer: what is listed long after may be of one that is gone."""
+        return self.makes_links and not self._patiently(lambda: self.payments.is_customer_deleted(customer_id))
 
     def _fetch(self, target: Target) -> Fetched | None:
         return self._patiently(lambda: self.payments.fetch(target, self.catalog))
@@ -222,14 +261,26 @@ def _that_differ(
     }
 
 
-def _unless_refused(object_id: str, bring_about: Callable[[], Outcome]) -> Outcome:
-    """The outcome, also where Stripe refuses what it needs: one object must not keep all others from their turn."""
-    try:
-        return bring_about()
-    except StripeRefused:
-        logger().error("Stripe refused what reconciliation needs", extra={"object_id": object_id})
-        count("EventFailed")
-        return Outcome.FAILED
+def _has_ended(notice: Notice) -> bool:
+    """What has not comes first: where two customers name one account, the living subscription makes the link."""
+    snapshot = notice.targets[0].snapshot
+    return isinstance(snapshot, Subscription) and snapshot.has_ended
+
+
+def _unlinked(matched: Match | Outcome) -> Match | Outcome:
+    """The same, but for an account's first customer."""
+    return Outcome.UNMATCHED if isinstance(matched, Match) and matched.links_customer else matched
+
+
+def _told(finding: Finding) -> Finding:
+    """Log a finding as soon as it is made, and count a row that no event had brought; the processor counts events."""
+    facts = {"step": finding.step, "object_id": finding.id, "account_id": finding.account_id}
+    logger().warning("Reconciliation found a difference", extra=facts | {"outcome": finding.outcome})
+    if finding.outcome is Outcome.MISMATCHED:
+        count("CustomerMismatch")
+    elif finding.is_drift and finding.step is not Step.EVENTS:
+        count("DriftMended")
+    return finding
 
 
 def patiently[T](call: Callable[[], T], pause: Callable[[float], None] = time.sleep) -> T:

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from billing.domain.errors import StripeRefused, TryAgainLater
-from billing.domain.reconciliation import Progress, Report, Step
+from billing.domain.reconciliation import Progress, Step
 from billing.queue import Message, Queue
 from billing.reconciliation import Reconciler
 from billing.store import Store, VersionConflict
-from billing.telemetry import count, logger
+from billing.telemetry import logger
 
-PAGE_SECONDS = 90
-"""More than a page takes, also where Stripe is slow or much has to be mended."""
+PAGE_SECONDS = 600
+"""More than a page takes, also where Stripe leaves as many objects of it unanswered as it may."""
 DELAY_SECONDS_MAX = 900
 
 
@@ -69,15 +69,5 @@ class ReconciliationRun:
         except StripeRefused:
             self.store.save_progress(progress.step_begun_anew())
             raise
-        _tell(report)
+        logger().info("Reconciled a page", extra={"step": report.step, **report.counts})
         return progress.turned(report.after, self.now())
-
-
-def _tell(report: Report) -> None:
-    """Log what a page brought, and count the rows that no event had brought; late events the processor counts."""
-    logger().info("Reconciled a page", extra={"step": report.step, **report.counts})
-    for finding in report.findings:
-        facts = {"step": finding.step, "object_id": finding.id, "account_id": finding.account_id}
-        logger().warning("Reconciliation found a difference", extra=facts | {"outcome": finding.outcome})
-        if finding.is_drift and finding.step is not Step.EVENTS:
-            count("DriftMended")

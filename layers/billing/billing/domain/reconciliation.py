@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from billing.domain.event_effects import Match
 from billing.domain.invoices import Invoice
 from billing.domain.sightings import SKEW, Sighting
 from billing.domain.stripe_events import Outcome, Snapshot, settle
@@ -16,7 +17,7 @@ OVERLAP = timedelta(minutes=10)
 SWEEP_EVERY = timedelta(hours=23)
 """So that an hourly schedule sweeps once a day, a little earlier or later."""
 STALE = timedelta(hours=24)
-"""A run that has not ended by then is begun anew: where it stopped may not be in Stripe's lists any more."""
+"""A run that nobody has gone on with for so long is begun anew: its place may not be in Stripe's lists any more."""
 LEASE = timedelta(minutes=40)
 """Longer than the queue hides a message, so that a run that crashed is resumed by its own message first."""
 
@@ -28,6 +29,10 @@ class Step(StrEnum):
     """Stripe's event list: what was never delivered, and what had no account when it was."""
     SUBSCRIPTIONS = "subscriptions"
     INVOICES = "invoices"
+
+
+MENDING_ID = "reconciliation_"
+"""Begins the ids of the markers that mending leaves: no event of Stripe's has such a one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class Progress:
     def taken_up(self, run_id: str, now: datetime) -> "Progress":
         """This run's lease on where the last one stopped; a run that ended, or never will, is followed by a new one."""
         held = replace(self, run_id=run_id, leased_until=now + LEASE)
-        if self.step and self.began and now < self.began + STALE:
+        if self.step and self.leased_until and now < self.leased_until + STALE:
             return held
         sweeps = self.swept is None or now >= self.swept + SWEEP_EVERY
         since = now - EVENTS_KEPT if sweeps or self.events_until is None else self.events_until - OVERLAP
@@ -78,12 +83,15 @@ class Progress:
         return replace(self, after=None)
 
 
-def is_due(outcome: Outcome | None, *, is_matched: bool) -> bool:
-    """Whether an event of Stripe's list is to be processed, by the outcome that is recorded of it.
+OF_NOBODY = frozenset({Outcome.UNMATCHED, Outcome.MISMATCHED})
 
-    Never seen: yes. Without an account then: once it has one. Every other outcome stays, until somebody has looked.
+
+def is_due(recorded: Outcome | None, matched: Match | Outcome) -> bool:
+    """Whether an event of Stripe's list is to be processed, by what is recorded of it and whose it is now.
+
+    Never seen: yes. Nobody's then: once that is decided otherwise. Every other outcome stays until somebody has looked.
     """
-    return outcome is None or (outcome is Outcome.UNMATCHED and is_matched)
+    return recorded is None or (recorded in OF_NOBODY and matched is not recorded)
 
 
 def differs(listed: Snapshot, known: Sighting[Snapshot] | None, listed_at: datetime) -> bool:
@@ -120,7 +128,7 @@ class Finding:
     def is_drift(self) -> bool:
         """Whether the table was not in Stripe's state. What an event would change, its object tells."""
         would_be = self.outcome is None and self.step is not Step.EVENTS
-        return would_be or self.outcome in {Outcome.APPLIED, Outcome.MISSING, Outcome.FAILED}
+        return would_be or self.outcome in {Outcome.APPLIED, Outcome.MISMATCHED, Outcome.MISSING, Outcome.FAILED}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ SKEW = timedelta(seconds=5)
 OLD = timedelta(minutes=10)
 """Beyond this age a snapshot with news is fetched anew: it would be right in its order, and wrong for an instant.
 
-So is any snapshot that far in the future: taken for the newest, it would hide all that comes before that time.
+Not so the end of an object, after which nothing comes. And any snapshot that far in the future: taken for the newest,
+it would hide all that comes before that time.
 """
 
 
@@ -26,6 +27,10 @@ class Content(Protocol):
     @property
     def stage(self) -> int:
         """How far the object's life has come."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no other stage comes after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ def advance[T: Content](
         return known
     if snapshot is None or created > now + OLD:
         return None
-    is_old = now - created > OLD
+    is_old = now - created > OLD and not snapshot.has_ended
     if known is None:
         return None if is_old else seen(snapshot, created, created, None)
     if snapshot == known.content:

@@ -95,13 +95,17 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What an event tells: of which customer, perhaps of which account, about which rows."""
+    """What an event tells: of which customer, perhaps of which account, about which rows.
+
+    `missing_has_ended`: a subscription of them that Stripe does not have has ended.
+    """
 
     customer_id: str
     account_id: str | None
     targets: tuple[Target, ...] = ()
     ends_checkout: str | None = None
     customer_deleted: bool = False
+    missing_has_ended: bool = False
 
 
 def identify(payload: object) -> tuple[str, Json]:
@@ -200,7 +204,8 @@ def _checkout_notice(source: Json, _catalog: Catalog) -> Notice | None:
 
 
 def _customer_deleted_notice(source: Json, _catalog: Catalog) -> Notice:
-    return replace(_notice(source, stripe_objects.required_id(source, "id")), customer_deleted=True)
+    notice = _notice(source, stripe_objects.required_id(source, "id"))
+    return replace(notice, customer_deleted=True, missing_has_ended=True)
 
 
 def _notice(source: Json, customer_id: str, *targets: Target) -> Notice:

@@ -19,6 +19,8 @@ type Json = Mapping[str, Any]
 # Stripe's ids have at most 255 characters: https://docs.stripe.com/upgrades#what-changes-does-stripe-consider-to-be-backward-compatible
 VISIBLE = re.compile(r"[!-\"$-~]{1,255}")
 TEXT_LENGTH_MAX = 4096
+# Control characters and halves of surrogate pairs, which DynamoDB cannot hold.
+UNWRITABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 TIMESTAMP_MAX = 253402300799  # the last second of the year 9999
 INTEGER_MAX = 2**63 - 1
 
@@ -126,8 +128,8 @@ def text(source: Json, key: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise EventUnprocessable(f"{key} is not a string")
-    if len(value) > TEXT_LENGTH_MAX or not value.isprintable():
-        raise EventUnprocessable(f"{key} is not a string of at most {TEXT_LENGTH_MAX} printable characters")
+    if len(value) > TEXT_LENGTH_MAX or UNWRITABLE.search(value):
+        raise EventUnprocessable(f"{key} is not a string of at most {TEXT_LENGTH_MAX} characters without controls")
     return value
 
 

@@ -1,6 +1,6 @@
 """What a Stripe subscription is to us, and which access it gives."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
@@ -79,6 +79,10 @@ class Subscription:
         if self.has_ended:
             return 2
         return 0 if self.status == "incomplete" else 1
+
+    def ended(self, at: datetime) -> "Subscription":
+        """What it became when it ended at `at`, where nobody can be asked any more."""
+        return replace(self, status="canceled", canceled_at=self.canceled_at or at, ended_at=at, past_due_since=None)
 
     def grants_access(self, now: datetime, grace: timedelta) -> bool:
         """Whether the account has this subscription's plan at `now`; `past_due` does for `grace` after it became so."""
