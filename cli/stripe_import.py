@@ -57,7 +57,7 @@ def stripe_import(
                 decisions = decide_all(store, wishes)
                 decisions = decisions if dry_run else write_links(store, decisions, show)
                 comparer = Reconciler(store, payments, load_catalog(), deployment.livemode, dry_run=dry_run)
-                comparer = replace(comparer, planned=_planned(decisions))
+                comparer = replace(comparer, makes_links=False, planned=_planned(decisions))
                 summary = compare(comparer, datetime.now(UTC) - EVENTS_KEPT, show)
         skipped = [each for each in decisions if each.link is Link.SKIPPED]
         links = {"stack": stack, "dry_run": dry_run, **_facts(decisions, skipped, wishes.unnamed)}

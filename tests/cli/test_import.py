@@ -187,6 +187,21 @@ def test_a_line_beats_metadata(
     assert [each.id for each in stack.store().load_account("twins").subscriptions] == [new.id]
 
 
+def test_an_account_in_conflict_gets_no_customer(
+    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient
+) -> None:
+    """What was told to be skipped is not linked after all by the comparison that follows."""
+    operator("accounts", "create", "twins")
+    rivals = [customer_of(subscribe(stripe_client, "twins")) for _ in range(2)]
+    for words in (["--dry-run"], []):
+        found = incomplete(operator("import", *words, "--json"))
+        assert {each["customer"] for each in found["customers"]["skipped"]} == {*rivals}
+        assert (found["unmatched"]["subscriptions"], found["unmatched"]["invoices"]) == (2, 2)
+        assert found["differences"] == 0
+    assert stack.store().load_account("twins").profile.customer_id is None
+    assert stack.store().find_owners(rivals) == {}
+
+
 def test_an_account_keeps_its_customer(operator: Billing, stack: Stack, stripe_client: stripe.StripeClient) -> None:
     """A second customer for an account that has one is a conflict, whoever is listed first; the first one stays."""
     first = subscribe(stripe_client, "acme")
