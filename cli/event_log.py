@@ -8,6 +8,7 @@ from heapq import merge
 from typing import Any
 
 from billing.domain.outbound_events import iso
+from billing.domain.reconciliation import MENDING_ID
 from billing.domain.stripe_events import Outcome
 from billing.store import EventMarker, Store
 
@@ -83,6 +84,11 @@ class Entry:
             customer_id=marker.customer_id,
             reason=marker.reason,
         )
+
+    @property
+    def is_mending(self) -> bool:
+        """Whether it is what reconciliation left, and no event that Stripe has."""
+        return self.id.startswith(MENDING_ID)
 
     @property
     def facts(self) -> Mapping[str, Any]:

@@ -124,7 +124,7 @@ def replay(
         deployment = find_deployment(stack, region)
         question = _question(since, until, account, type, outcome)
         with output.progress("Replaying") as tell:
-            entries = _look(deployment, question, None) if events is None else _named(deployment, events)
+            entries = _open(deployment, question) if events is None else _named(deployment, events)
             done = [(entry, None) for entry in entries] if dry_run else _replayed(deployment, entries, tell)
         facts = [{**entry.facts, "before": entry.found, "outcome": after} for entry, after in done]
         rows = [(entry.id, entry.type, entry.found, after or "would be replayed") for entry, after in done]
@@ -164,13 +164,22 @@ def _look(deployment: Deployment, question: Question, limit: int | None) -> list
         return list(islice(replayer.listed(question), limit))
 
 
+def _open(deployment: Deployment, question: Question) -> list[Entry]:
+    return [entry for entry in _look(deployment, question, None) if not entry.is_mending]
+
+
 def _named(deployment: Deployment, event_ids: Sequence[str]) -> list[Entry]:
-    """The events of these ids, each once, with what is recorded of them."""
+    """The events of these ids, each once, with what is recorded of them. Raises CommandFailed."""
     store, ids = deployment.store(), list(dict.fromkeys(event_ids))
     markers = {
         name: marker for page in batched(ids, 100, strict=False) for name, marker in store.find_markers(page).items()
     }
-    return [Entry.of(markers[each]) if each in markers else Entry(each, "unknown", Found.ABSENT) for each in ids]
+    entries = [Entry.of(markers[each]) if each in markers else Entry(each, "unknown", Found.ABSENT) for each in ids]
+    for entry in entries:
+        if entry.is_mending:
+            account = entry.account_id or "ACCOUNT"
+            refuse("no_event", f"{entry.id} is no event of Stripe's: use `billing reconcile --account {account}`.")
+    return entries
 
 
 def _replayed(

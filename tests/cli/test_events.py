@@ -15,6 +15,7 @@ from typer.testing import Result
 
 import cli.event_replay
 from billing.domain.outbound_events import iso
+from billing.domain.reconciliation import MENDING_ID
 from billing.domain.stripe_events import Outcome
 from billing.payments import connect
 from billing.store import Commit, EventMarker
@@ -214,6 +215,24 @@ def test_what_stripe_forgot_is_gone(operator: Billing, stack: Stack) -> None:
     record(stack, "evt_forgotten", Outcome.MISSING)
     told = needing_somebody(operator("events", "replay", "evt_forgotten", "--json"))
     assert [each["outcome"] for each in told["events"]] == ["gone"]
+
+
+def test_what_reconciliation_left_is_no_event(
+    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient
+) -> None:
+    """It is listed, and never asked of Stripe, which has no such event; named, it is said what to do instead."""
+    sell(stripe_client)
+    subscribe(stripe_client, None)
+    [paid] = events_of(stripe_client, "invoice.paid")
+    record(stack, paid, Outcome.MISSING)
+    left = record(stack, f"{MENDING_ID}sub_1_1795000000", Outcome.MISSING, account_id="acme").event_id
+    assert set(event_ids(operator("events", "list", "--outcome", "missing", "--json"))) == {left, paid}
+    for words in (["--dry-run"], []):
+        told = json.loads(operator("events", "replay", "--outcome", "missing", *words, "--json").stdout)
+        assert [each["id"] for each in told["events"]] == [paid]
+    error = refusal(operator("events", "replay", paid, left, "--json"))
+    assert error["code"] == "no_event"
+    assert "billing reconcile --account acme" in error["message"]
 
 
 def test_nothing_but_the_answer_is_printed(operator: Billing, stripe_client: stripe.StripeClient) -> None:
