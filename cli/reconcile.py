@@ -20,6 +20,14 @@ Since = Annotated[
         "--since", formats=["%Y-%m-%d"], help="Look through events from that day on. (default: all that Stripe lists)"
     ),
 ]
+EndMissing = Annotated[
+    bool,
+    typer.Option(
+        "--end-missing",
+        help="Write living subscriptions that Stripe does not have as canceled, which ends what they granted. "
+        "Careful: with another Stripe account's key that is every one. Look with --dry-run first.",
+    ),
+]
 
 
 def reconcile(
@@ -28,6 +36,7 @@ def reconcile(
     stack: Stack = DEFAULT_STACK,
     region: Region = None,
     *,
+    end_missing: EndMissing = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -44,7 +53,13 @@ def reconcile(
             from cli.comparison import compare, connect, silenced  # noqa: PLC0415
 
             comparer = Reconciler(
-                store, connect(deployment), load_catalog(), deployment.livemode, account_id=account, dry_run=dry_run
+                store,
+                connect(deployment),
+                load_catalog(),
+                deployment.livemode,
+                account_id=account,
+                dry_run=dry_run,
+                end_missing=end_missing,
             )
             with silenced():
                 summary = compare(comparer, _since(since), show, customer_ids=_customers(known))

@@ -1,6 +1,7 @@
 """`billing reconcile`, on a deployed table and a Stripe account."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,10 @@ from typer.testing import Result
 
 import billing.payments
 import billing.reconciliation
+from billing.catalog import load_catalog
+from billing.checkout import Checkout, CheckoutRequest
 from billing.domain.accounts import Profile
+from billing.payments import Payments
 from tests.cli.conftest import Billing, Stack, StripeAccount, answer, refusal
 from tests.cli.stripe_side import customer_of, sell, spoil, subscribe, table
 
@@ -163,6 +167,63 @@ def test_a_subscription_that_stripe_does_not_have(
             (subscription.id, None if words == ["--dry-run"] else "missing")
         ]
     assert [row for row in table(stack) if row["sk"]["S"].startswith("SUB#")] == before
+
+
+def test_what_stripe_does_not_have_is_ended_if_the_operator_says_so(
+    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, stripe_account: StripeAccount
+) -> None:
+    """The account is on free, its systems are told, and it can check out again; a dry run only says what would be."""
+    operator("accounts", "create", "acme")
+    subscription = subscribe(stripe_client, "acme")
+    operator("reconcile")
+    stripe_account.world.forget(stripe_account.world.objects[subscription.id])
+    told = {"list": "subscriptions", "id": subscription.id, "account_id": "acme"}
+    before = table(stack)
+    dry = differing(operator("reconcile", "--end-missing", "--dry-run", "--json"))
+    assert dry["findings"] == [{**told, "outcome": None}]
+    assert table(stack) == before
+    mended = differing(operator("reconcile", "--end-missing", "--json"))
+    assert mended["findings"] == [{**told, "outcome": "applied"}]
+    shown = answer(operator("accounts", "show", "acme", "--json"))
+    assert (shown["plan"], shown["status"]) == ("free", "canceled")
+    outbox = [row["type"]["S"] for row in table(stack) if row["sk"]["S"].startswith("OUT#")]
+    assert [each for each in outbox if each.startswith("subscription.")] == [
+        "subscription.created",
+        "subscription.canceled",
+    ]
+    assert open_checkout(stack, stripe_client).startswith("http")
+    assert answer(operator("reconcile", "--end-missing", "--json"))["findings"] == []
+
+
+def open_checkout(stack: Stack, client: stripe.StripeClient) -> str:
+    """The page on which acme buys the plan that the Stripe account sells."""
+    urls = ("https://acme.example/paid", "https://acme.example/")
+    checkout = Checkout(
+        stack.store(), Payments(client), load_catalog(), timedelta(days=14), allow_promotion_codes=False
+    )
+    return checkout.open("acme", CheckoutRequest("pro", None, 1, *urls), datetime.now(UTC))
+
+
+def test_two_customers_that_name_one_account(operator: Billing, stripe_client: stripe.StripeClient) -> None:
+    """The second one's objects are told each time, until an operator decides; then its events are processed."""
+    operator("accounts", "create", "acme")
+    first = subscribe(stripe_client, "acme")
+    operator("reconcile")
+    stripe_client.v1.subscriptions.cancel(first.id)
+    second = subscribe(stripe_client, "acme")
+    operator("reconcile")
+    found = differing(operator("reconcile", "--json"))
+    assert found["findings"] == [
+        {"list": "subscriptions", "id": second.id, "account_id": "acme", "outcome": "mismatched"},
+        {"list": "invoices", "id": second.latest_invoice, "account_id": "acme", "outcome": "mismatched"},
+    ]
+    assert found["differences"] == 2
+    operator("accounts", "link", "acme", customer_of(second))
+    settled = differing(operator("reconcile", "--account", "acme", "--json"))["findings"]
+    assert {each["list"] for each in settled} == {"events"}
+    assert {each["outcome"] for each in settled} <= {"applied", "included"}
+    assert answer(operator("accounts", "show", "acme", "--json"))["plan"] == "pro"
+    assert answer(operator("reconcile", "--json"))["findings"] == []
 
 
 @pytest.mark.parametrize(
