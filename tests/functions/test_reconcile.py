@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import boto3
@@ -26,6 +27,7 @@ from billing.event_processor import Fetched
 from billing.payments import Payments, connect_paced_payments
 from billing.reconciliation import Reconciler
 from billing.reconciliation_run import PAGE_SECONDS
+from billing.token_bucket import TokenBucket
 from local.stripe_simulator import Simulator
 from tests.functions.conftest import Deployment, control, load_handler, stripe_with_prices
 from tests.functions.stripe_side import deliver_all, fault
@@ -291,6 +293,15 @@ def test_what_belongs_to_nobody_is_left_alone(
     assert rows(deployment, "SUB#") == rows(deployment, "INV#") == rows(deployment, "CUSTOMER#") == []
 
 
+def test_it_leaves_room_for_everybody_else(reconciliation: Reconciliation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every request that it makes waits for its turn, so that no checkout is refused for its sake."""
+    waits: list[float] = []
+    monkeypatch.setattr(billing.payments, "LISTS_A_SECOND", 0.001)
+    monkeypatch.setattr(billing.payments, "TokenBucket", partial(TokenBucket, sleep=waits.append))
+    reconciliation.start()
+    assert len(waits) == len(Step)
+
+
 # --- where it stops, and how it goes on -------------------------------------------------------------------------------
 
 
@@ -376,13 +387,30 @@ def test_a_run_that_crashed_is_taken_up_after_its_lease(
     assert deployment.store.load_progress().swept == now
 
 
+def test_a_run_that_is_overtaken_leaves_the_rest_to_the_other(
+    deployment: Deployment, reconciliation: Reconciliation
+) -> None:
+    """No failure that would alarm, no message that would go on with it, and the other's place is kept."""
+
+    class Overtaken(Context):
+        def get_remaining_time_in_millis(self) -> int:
+            pretend(deployment, run_id="other", after="evt_9")
+            return super().get_remaining_time_in_millis()
+
+    reconciliation.start(Overtaken(PAGE_SECONDS))
+    progress = deployment.store.load_progress()
+    assert (progress.run_id, progress.step, progress.after) == ("other", Step.EVENTS, "evt_9")
+    assert reconciliation.waiting() == []
+
+
 def test_a_run_from_long_ago_is_begun_anew(
     deployment: Deployment, reconciliation: Reconciliation, stripe_client: stripe.StripeClient
 ) -> None:
     """Where it stopped may be gone from Stripe's lists."""
     subscribe(stripe_client)
     long_ago = datetime.now(UTC).replace(microsecond=0) - STALE
-    pretend(deployment, run_id="old", began=long_ago, since=long_ago, step=Step.INVOICES, after="in_gone")
+    old = {"run_id": "old", "leased_until": long_ago, "began": long_ago, "since": long_ago}
+    pretend(deployment, **old, step=Step.INVOICES, after="in_gone")
     reconciliation.start()
     assert status(deployment) == ("pro", "active")
 
@@ -393,7 +421,7 @@ def test_a_page_that_stripe_refuses_is_not_asked_for_for_ever(
     """The place was a draft that is deleted: the list is begun anew."""
     subscribe(stripe_client)
     now = datetime.now(UTC).replace(microsecond=0)
-    pretend(deployment, began=now, since=now, sweeps=True, step=Step.INVOICES, after="in_gone")
+    pretend(deployment, leased_until=now, began=now, since=now, sweeps=True, step=Step.INVOICES, after="in_gone")
     with pytest.raises(StripeRefused):
         reconciliation.start()
     stopped = deployment.store.load_progress()
@@ -491,4 +519,4 @@ def test_an_event_whose_object_cannot_be_read_stops_nobody_else(
     assert deployment.store.load_progress().step is None
     assert status(deployment) == ("pro", "active")
     reasons = {marker["reason"]["S"] for marker in rows(deployment, "EVENT#") if marker["outcome"]["S"] == "failed"}
-    assert reasons == {"what Stripe has of it: lookup_key is not a string"}
+    assert reasons == {f"what Stripe has of {unreadable}: lookup_key is not a string"}
