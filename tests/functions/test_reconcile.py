@@ -5,6 +5,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -475,25 +476,133 @@ def test_two_runs_at_once_and_an_unreliable_stripe_do_no_harm(
 # --- one object that cannot be had ------------------------------------------------------------------------------------
 
 
-def test_an_object_that_stripe_refuses_stops_nobody_else(
+@pytest.mark.parametrize("kind", ["status:403", "status:500", "reset"])
+def test_an_object_that_stripe_fails_on_stops_nobody_else(
     deployment: Deployment,
     reconciliation: Reconciliation,
     stripe_client: stripe.StripeClient,
     simulator: Simulator,
     printed: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
 ) -> None:
     """Its row stays as it is, the operator is alarmed, and the other account's row is mended."""
+    monkeypatch.setattr(billing.reconciliation, "TRIES_MAX", 1)
+    monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.001)
     deployment.store.create_account(Profile("globex"))
     refused, other = subscribe(stripe_client), subscribe(stripe_client, "globex")
     deliver_all(deployment, simulator)
     for subscription, account_id in ((refused, "acme"), (other, "globex")):
         spoil(deployment, simulator, subscription.id, "canceled", account_id)
-    fault(simulator, "status:403", f"{SUBSCRIPTIONS}/{refused.id}")
+    fault(simulator, kind, f"{SUBSCRIPTIONS}/{refused.id}")
     reconciliation.start()
     assert deployment.store.load_progress().step is None
     assert status(deployment) == ("free", "canceled")
     assert [each.status for each in deployment.store.load_account("globex").subscriptions] == ["active"]
     assert '"EventFailed":[1.0]' in printed().replace(" ", "")
+
+
+def test_a_stripe_that_fails_on_object_after_object_is_down(
+    deployment: Deployment,
+    reconciliation: Reconciliation,
+    stripe_client: stripe.StripeClient,
+    simulator: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The page is gone on with later, instead of calling every row of it failed."""
+    monkeypatch.setattr(billing.reconciliation, "TRIES_MAX", 1)
+    monkeypatch.setattr(billing.reconciliation, "UNAVAILABLE_MAX", 1)
+    monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.001)
+    deployment.store.create_account(Profile("globex"))
+    subscriptions = {account_id: subscribe(stripe_client, account_id) for account_id in ("acme", "globex")}
+    deliver_all(deployment, simulator)
+    for account_id, subscription in subscriptions.items():
+        spoil(deployment, simulator, subscription.id, "canceled", account_id)
+        fault(simulator, "status:500", f"{SUBSCRIPTIONS}/{subscription.id}")
+    with pytest.raises(StripeUnavailable):
+        reconciliation.start()
+    assert deployment.store.load_progress().step is Step.SUBSCRIPTIONS
+
+
+# --- two customers that name one account ------------------------------------------------------------------------------
+
+
+def test_the_customer_of_a_living_subscription_is_linked(
+    deployment: Deployment, reconciliation: Reconciliation, stripe_client: stripe.StripeClient
+) -> None:
+    """Though the other one's subscription is newer, as long as that has ended."""
+    paying = subscribe(stripe_client)
+    left = subscribe(stripe_client)
+    stripe_client.v1.subscriptions.cancel(left.id)
+    pretend_events_are_over(deployment)
+    reconciliation.start()
+    assert deployment.store.load_account("acme").profile.customer_id == paying.customer
+    assert status(deployment) == ("pro", "active")
+
+
+def test_no_account_gets_a_customer_that_is_deleted(
+    deployment: Deployment, reconciliation: Reconciliation, stripe_client: stripe.StripeClient
+) -> None:
+    """Neither by an event nor by a list; its events stay nobody's."""
+    gone = subscribe(stripe_client)
+    stripe_client.v1.customers.delete(str(gone.customer))
+    reconciliation.start()
+    assert deployment.store.load_account("acme").profile.customer_id is None
+    assert {each["outcome"]["S"] for each in rows(deployment, "EVENT#evt_")} == {"unmatched"}
+    paying = subscribe(stripe_client)
+    reconciliation.start()
+    assert deployment.store.load_account("acme").profile.customer_id == paying.customer
+    assert status(deployment) == ("pro", "active")
+
+
+def test_another_customers_objects_are_told_of_each_day(
+    deployment: Deployment,
+    reconciliation: Reconciliation,
+    stripe_client: stripe.StripeClient,
+    printed: Callable[[], str],
+) -> None:
+    """Also where no event is left that could; nothing of them is written."""
+    first, second = subscribe(stripe_client), subscribe(stripe_client)
+    pretend_events_are_over(deployment)
+    reconciliation.start()
+    assert deployment.store.load_account("acme").profile.customer_id == second.customer
+    said = printed()
+    told = [json.loads(line) for line in said.splitlines() if "found a difference" in line]
+    mismatched = [each["object_id"] for each in told if each["outcome"] == "mismatched"]
+    assert mismatched == [first.id, str(first.latest_invoice)]
+    assert said.count('"CustomerMismatch":[1.0]') == len(mismatched)
+    assert [each.id for each in deployment.store.load_account("acme").subscriptions] == [second.id]
+
+
+def test_events_of_a_mismatch_are_done_once_it_is_resolved(
+    deployment: Deployment,
+    reconciliation: Reconciliation,
+    stripe_client: stripe.StripeClient,
+    printed: Callable[[], str],
+) -> None:
+    """First nobody's, as their account is not stored; then another customer's, which alarms; then the account's own."""
+    subscription = subscribe(stripe_client, "globex")
+    reconciliation.start()
+    assert {each["outcome"]["S"] for each in rows(deployment, "EVENT#evt_")} == {"unmatched"}
+    deployment.store.create_account(Profile("globex", customer_id="cus_other"))
+    reconciliation.start()
+    assert {each["outcome"]["S"] for each in rows(deployment, "EVENT#evt_")} == {"mismatched"}
+    assert "CustomerMismatch" in printed()
+    [profile] = deployment.store.find_profiles(["globex"]).values()
+    customer_id = str(subscription.customer)
+    deployment.store.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)
+    reconciliation.start()
+    assert [each.status for each in deployment.store.load_account("globex").subscriptions] == ["active"]
+    assert {each["outcome"]["S"] for each in rows(deployment, "EVENT#evt_")} == {"applied", "included"}
+
+
+def pretend_events_are_over(deployment: Deployment) -> None:
+    """As if everything had happened so long ago that Stripe's list of events begins after it."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    pretend(deployment, began=now, leased_until=now, since=now, sweeps=True, step=Step.SUBSCRIPTIONS)
+
+
+# --- one object that cannot be read -----------------------------------------------------------------------------------
 
 
 def test_an_event_whose_object_cannot_be_read_stops_nobody_else(

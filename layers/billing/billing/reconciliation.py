@@ -157,6 +157,8 @@ class Reconciler:
             for notice, matched in matches.items()
             if matched is Outcome.MISMATCHED and self.account_id in {None, notice.account_id}
         ]
+        for _ in mismatched:
+            count("CustomerMismatch")
         findings = (*self._findings(step, differing), *map(_told, mismatched))
         unmatched = sum(matched is Outcome.UNMATCHED for matched in matches.values())
         return Report(step, tuple(listing.objects), unmatched, findings, listing.after)
@@ -197,7 +199,7 @@ class Reconciler:
         return lambda: self._processor.bring_about(event, named)
 
     def _findings(self, step: Step, due: Iterable[tuple[str | None, str, Work]]) -> Iterator[Finding]:
-        """Do the work that is due, by account and object, and tell what came of it.
+        """Do the work that is due, by account and object, and tell what came of it; what stays nobody's is no finding.
 
         One object that Stripe refuses or fails on must not keep all others from their turn. Raises StripeUnavailable
         where it fails on several.
@@ -214,7 +216,8 @@ class Reconciler:
                         raise
                     outcome = Outcome.FAILED
                     count("EventFailed")
-            yield _told(Finding(step, object_id, account_id, outcome))
+            if outcome is not Outcome.UNMATCHED:
+                yield _told(Finding(step, object_id, account_id, outcome))
 
     # --- whose it is --------------------------------------------------------------------------------------------------
 
@@ -276,9 +279,8 @@ def _told(finding: Finding) -> Finding:
     """Log a finding as soon as it is made, and count a row that no event had brought; the processor counts events."""
     facts = {"step": finding.step, "object_id": finding.id, "account_id": finding.account_id}
     logger().warning("Reconciliation found a difference", extra=facts | {"outcome": finding.outcome})
-    if finding.outcome is Outcome.MISMATCHED:
-        count("CustomerMismatch")
-    elif finding.is_drift and finding.step is not Step.EVENTS:
+    is_event = finding.step is Step.EVENTS
+    if finding.is_drift and not is_event and finding.outcome is not Outcome.MISMATCHED:
         count("DriftMended")
     return finding
 

@@ -1,0 +1,131 @@
+"""Events whose object Stripe does not have any more, or shows as what cannot be read: what is known goes its way."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from billing.catalog import load_catalog
+from billing.domain.errors import EventUnprocessable
+from billing.domain.stripe_events import Outcome, Target
+from billing.domain.stripe_objects import read_subscription
+from billing.domain.subscriptions import Subscription
+from billing.event_processor import EventProcessor, Fetch, Fetched
+from billing.store import Commit, EventAlreadyProcessed, Store
+from tests.functions.conftest import Deployment
+from tests.functions.events import event, invoice, subscription, subscription_event
+from tests.functions.test_stripe_webhook import marker, rows
+
+pytestmark = pytest.mark.engine
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+GRACE = timedelta(days=7)
+
+
+def processor(deployment: Deployment, fetch: Fetch = lambda _: None, now: datetime = NOW) -> EventProcessor:
+    """The protocol on this table, at a time, beside a Stripe that has nothing unless told otherwise."""
+    return EventProcessor(deployment.store, load_catalog(), fetch, livemode=False, now=lambda: now)
+
+
+def ended_event(created: datetime) -> dict[str, Any]:
+    """Stripe's last word of sub_1."""
+    at = int(created.timestamp())
+    ended = subscription(status="canceled", canceled_at=at, ended_at=at)
+    return event("customer.subscription.deleted", ended, created=created)
+
+
+def the_subscription(deployment: Deployment) -> Subscription:
+    """The only one that acme has."""
+    [found] = deployment.store.load_account("acme").subscriptions
+    return found
+
+
+def told(deployment: Deployment) -> list[str]:
+    """What the account's own systems are to be told."""
+    return sorted(each["type"]["S"] for each in rows(deployment) if each["sk"]["S"].startswith("OUT#"))
+
+
+@pytest.mark.parametrize("late", [timedelta(minutes=11), timedelta(days=3)])
+def test_a_late_end_counts_though_stripe_forgot_the_object(deployment: Deployment, late: timedelta) -> None:
+    """Nothing comes after an end: there is nobody to be asked whether it is still so."""
+    processor(deployment).process(subscription_event(created=NOW))
+    sent = ended_event(NOW + timedelta(seconds=100))
+    assert processor(deployment, now=NOW + late).process(sent) is Outcome.APPLIED
+    assert (the_subscription(deployment).status, the_subscription(deployment).has_ended) == ("canceled", True)
+    assert told(deployment) == ["subscription.canceled", "subscription.created"]
+
+
+def test_a_late_change_of_a_forgotten_object_is_missing(deployment: Deployment) -> None:
+    """What it says may have been superseded long ago: the row stays, and somebody is told."""
+    processor(deployment).process(subscription_event(created=NOW))
+    sent = subscription_event(created=NOW + timedelta(seconds=100), lookup_key="team_monthly")
+    later = NOW + timedelta(minutes=20)
+    assert processor(deployment, now=later).process(sent) is Outcome.MISSING
+    assert the_subscription(deployment).plan == "pro"
+
+
+def test_a_deleted_customers_forgotten_subscription_has_ended(deployment: Deployment) -> None:
+    """Stripe ends the subscriptions of a customer that is deleted: the account is free, and can subscribe again."""
+    processor(deployment).process(subscription_event(created=NOW))
+    sent = event("customer.deleted", {"id": "cus_acme", "object": "customer"}, created=NOW + timedelta(seconds=60))
+    assert processor(deployment).process(sent) is Outcome.APPLIED
+    ended = the_subscription(deployment)
+    assert (ended.status, ended.ended_at) == ("canceled", NOW + timedelta(seconds=60))
+    assert deployment.store.load_account("acme").profile.customer_id is None
+    deployment.store.load_account("acme").refuse_second_subscription(NOW, GRACE)
+    assert told(deployment) == ["subscription.canceled", "subscription.created"]
+    assert processor(deployment).process(sent) is Outcome.DUPLICATE
+
+
+def test_past_due_never_begins_in_the_future(deployment: Deployment) -> None:
+    """The grace period of an event that says it is of the year 9999 begins when Stripe answers."""
+    shown = read_subscription(subscription(status="past_due"), load_catalog())
+    future = datetime(9999, 12, 31, tzinfo=UTC)
+    sent = subscription_event(created=future, status="past_due")
+    fetch: Fetch = lambda _: Fetched(shown, NOW, NOW)  # noqa: E731
+    assert processor(deployment, fetch).process(sent) is Outcome.APPLIED
+    assert the_subscription(deployment).past_due_since == NOW
+    assert not the_subscription(deployment).grants_access(NOW + GRACE, GRACE)
+
+
+def test_what_can_be_read_is_written_beside_what_cannot(deployment: Deployment) -> None:
+    """The invoice is there, the event stays open with its reason, and once the subscription can be read it is done."""
+
+    def unreadable(_: Target) -> Fetched:
+        raise EventUnprocessable("items.data is not a list")
+
+    sent = event("invoice.payment_failed", invoice(status="open"), created=NOW)
+    assert processor(deployment, unreadable).process(sent) is Outcome.FAILED
+    assert [each.id for each in deployment.store.list_invoices("acme", 10).invoices] == ["in_1"]
+    found = marker(deployment, sent["id"])
+    assert (found["outcome"], found["account_id"]) == ("failed", "acme")
+    assert found["reason"] == "what Stripe has of sub_1: items.data is not a list"
+    readable = read_subscription(subscription(status="past_due"), load_catalog())
+    assert processor(deployment, lambda _: Fetched(readable, NOW, NOW)).process(sent) is Outcome.APPLIED
+    assert the_subscription(deployment).status == "past_due"
+
+
+def test_an_add_ons_odd_lookup_key_fails_nothing(deployment: Deployment) -> None:
+    """Whoever pays for the plan has it, whatever characters stand beside it."""
+    source = subscription()
+    add_on = {"price": {"id": "price_add_on", "lookup_key": "seats\u00a0\u200bextra"}, "quantity": 1}
+    source["items"]["data"].append(add_on)
+    assert processor(deployment).process(event("customer.subscription.updated", source)) is Outcome.APPLIED
+    assert the_subscription(deployment).plan == "pro"
+
+
+def test_the_slower_of_two_workers_alarms_too(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, printed: Callable[[], str]
+) -> None:
+    """The faster one may have died before it could tell, and Stripe delivers no more."""
+
+    def faster(store: Store, commit: Commit) -> None:
+        written(store, commit)
+        raise EventAlreadyProcessed
+
+    written = Store.commit
+    monkeypatch.setattr(Store, "commit", faster)
+    sent = subscription_event(lookup_key="unheard_of", created=NOW)
+    assert processor(deployment).process(sent) is Outcome.DUPLICATE
+    assert '"UnmappedPrice":[1.0]' in printed().replace(" ", "")
