@@ -11,7 +11,6 @@ import io
 import logging
 import multiprocessing
 import os
-import resource
 import sys
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import stripe
@@ -104,8 +104,13 @@ def reconcile(stripe_url: str) -> Cost:
             compared[report.step] += len(report.ids)
             differences += sum(finding.is_drift for finding in report.findings)
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Cost(seconds, sum(waiting), calls["stripe"], calls["dynamodb"], peak, compared, differences)
+    return Cost(seconds, sum(waiting), calls["stripe"], calls["dynamodb"], _peak_mb(), compared, differences)
+
+
+def _peak_mb() -> float:
+    """What this program needed at most; getrusage would count its parent's memory, from which it was forked."""
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
 
 
 @contextmanager
