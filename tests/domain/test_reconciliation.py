@@ -8,9 +8,7 @@ import pytest
 from billing.domain.accounts import Profile
 from billing.domain.event_effects import Match
 from billing.domain.reconciliation import (
-    EVENTS_KEPT,
     LEASE,
-    OVERLAP,
     STALE,
     SWEEP_EVERY,
     Finding,
@@ -36,7 +34,7 @@ KNOWN_INVOICE: Sighting[Snapshot] = Sighting(INVOICE, NOW, NOW, 1)
 def test_the_first_run_looks_at_everything() -> None:
     """Thirty days of events, which is all that Stripe has, then every subscription, every invoice, and the end."""
     began = Progress().taken_up("run", NOW)
-    assert (began.since, began.step, began.after) == (NOW - EVENTS_KEPT, Step.EVENTS, None)
+    assert (began.since, began.step, began.after) == (NOW - timedelta(days=30), Step.EVENTS, None)
     steps = [began.step]
     progress = began
     while progress.step:
@@ -50,10 +48,11 @@ def test_an_hourly_run_looks_at_events_alone() -> None:
     """From a little before where the last one began, and nothing was swept by it."""
     last = Progress(events_until=NOW, swept=NOW)
     began = last.taken_up("run", NOW + SWEEP_EVERY - SECOND)
-    assert (began.since, began.sweeps) == (NOW - OVERLAP, False)
+    assert (began.since, began.sweeps) == (NOW - timedelta(minutes=10), False)
     ended = began.turned(None, NOW + SWEEP_EVERY)
     assert (ended.step, ended.events_until, ended.swept) == (None, NOW + SWEEP_EVERY - SECOND, NOW)
-    assert ended.taken_up("next", NOW + SWEEP_EVERY).sweeps
+    daily = ended.taken_up("next", NOW + SWEEP_EVERY)
+    assert (daily.since, daily.sweeps) == (NOW + SWEEP_EVERY - timedelta(days=30), True)
 
 
 def test_each_page_is_kept_and_renews_the_lease() -> None:
@@ -147,6 +146,7 @@ def test_a_row_that_may_be_newer_than_the_list_does_not_differ() -> None:
     listed = replace(SUBSCRIPTION, status="past_due")
     assert not differs(listed, KNOWN, NOW + SKEW - SECOND)
     assert differs(listed, KNOWN, NOW + SKEW)
+    assert differs(listed, replace(KNOWN, seen_to=LATER), NOW + SKEW)
 
 
 def test_what_we_derive_does_not_differ() -> None:
@@ -180,6 +180,7 @@ def test_a_draft_is_no_difference_until_it_was_told_of() -> None:
         (Step.SUBSCRIPTIONS, None, True),
         (Step.INVOICES, Outcome.APPLIED, True),
         (Step.SUBSCRIPTIONS, Outcome.MISSING, True),
+        (Step.SUBSCRIPTIONS, Outcome.MISMATCHED, True),
         (Step.SUBSCRIPTIONS, Outcome.INCLUDED, False),
     ],
 )

@@ -207,6 +207,12 @@ def test_drift_is_mended_counted_and_logged(
     assert re.findall(r'"DriftMended":\[([\d.]+)\]', said) == ["1.0"]
     [line] = [json.loads(each) for each in said.splitlines() if "found a difference" in each]
     assert (line["object_id"], line["account_id"], line["outcome"]) == (subscription.id, "acme", "applied")
+    pages = [json.loads(each) for each in said.splitlines() if "Reconciled a page" in each]
+    assert [(page["step"], page["drift"], page["unmatched"]) for page in pages] == [
+        ("events", 0, 0),
+        ("subscriptions", 1, 0),
+        ("invoices", 0, 0),
+    ]
 
 
 def test_a_change_that_is_under_way_is_no_drift(
@@ -381,6 +387,7 @@ def test_a_run_that_crashed_is_taken_up_after_its_lease(
     pretend(deployment, **crashed, leased_until=now + LEASE)
     reconciliation.start()
     assert deployment.store.load_progress().run_id == "crashed"
+    assert reconciliation.waiting() == []
     assert status(deployment) == ("free", None)
     pretend(deployment, leased_until=now - timedelta(seconds=1))
     reconciliation.start()
