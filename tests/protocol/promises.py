@@ -128,12 +128,14 @@ def _is_outdated(content: Snapshot, told: Sequence[Told]) -> bool:
 
 
 def rows_end_as_stripe_has_them(world: World) -> Broken:
-    """Every row is as Stripe's object is, unless that is gone."""
-    for object_id, past in world.stripe.pasts.items():
+    """Every row is as Stripe's object is, and ended where it had ended before Stripe lost it."""
+    for object_id, (*states, last) in world.stripe.pasts.items():
         row = world.table.rows.get(object_id)
-        content = past[-1].content
-        if content and (row is None or facts(row.content) != content):
-            yield f"the row is {describe(row)}, Stripe has {describe(content)}"
+        lost = states[-1].content if states else None
+        if last.content and (row is None or facts(row.content) != last.content):
+            yield f"the row is {describe(row)}, Stripe has {describe(last.content)}"
+        elif not last.content and lost and lost.has_ended and (row is None or not row.content.has_ended):
+            yield f"the row is {describe(row)}, Stripe's last word {describe(lost)}"
 
 
 def every_event_is_settled(world: World) -> Broken:

@@ -10,7 +10,7 @@ from billing.domain.accounts import Profile
 from billing.domain.errors import StripeUnavailable
 from billing.domain.event_effects import Match
 from billing.domain.outbound_events import OutboundEvent
-from billing.domain.sightings import Sighting, advance, seen
+from billing.domain.sightings import OLD, Sighting, advance, seen
 from billing.domain.stripe_events import Notice, Outcome, Snapshot, StripeEvent
 from billing.event_processor import EventProcessor
 from billing.store import Commit, EventMarker
@@ -132,6 +132,11 @@ def _equal_is_included(created: datetime, snapshot: Snapshot | None, known: Row 
     return advance(created, snapshot, known, now)
 
 
+def _end_is_fetched(created: datetime, snapshot: Snapshot | None, known: Row | None, now: datetime) -> Row | None:
+    row = advance(created, snapshot, known, now)
+    return None if row is not known and now - created > OLD else row
+
+
 def _own_customer_is_another(notice: Notice, owner: str | None, profile: Profile | None) -> Match | Outcome:
     if profile and owner is None and profile.customer_id == notice.customer_id and not notice.customer_deleted:
         return Outcome.MISMATCHED
@@ -199,6 +204,12 @@ REMOVALS = {
         "late",
         "news_is_not_old",
         _patched("domain.sightings.OLD", timedelta(days=3650)),
+    ),
+    "end-is-fresh": Removal(
+        "A late snapshot of an object that has ended is fetched anew.",
+        "end-forgotten",
+        "rows_end_as_stripe_has_them",
+        _patched("event_processor.advance", _end_is_fetched),
     ),
     "markers": Removal(
         "An event's marker is written over a final one.",

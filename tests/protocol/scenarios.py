@@ -244,6 +244,21 @@ SCENARIOS = {
             script=(changes("team"), deletes_customer()),
         ),
         Scenario(
+            "end-forgotten",
+            "A subscription ends, and Stripe has forgotten it when the event comes.",
+            given=(subscribes(),),
+            script=(becomes("canceled"), waits(700), vanishes("sub_1")),
+            failures=1,
+            repeats=1,
+        ),
+        Scenario(
+            "forgotten-with-its-customer",
+            "Stripe loses two subscriptions, of which one had ended, and then their customer is deleted.",
+            given=(subscribes(), subscribes("sub_2")),
+            script=(becomes("canceled"), vanishes("sub_1"), vanishes("sub_2"), waits(700), deletes_customer()),
+            repeats=1,
+        ),
+        Scenario(
             "late-account",
             "Events of an account that appears only later: left open, and replayed.",
             profile=None,
