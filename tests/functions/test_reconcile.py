@@ -24,6 +24,7 @@ from billing.domain.errors import EventUnprocessable, StripeRefused, StripeUnava
 from billing.domain.plans import Catalog
 from billing.domain.reconciliation import LEASE, STALE, SWEEP_EVERY, Progress, Step
 from billing.domain.stripe_events import Outcome, Target
+from billing.domain.subscriptions import Subscription
 from billing.event_processor import Fetched
 from billing.payments import Payments, connect_paced_payments
 from billing.reconciliation import Reconciler
@@ -640,3 +641,25 @@ def test_an_event_whose_object_cannot_be_read_stops_nobody_else(
     assert status(deployment) == ("pro", "active")
     reasons = {marker["reason"]["S"] for marker in rows(deployment, "EVENT#") if marker["outcome"]["S"] == "failed"}
     assert reasons == {f"what Stripe has of {unreadable}: lookup_key is not a string"}
+
+
+def test_a_listed_object_that_cannot_be_read_is_alarmed(
+    deployment: Deployment,
+    reconciliation: Reconciliation,
+    stripe_client: stripe.StripeClient,
+    monkeypatch: pytest.MonkeyPatch,
+    printed: Callable[[], str],
+) -> None:
+    """Nobody can say whether its row is right."""
+    listed = subscribe(stripe_client)
+
+    def unreadable(_source: object, _catalog: Catalog) -> Subscription:
+        raise EventUnprocessable("items.data is not a list")
+
+    monkeypatch.setattr("billing.domain.stripe_objects.read_subscription", unreadable)
+    pretend_events_are_over(deployment)
+    reconciliation.start()
+    said = printed()
+    [line] = [json.loads(each) for each in said.splitlines() if "cannot be understood" in each]
+    assert (line["object_id"], line["reason"]) == (listed.id, "items.data is not a list")
+    assert '"EventFailed":[1.0]' in said.replace(" ", "")

@@ -181,6 +181,7 @@ class Reconciler:
         except EventUnprocessable as error:
             facts = {"object_id": source["id"], "reason": str(error)}
             logger().error("An object that Stripe lists cannot be understood", extra=facts)
+            count("EventFailed")
             return None
 
     def _mend(self, step: Step, notice: Notice, seen: datetime) -> Work:
