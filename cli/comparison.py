@@ -82,15 +82,16 @@ def compare(
 
     Then ask for every living subscription of the table that was not listed. Raises CommandFailed.
     """
-    summary, listed, began = Summary(), set[str](), datetime.now(UTC)
+    summary, listed, began = Summary(), set[str](), None
     with stripe_explained():
         for report in _pages(comparer, since, customer_ids):
             summary.add(report)
             listed.update(report.ids)
+            began = began or report.listed_at
             show(f"{report.step}: {summary.counts[report.step]['compared']:,} compared, {summary.drift:,} differ")
         show("looking for what Stripe does not have")
         living = comparer.store.living_subscriptions(comparer.account_id)
-        summary.findings += comparer.report_missing(living, listed, began)
+        summary.findings += comparer.report_missing(living, listed, began or datetime.now(UTC))
     return summary
 
 

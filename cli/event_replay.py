@@ -134,6 +134,7 @@ class Replayer:
             lambda target: payments.fetch(target, catalog),
             self.deployment.livemode,
             look_up=payments.look_up,
+            may_link=lambda customer_id: not payments.is_customer_gone(customer_id),
         )
 
 

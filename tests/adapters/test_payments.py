@@ -81,8 +81,8 @@ CALLS: Mapping[str, tuple[Callable[[Payments], Any], Mapping[str, Any]]] = {
         lambda stripe_: stripe_.create_customer("acme", EMAIL, idempotency_key="key-1"),
         {"object": "customer", "id": "cus_1"},
     ),
-    "is_customer_deleted": (
-        lambda stripe_: stripe_.is_customer_deleted("cus_1"),
+    "is_customer_gone": (
+        lambda stripe_: stripe_.is_customer_gone("cus_1"),
         {"object": "customer", "id": "cus_1", "deleted": True},
     ),
     "price_id": (

@@ -74,11 +74,13 @@ def test_a_run_belongs_to_one() -> None:
 
 
 def test_a_run_that_never_ended_is_followed_by_a_new_one() -> None:
-    """What it had not looked at is looked at again, from the last run that did end."""
+    """However often it was tried; what it had not looked at is looked at again, from the last run that did end."""
     stopped = replace(Progress(events_until=NOW - timedelta(days=3), swept=NOW).taken_up("run", NOW), after="evt_9")
-    assert stopped.taken_up("other", NOW + LEASE + STALE - SECOND).after == "evt_9"
-    anew = stopped.taken_up("other", NOW + LEASE + STALE)
-    assert (anew.step, anew.after, anew.began) == (Step.EVENTS, None, NOW + LEASE + STALE)
+    later = NOW + STALE
+    tried = stopped.taken_up("other", later - SECOND)
+    assert tried.after == "evt_9"
+    anew = tried.taken_up("another", later)
+    assert (anew.step, anew.after, anew.began) == (Step.EVENTS, None, later)
 
 
 def test_a_run_may_take_longer_than_a_day() -> None:
@@ -188,7 +190,7 @@ def test_what_is_drift(step: Step, outcome: Outcome | None, *, is_drift: bool) -
     """What was not as Stripe says; what a webhook mended meanwhile is none, nor is an event that brought nothing."""
     finding = Finding(step, "id", "acme", outcome)
     assert finding.is_drift is is_drift
-    assert Report(step, ("id", "other"), 1, (finding,), None).counts == {
+    assert Report(step, NOW, ("id", "other"), 1, (finding,), None).counts == {
         "compared": 2,
         "drift": int(is_drift),
         "unmatched": 1,

@@ -93,15 +93,15 @@ def test_a_customer_that_stripe_deleted_is_replaced(deployment: Deployment, stri
     assert session.customer == deployment.store.load_account("acme").profile.customer_id != gone
 
 
-def test_a_customer_that_stripe_never_had_is_kept(
-    deployment: Deployment,
-    stripe_client: stripe.StripeClient,  # noqa: ARG001 - its environment
+def test_a_customer_that_stripe_does_not_have_is_replaced(
+    deployment: Deployment, stripe_client: stripe.StripeClient
 ) -> None:
-    """It may be another mode's, reached with the wrong key: nothing is made up for it."""
+    """As after "Delete all test data", or with the key of another sandbox."""
     profile = deployment.store.load_account("acme").profile
-    deployment.store.save_profile(replace(profile, customer_id="cus_live"), new_customer_id="cus_live")
-    assert deployment.authorized("POST", CHECKOUT, {"tier": "pro"}).status == 502
-    assert deployment.store.load_account("acme").profile.customer_id == "cus_live"
+    deployment.store.save_profile(replace(profile, customer_id="cus_forgotten"), new_customer_id="cus_forgotten")
+    assert deployment.authorized("POST", CHECKOUT, {"tier": "pro"}).status == 200
+    customer_id = deployment.store.load_account("acme").profile.customer_id
+    assert session_of(stripe_client, deployment).customer == customer_id != "cus_forgotten"
 
 
 @pytest.mark.usefixtures("stripe_client")

@@ -1,14 +1,16 @@
 """Events whose object Stripe does not have any more, or shows as what cannot be read: what is known goes its way."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from billing.catalog import load_catalog
+from billing.domain.accounts import OpenCheckout
 from billing.domain.errors import EventUnprocessable
-from billing.domain.stripe_events import Outcome, Target
+from billing.domain.stripe_events import Notice, Outcome, Target, read_event
 from billing.domain.stripe_objects import read_subscription
 from billing.domain.subscriptions import Subscription
 from billing.event_processor import EventProcessor, Fetch, Fetched
@@ -33,6 +35,18 @@ def ended_event(created: datetime) -> dict[str, Any]:
     at = int(created.timestamp())
     ended = subscription(status="canceled", canceled_at=at, ended_at=at)
     return event("customer.subscription.deleted", ended, created=created)
+
+
+def session(subscription_id: str) -> dict[str, Any]:
+    """A Checkout Session of acme's that was paid."""
+    return {
+        "id": "cs_1",
+        "object": "checkout.session",
+        "mode": "subscription",
+        "customer": "cus_acme",
+        "subscription": subscription_id,
+        "metadata": {"account_id": "acme"},
+    }
 
 
 def the_subscription(deployment: Deployment) -> Subscription:
@@ -76,6 +90,35 @@ def test_a_deleted_customers_forgotten_subscription_has_ended(deployment: Deploy
     deployment.store.load_account("acme").refuse_second_subscription(NOW, GRACE)
     assert told(deployment) == ["subscription.canceled", "subscription.created"]
     assert processor(deployment).process(sent) is Outcome.DUPLICATE
+
+
+def test_an_end_that_stripe_told_is_not_concluded_again(deployment: Deployment) -> None:
+    """An operator lists what lives, Stripe lacks it, and meanwhile the event of its end arrives."""
+    processor(deployment).process(subscription_event(created=NOW))
+    processor(deployment).process(ended_event(NOW + timedelta(seconds=50)))
+    named = Notice("cus_acme", "acme", (Target(Subscription, "sub_1"),), missing_has_ended=True)
+    mending = read_event(event("reconciliation.subscriptions", {}, created=NOW + timedelta(seconds=60)))
+    assert processor(deployment).bring_about(mending, named) is Outcome.INCLUDED
+    assert the_subscription(deployment).ended_at == NOW + timedelta(seconds=50)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.MISSING])
+def test_a_checkout_whose_subscription_cannot_be_had_stays_open(deployment: Deployment, outcome: Outcome) -> None:
+    """It was paid: until it is known for what, nobody may pay for a second one."""
+    profile = deployment.store.load_account("acme").profile
+    deployment.store.save_profile(replace(profile, open_checkout=OpenCheckout("cs_1", "fingerprint")))
+
+    def fetch(_: Target) -> Fetched | None:
+        if outcome is Outcome.FAILED:
+            raise EventUnprocessable("items.data is not a list")
+        return None
+
+    sent = event("checkout.session.completed", session("sub_1"), created=NOW)
+    assert processor(deployment, fetch).process(sent) is outcome
+    assert deployment.store.load_account("acme").profile.open_checkout is not None
+    found = read_subscription(subscription(), load_catalog())
+    assert processor(deployment, lambda _: Fetched(found, NOW, NOW)).process(sent) is Outcome.APPLIED
+    assert deployment.store.load_account("acme").profile.open_checkout is None
 
 
 def test_past_due_never_begins_in_the_future(deployment: Deployment) -> None:

@@ -385,7 +385,7 @@ def test_a_run_that_crashed_is_taken_up_after_its_lease(
     subscribe(stripe_client)
     now = datetime.now(UTC).replace(microsecond=0)
     crashed: dict[str, Any] = {"run_id": "crashed", "began": now, "since": now, "sweeps": True, "step": Step.INVOICES}
-    pretend(deployment, **crashed, leased_until=now + LEASE)
+    pretend(deployment, **crashed, turned_at=now, leased_until=now + LEASE)
     reconciliation.start()
     assert deployment.store.load_progress().run_id == "crashed"
     assert reconciliation.waiting() == []
@@ -418,7 +418,7 @@ def test_a_run_from_long_ago_is_begun_anew(
     """Where it stopped may be gone from Stripe's lists."""
     subscribe(stripe_client)
     long_ago = datetime.now(UTC).replace(microsecond=0) - STALE
-    old = {"run_id": "old", "leased_until": long_ago, "began": long_ago, "since": long_ago}
+    old = {"run_id": "old", "turned_at": long_ago, "began": long_ago, "since": long_ago}
     pretend(deployment, **old, step=Step.INVOICES, after="in_gone")
     reconciliation.start()
     assert status(deployment) == ("pro", "active")
@@ -430,7 +430,7 @@ def test_a_page_that_stripe_refuses_is_not_asked_for_for_ever(
     """The place was a draft that is deleted: the list is begun anew."""
     subscribe(stripe_client)
     now = datetime.now(UTC).replace(microsecond=0)
-    pretend(deployment, leased_until=now, began=now, since=now, sweeps=True, step=Step.INVOICES, after="in_gone")
+    pretend(deployment, turned_at=now, began=now, since=now, sweeps=True, step=Step.INVOICES, after="in_gone")
     with pytest.raises(StripeRefused):
         reconciliation.start()
     stopped = deployment.store.load_progress()
@@ -510,26 +510,48 @@ def test_an_object_that_stripe_fails_on_stops_nobody_else(
     assert '"EventFailed":[1.0]' in printed().replace(" ", "")
 
 
-def test_a_stripe_that_fails_on_object_after_object_is_down(
+def test_what_stripe_fails_on_for_too_long_is_left_for_the_next_sweep(
     deployment: Deployment,
     reconciliation: Reconciliation,
     stripe_client: stripe.StripeClient,
     simulator: Simulator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The page is gone on with later, instead of calling every row of it failed."""
+    """A page ends while the function lives, and the run; nothing is stuck on it."""
     monkeypatch.setattr(billing.reconciliation, "TRIES_MAX", 1)
-    monkeypatch.setattr(billing.reconciliation, "UNAVAILABLE_MAX", 1)
+    monkeypatch.setattr(billing.reconciliation, "PATIENCE_SECONDS", -1)
     monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.001)
     deployment.store.create_account(Profile("globex"))
     subscriptions = {account_id: subscribe(stripe_client, account_id) for account_id in ("acme", "globex")}
     deliver_all(deployment, simulator)
     for account_id, subscription in subscriptions.items():
         spoil(deployment, simulator, subscription.id, "canceled", account_id)
-        fault(simulator, "status:500", f"{SUBSCRIPTIONS}/{subscription.id}")
-    with pytest.raises(StripeUnavailable):
-        reconciliation.start()
-    assert deployment.store.load_progress().step is Step.SUBSCRIPTIONS
+    fault(simulator, "status:500", f"{SUBSCRIPTIONS}/")
+    reconciliation.start()
+    assert deployment.store.load_progress().step is None
+    assert status(deployment) == ("free", "canceled")
+    control(simulator, "DELETE", "faults")
+    pretend(deployment, swept=None)
+    reconciliation.start()
+    assert status(deployment) == ("pro", "active")
+    assert [each.status for each in deployment.store.load_account("globex").subscriptions] == ["active"]
+
+
+def test_a_list_that_stripe_refuses_is_left_out(
+    deployment: Deployment,
+    reconciliation: Reconciliation,
+    stripe_client: stripe.StripeClient,
+    simulator: Simulator,
+    printed: Callable[[], str],
+) -> None:
+    """As with a key that may not read invoices: the rest is compared, and the next run begins with the events."""
+    subscribe(stripe_client)
+    pretend_events_are_over(deployment)
+    fault(simulator, "status:403", "/v1/invoices")
+    reconciliation.start()
+    assert status(deployment) == ("pro", "active")
+    assert deployment.store.load_progress().step is None
+    assert '"EventFailed":[1.0]' in printed().replace(" ", "")
 
 
 # --- two customers that name one account ------------------------------------------------------------------------------
@@ -546,6 +568,17 @@ def test_the_customer_of_a_living_subscription_is_linked(
     reconciliation.start()
     assert deployment.store.load_account("acme").profile.customer_id == paying.customer
     assert status(deployment) == ("pro", "active")
+
+
+def test_a_living_subscriptions_event_makes_the_link_first(
+    deployment: Deployment, reconciliation: Reconciliation, stripe_client: stripe.StripeClient
+) -> None:
+    """Also where older events tell of another customer's, which has ended."""
+    left = subscribe(stripe_client)
+    stripe_client.v1.subscriptions.cancel(left.id)
+    paying = subscribe(stripe_client)
+    reconciliation.start()
+    assert deployment.store.load_account("acme").profile.customer_id == paying.customer
 
 
 def test_no_account_gets_a_customer_that_is_deleted(
@@ -611,7 +644,7 @@ def test_events_of_a_mismatch_are_done_once_it_is_resolved(
 def pretend_events_are_over(deployment: Deployment) -> None:
     """As if everything had happened so long ago that Stripe's list of events begins after it."""
     now = datetime.now(UTC).replace(microsecond=0)
-    pretend(deployment, began=now, leased_until=now, since=now, sweeps=True, step=Step.SUBSCRIPTIONS)
+    pretend(deployment, began=now, turned_at=now, since=now, sweeps=True, step=Step.SUBSCRIPTIONS)
 
 
 # --- one object that cannot be read -----------------------------------------------------------------------------------

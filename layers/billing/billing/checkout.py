@@ -108,7 +108,7 @@ class Checkout:
         try:
             session = self.payments.create_checkout_session(order, idempotency_key=key)
         except StripeRefused:
-            self._let_go_of_deleted_customer(profile, order.customer_id)
+            self._let_go_of_gone_customer(profile, order.customer_id)
             raise
         try:
             self.store.save_profile(replace(profile, open_checkout=OpenCheckout(session.id, fingerprint)))
@@ -117,12 +117,12 @@ class Checkout:
             raise
         return _url(session)
 
-    def _let_go_of_deleted_customer(self, profile: Profile, customer_id: str) -> None:
+    def _let_go_of_gone_customer(self, profile: Profile, customer_id: str) -> None:
         """Raises VersionConflict if there was one: the account is another by now, and gets its next customer.
 
         The event that told of it was lost, or came before a late one that linked the customer.
         """
-        if self.payments.is_customer_deleted(customer_id):
+        if self.payments.is_customer_gone(customer_id):
             self.store.save_profile(replace(profile, customer_id=None))
             raise VersionConflict(refused_first=False)
 

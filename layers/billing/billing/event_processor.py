@@ -186,7 +186,7 @@ class EventProcessor:
         for target in subject.targets:
             known = subject.known.get(target.id)
             try:
-                row = self._row(event, target, known) or (_ended(event, known) if notice.missing_has_ended else None)
+                row = self._row(event, target, known) or _concluded(event, notice, known)
             except EventUnprocessable as error:
                 unreadable = f"what Stripe has of {target.id}: {error}"
                 continue
@@ -209,7 +209,9 @@ class EventProcessor:
         return seen(content, fetched.seen_from, fetched.seen_to, known)
 
     def _commit(self, event: StripeEvent, notice: Notice, matched: Match, subject: _Subject, news: _News) -> Outcome:
-        profile = event_effects.profile_after(matched, notice, [row.content for row in news.rows])
+        # A checkout whose subscription could not be had stays open: nobody may pay for a second one meanwhile.
+        told = replace(notice, ends_checkout=None) if news.missing or news.unreadable else notice
+        profile = event_effects.profile_after(matched, told, [row.content for row in news.rows])
         is_news = profile != matched.profile or any(subject.lacks(row.content) for row in news.rows)
         outcome = _outcome(news, is_news=is_news)
         alarms = _alarms(matched, news)
@@ -288,10 +290,12 @@ def _outcome(news: _News, *, is_news: bool) -> Outcome:
     return Outcome.MISSING if news.missing else Outcome.APPLIED if is_news else Outcome.INCLUDED
 
 
-def _ended(event: StripeEvent, known: Sighting[Snapshot] | None) -> Sighting[Snapshot] | None:
+def _concluded(event: StripeEvent, notice: Notice, known: Sighting[Snapshot] | None) -> Sighting[Snapshot] | None:
     """The row of a subscription that has ended by an event's word, which Stripe does not have any more."""
-    if known is None or not isinstance(known.content, Subscription):
+    if known is None or not notice.missing_has_ended or not isinstance(known.content, Subscription):
         return None
+    if known.content.has_ended:
+        return known
     return seen(known.content.ended(event.created), event.created, event.created, known)
 
 

@@ -120,11 +120,11 @@ class Payments:
             customer = self._v1.customers.create(params, {"idempotency_key": idempotency_key})
             return stripe_objects.required_id(customer.to_dict(), "id")
 
-    def is_customer_deleted(self, customer_id: str) -> bool:
-        """Whether Stripe says so; a customer that it never had, as one of the other mode, is not."""
+    def is_customer_gone(self, customer_id: str) -> bool:
+        """Whether it was deleted, or Stripe does not have it at all, as after "Delete all test data"."""
         with _translated():
             customer = _or_none(lambda: _its(customer_id, self._v1.customers.retrieve(customer_id)))
-            return customer is not None and stripe_objects.boolean(customer, "deleted")
+            return customer is None or stripe_objects.boolean(customer, "deleted")
 
     def price_id(self, lookup_key: str) -> str:
         """The active price that has this lookup key, remembered for five minutes."""
@@ -213,7 +213,10 @@ class Payments:
         return Fetched(content, seen_from, seen_to)
 
     def look_up(self, related: RelatedObject) -> Json | None:
-        """What a thin event names, in the API version that we read; None if it is gone, or nothing that we handle."""
+        """What a thin event names, in the API version that we read; None if it is gone, or nothing that we handle.
+
+        A customer that is gone is answered as a deleted one: that is all that an event can still tell of it.
+        """
         services: Mapping[str, Any] = {
             "checkout.session": self._v1.checkout.sessions,
             "customer": self._v1.customers,
@@ -224,7 +227,9 @@ class Payments:
         if service is None:
             return None
         with _translated():
-            return _or_none(lambda: _its(related.id, service.retrieve(related.id)))
+            found = _or_none(lambda: _its(related.id, service.retrieve(related.id)))
+        is_customer = related.type == "customer"
+        return {"id": related.id, "deleted": True} if found is None and is_customer else found
 
     def list_events(self, since: datetime, after: str | None) -> Listing:
         """A page of the events that are handled, of those created since then that Stripe still has."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from itertools import repeat
 
 from billing.domain import event_effects, stripe_events
 from billing.domain.accounts import Profile
@@ -28,8 +29,8 @@ from billing.store import Store
 from billing.telemetry import count, logger
 
 TRIES_MAX = 3
-UNAVAILABLE_MAX = 3
-"""Objects of a page that Stripe may leave unanswered before it counts as down."""
+PATIENCE_SECONDS = 180
+"""What a page may take until an object that Stripe fails on is the last one that is asked for."""
 SETTLE_SECONDS = 5
 """An event of what just changed has been delivered by then, mostly: what differs for longer was missed."""
 
@@ -121,7 +122,9 @@ class Reconciler:
         }
         matches = self._match([notice for notice in notices.values() if notice])
         due = []
-        for event_id, notice in reversed(notices.items()):
+        ended = _ended(notice for notice in notices.values() if notice)
+        oldest_first = [*reversed(notices.items())]
+        for event_id, notice in sorted(oldest_first, key=lambda told: not _is_of_living(told[1], ended)):
             matched = matches[notice] if notice else Outcome.IGNORED
             account_id = matched.profile.account_id if isinstance(matched, Match) else None
             if is_due(recorded.get(event_id), matched) and self.account_id in {None, account_id}:
@@ -129,7 +132,7 @@ class Reconciler:
                 due.append((account_id, event_id, partial(self._processor.process, event)))
         unmatched = sum(matched is Outcome.UNMATCHED for matched in matches.values())
         findings = tuple(self._findings(Step.EVENTS, due))
-        return Report(Step.EVENTS, tuple(listing.objects), unmatched, findings, listing.after)
+        return Report(Step.EVENTS, listing.seen_from, tuple(listing.objects), unmatched, findings, listing.after)
 
     def _notice_of(self, payload: Json) -> Notice | None:
         """What an event tells; None where the processor will find out that it is nothing, or cannot be read."""
@@ -143,7 +146,8 @@ class Reconciler:
 
     def _objects(self, step: Step, listing: Listing) -> Report:
         notices = [notice for each in listing.objects.values() if (notice := self._read(step, each))]
-        matches = self._match(sorted(notices, key=_has_ended))
+        ended = _ended(notices)
+        matches = self._match(sorted(notices, key=lambda notice: not _is_of_living(notice, ended)))
         owners = {
             notice: matched.profile.account_id for notice, matched in matches.items() if isinstance(matched, Match)
         }
@@ -161,7 +165,7 @@ class Reconciler:
             count("CustomerMismatch")
         findings = (*self._findings(step, differing), *map(_told, mismatched))
         unmatched = sum(matched is Outcome.UNMATCHED for matched in matches.values())
-        return Report(step, tuple(listing.objects), unmatched, findings, listing.after)
+        return Report(step, listing.seen_from, tuple(listing.objects), unmatched, findings, listing.after)
 
     def _differing(self, accounts: Mapping[Notice, str], listed_at: datetime) -> Mapping[Notice, str]:
         """Those whose rows differ, also after a moment in which an event that is under way arrives."""
@@ -199,24 +203,14 @@ class Reconciler:
         named = replace(notice, targets=(replace(target, names_only=True),))
         return lambda: self._processor.bring_about(event, named)
 
-    def _findings(self, step: Step, due: Iterable[tuple[str | None, str, Work]]) -> Iterator[Finding]:
+    def _findings(self, step: Step, due: Sequence[tuple[str | None, str, Work]]) -> Iterator[Finding]:
         """Do the work that is due, by account and object, and tell what came of it; what stays nobody's is no finding.
 
-        One object that Stripe refuses or fails on must not keep all others from their turn. Raises StripeUnavailable
-        where it fails on several.
+        An object that Stripe refuses or fails on must not keep all others from their turn: it is left for the next
+        sweep, and so is the rest of a page that takes too long by it.
         """
-        unavailable = 0
-        for account_id, object_id, work in due:
-            outcome = None
-            if not self.dry_run:
-                try:
-                    outcome = work()
-                except StripeFailed as error:
-                    unavailable += isinstance(error, StripeUnavailable)
-                    if unavailable > UNAVAILABLE_MAX:
-                        raise
-                    outcome = Outcome.FAILED
-                    count("EventFailed")
+        outcomes = repeat(None) if self.dry_run else _outcomes(work for *_, work in due)
+        for (account_id, object_id, _), outcome in zip(due, outcomes, strict=False):
             if outcome is not Outcome.UNMATCHED:
                 yield _told(Finding(step, object_id, account_id, outcome))
 
@@ -245,7 +239,7 @@ class Reconciler:
 
     def _may_link(self, customer_id: str) -> bool:
         """Whether an account may get its first customer: what is listed long after may be of one that is gone."""
-        return self.makes_links and not self._patiently(lambda: self.payments.is_customer_deleted(customer_id))
+        return self.makes_links and not self._patiently(lambda: self.payments.is_customer_gone(customer_id))
 
     def _fetch(self, target: Target) -> Fetched | None:
         return self._patiently(lambda: self.payments.fetch(target, self.catalog))
@@ -265,10 +259,34 @@ def _that_differ(
     }
 
 
-def _has_ended(notice: Notice) -> bool:
-    """What has not comes first: where two customers name one account, the living subscription makes the link."""
-    snapshot = notice.targets[0].snapshot
-    return isinstance(snapshot, Subscription) and snapshot.has_ended
+def _ended(notices: Iterable[Notice]) -> Collection[str]:
+    """The ids of what one of them shows to have ended."""
+    targets = [target for notice in notices for target in notice.targets]
+    return {target.id for target in targets if target.snapshot and target.snapshot.has_ended}
+
+
+def _is_of_living(notice: Notice | None, ended: Collection[str]) -> bool:
+    """What is comes first: where two customers name one account, the living subscription makes the link."""
+    targets = notice.targets if notice else ()
+    return any(target.kind is Subscription and target.id not in ended for target in targets)
+
+
+def _outcomes(works: Iterable[Work]) -> Iterator[Outcome]:
+    """What came of each; Stripe is asked for nothing more once it fails on an object and the time is over."""
+    started, is_over = time.monotonic(), False
+    for work in works:
+        outcome = None if is_over else _unless_stripe_fails(work)
+        if outcome is None:
+            count("EventFailed")
+            is_over = time.monotonic() - started > PATIENCE_SECONDS
+        yield outcome or Outcome.FAILED
+
+
+def _unless_stripe_fails(work: Work) -> Outcome | None:
+    try:
+        return work()
+    except StripeFailed:
+        return None
 
 
 def _unlinked(matched: Match | Outcome) -> Match | Outcome:

@@ -12,10 +12,10 @@ from billing.domain.reconciliation import Progress, Step
 from billing.queue import Message, Queue
 from billing.reconciliation import Reconciler
 from billing.store import Store, VersionConflict
-from billing.telemetry import logger
+from billing.telemetry import count, logger
 
 PAGE_SECONDS = 600
-"""More than a page takes, also where Stripe leaves as many objects of it unanswered as it may."""
+"""More than a page takes, also where Stripe answers nothing but the list (PATIENCE_SECONDS, and one object more)."""
 DELAY_SECONDS_MAX = 900
 
 
@@ -63,10 +63,18 @@ class ReconciliationRun:
         return True
 
     def _turn(self, progress: Progress, step: Step, since: datetime) -> Progress:
-        """The progress after the page that is next. Where Stripe refuses it, the list is begun anew the next time."""
+        """The progress after the page that is next.
+
+        Where Stripe refuses it, the list is begun anew the next time; a list of objects that it refuses from the first
+        page on is left out, so that the events have their turn again.
+        """
         try:
             report = self.reconciler.page(step, since, progress.after)
         except StripeRefused:
+            if step is not Step.EVENTS and progress.after is None:
+                logger().error("Stripe refuses a list, which is left out", step=step)
+                count("EventFailed")
+                return progress.turned(None, self.now())
             self.store.save_progress(progress.step_begun_anew())
             raise
         logger().info("Reconciled a page", extra={"step": report.step, **report.counts})

@@ -234,7 +234,7 @@ class Store:
         account_id = commit.marker.account_id
         writes = [_put_marker(commit.marker)]
         writes += [_put_row(f"ACCOUNT#{account_id}", row) for row in commit.rows]
-        writes += [_put_outbound(event) for event in commit.outbound]
+        writes += [_put_outbound(event, commit.marker.processed) for event in commit.outbound]
         if commit.profile:
             saved = replace(commit.profile, version=commit.profile.version + 1)
             writes.append(_put_profile(saved, expected_version=commit.profile.version))
@@ -376,9 +376,9 @@ def _listed_under(marker: EventMarker) -> str | None:
     return f"ACCOUNT#{marker.account_id}" if marker.account_id else None
 
 
-def _put_outbound(event: OutboundEvent) -> Write:
+def _put_outbound(event: OutboundEvent, processed: datetime) -> Write:
     item = key(f"ACCOUNT#{event.account_id}", f"OUT#{_seconds(event.occurred_at):012d}#{event.id}") | _dump(event)
-    return put(item | {"expires_at": _seconds(event.occurred_at + EVENT_RETENTION)})
+    return put(item | {"expires_at": _seconds(max(processed, event.occurred_at) + EVENT_RETENTION)})
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------

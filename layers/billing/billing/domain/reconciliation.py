@@ -17,7 +17,7 @@ OVERLAP = timedelta(minutes=10)
 SWEEP_EVERY = timedelta(hours=23)
 """So that an hourly schedule sweeps once a day, a little earlier or later."""
 STALE = timedelta(hours=24)
-"""A run that nobody has gone on with for so long is begun anew: its place may not be in Stripe's lists any more."""
+"""A run that has turned no page for so long is begun anew: its place may not be in Stripe's lists any more."""
 LEASE = timedelta(minutes=40)
 """Longer than the queue hides a message, so that a run that crashed is resumed by its own message first."""
 
@@ -40,7 +40,8 @@ class Progress:
     """How far reconciliation has come: one row, whose `version` counts its writes. `step` None: no run is under way.
 
     `began` and `since` are of that run: when it started, and the oldest event that it looks at. `after` is the id at
-    which the next page begins. All events until `events_until` were looked at, and everything was swept at `swept`.
+    which the next page begins, `turned_at` when the last one was turned. All events until `events_until` were looked
+    at, and everything was swept at `swept`.
     """
 
     version: int = 0
@@ -51,6 +52,7 @@ class Progress:
     sweeps: bool = False
     step: Step | None = None
     after: str | None = None
+    turned_at: datetime | None = None
     events_until: datetime | None = None
     swept: datetime | None = None
 
@@ -61,15 +63,15 @@ class Progress:
     def taken_up(self, run_id: str, now: datetime) -> "Progress":
         """This run's lease on where the last one stopped; a run that ended, or never will, is followed by a new one."""
         held = replace(self, run_id=run_id, leased_until=now + LEASE)
-        if self.step and self.leased_until and now < self.leased_until + STALE:
+        if self.step and self.turned_at and now < self.turned_at + STALE:
             return held
         sweeps = self.swept is None or now >= self.swept + SWEEP_EVERY
         since = now - EVENTS_KEPT if sweeps or self.events_until is None else self.events_until - OVERLAP
-        return replace(held, began=now, since=since, sweeps=sweeps, step=Step.EVENTS, after=None)
+        return replace(held, began=now, since=since, sweeps=sweeps, step=Step.EVENTS, after=None, turned_at=now)
 
     def turned(self, after: str | None, now: datetime) -> "Progress":
         """After a page: the one that begins `after`, or where there is none the next step, or the end."""
-        held = replace(self, leased_until=now + LEASE, after=after)
+        held = replace(self, leased_until=now + LEASE, after=after, turned_at=now)
         if after is not None:
             return held
         steps = list(Step)[list(Step).index(self.step or Step.INVOICES) + 1 :] if self.sweeps else []
@@ -133,12 +135,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one page of a list brought. `after`: the id at which the next page begins; None at the end.
+    """What one page of a list brought, which Stripe listed not before `listed_at`.
 
-    `unmatched` counts what belongs to customers that no account has.
+    `after`: the id at which the next page begins; None at the end. `unmatched` counts what belongs to customers that no
+    account has.
     """
 
     step: Step
+    listed_at: datetime
     ids: tuple[str, ...]
     unmatched: int
     findings: tuple[Finding, ...]
