@@ -318,6 +318,14 @@ def test_what_stripe_does_not_have_is_none(call: str, wire: Wire, connected: Pay
     assert make(call, connected) is None
 
 
+def test_a_customer_that_stripe_does_not_have_is_gone(wire: Wire, connected: Payments) -> None:
+    """Deleted or forgotten: neither pays any more, and a thin event that names it tells just that."""
+    wire.answer(*[refusal(404, code="resource_missing")] * 2, ok({"id": "cus_1", "object": "customer"}))
+    assert connected.is_customer_gone("cus_1")
+    assert connected.look_up(RelatedObject("customer", "cus_1")) == {"id": "cus_1", "deleted": True}
+    assert not connected.is_customer_gone("cus_1")
+
+
 def test_fetch_reads_stripes_clock(wire: Wire, connected: Payments, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is fetched was Stripe's state some time between sending the request and the answer's Date."""
     readings = iter([10.0, 12.5])

@@ -68,6 +68,9 @@ def test_a_late_end_counts_though_stripe_forgot_the_object(deployment: Deploymen
     assert processor(deployment, now=NOW + late).process(sent) is Outcome.APPLIED
     assert (the_subscription(deployment).status, the_subscription(deployment).has_ended) == ("canceled", True)
     assert told(deployment) == ["subscription.canceled", "subscription.created"]
+    kept_until = [int(each["expires_at"]["N"]) for each in rows(deployment) if each["sk"]["S"].startswith("OUT#")]
+    assert min(kept_until) >= int(NOW.timestamp()) + 35 * 86_400
+    assert max(kept_until) == int((NOW + late).timestamp()) + 35 * 86_400
 
 
 def test_a_late_change_of_a_forgotten_object_is_missing(deployment: Deployment) -> None:

@@ -84,6 +84,16 @@ def test_a_deleted_customer_ends_its_subscriptions(
     assert deployment.authorized("GET", "/v1/billing").body["plan"] == "free"
 
 
+@pytest.mark.usefixtures("stripe_client")
+def test_a_forgotten_customer_is_a_deleted_one(deployment: Deployment) -> None:
+    """Stripe has neither it nor its subscription: the account is free, and without a customer."""
+    deployment.deliver(subscription_event())
+    sent = thin_event("v1.customer.deleted", "customer", "cus_acme")
+    assert deployment.deliver(sent).body["outcome"] == "applied"
+    assert deployment.authorized("GET", "/v1/billing").body["plan"] == "free"
+    assert deployment.store.load_account("acme").profile.customer_id is None
+
+
 def test_what_is_known_to_be_newer_stays(deployment: Deployment, subscribed: stripe.Subscription) -> None:
     """A late one about a row that was Stripe's state afterwards changes nothing."""
     deployment.deliver(thin_event("v1.customer.subscription.created", "subscription", subscribed.id))
