@@ -130,6 +130,11 @@ class _RuntimeApi(ThreadingHTTPServer):
         self.invocations: queue.Queue[_Invocation | None] = queue.Queue()
         self.results: queue.Queue[Result] = queue.Queue()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the base class's own types
+        """Say what went wrong, unless it is that the runtime was ended while it waited."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"

@@ -1,0 +1,32 @@
+"""The Runtime API that functions of the local world take their work from."""
+
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+
+from local.runtime_api import Function, _RuntimeApi
+
+FUNCTION = Function("name", "arn:aws:lambda:::function:name", "app.handler", Path(), (), {}, 1)
+RESET_AT_CLOSE = struct.pack("ii", 1, 0)
+
+
+def test_a_runtime_that_hangs_up(capfd: pytest.CaptureFixture[str]) -> None:
+    """A process that was ended while it waited for work is no error to tell."""
+    with _RuntimeApi(FUNCTION) as api:
+        with socket.create_connection(("127.0.0.1", api.server_port)) as runtime:
+            request, address = api.get_request()
+            runtime.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
+        api.process_request_thread(request, address)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_runtime_that_talks_nonsense(capfd: pytest.CaptureFixture[str]) -> None:
+    """Anything else that goes wrong here is still told."""
+    with _RuntimeApi(FUNCTION) as api:
+        with socket.create_connection(("127.0.0.1", api.server_port)) as runtime:
+            request, address = api.get_request()
+            runtime.sendall(b"POST /response HTTP/1.1\r\nContent-Length: 1\r\n\r\n{")
+        api.process_request_thread(request, address)
+    assert "JSONDecodeError" in capfd.readouterr().err
