@@ -17,7 +17,12 @@ from cli.output import Output, columns, reporting
 
 WebhookUrl = Annotated[
     str | None,
-    typer.Option("--webhook-url", metavar="URL", help="Where Stripe sends events. (default: the stack's WebhookUrl)"),
+    typer.Option(
+        "--webhook-url",
+        envvar="BILLING_WEBHOOK_URL",
+        metavar="URL",
+        help="Where Stripe sends events. (default: the stack's WebhookUrl)",
+    ),
 ]
 NoWebhookEndpoint = Annotated[
     bool,

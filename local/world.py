@@ -68,6 +68,11 @@ class WorldConfig:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def webhook_url(self) -> str:
+        """Where Stripe sends events; "" where it is another Stripe, which cannot reach this machine."""
+        return "" if self.stripe else f"{self.api_url}/v1/billing/webhooks"
+
+    @property
     def stripe_api_base(self) -> str:
         """Stripe's address for the functions and the operator."""
         return self.stripe.api_base if self.stripe else f"http://127.0.0.1:{self.stripe_port}"
@@ -207,9 +212,8 @@ def _deploy(rising: _Rising) -> None:
 def _provision(rising: _Rising) -> dict[str, dict[str, str]]:
     """What an operator does once: products and webhook endpoint; accounts with their credentials, meanwhile."""
     config = rising.config
-    # Another Stripe cannot reach this machine, so it gets no endpoint.
-    webhook = ["--no-webhook-endpoint"] if config.stripe else ["--webhook-url", f"{config.api_url}/v1/billing/webhooks"]
-    setup = rising.start("billing setup", [_BILLING, "setup", *webhook])
+    without_endpoint = [] if config.webhook_url else ["--no-webhook-endpoint"]
+    setup = rising.start("billing setup", [_BILLING, "setup", *without_endpoint])
     provision = rising.module("provision", "local.provision", *ACCOUNTS, answer="accounts.json")
     code = config.state_dir / CODE
     code.mkdir()
@@ -256,6 +260,7 @@ def _environment(config: WorldConfig) -> dict[str, str]:
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "BILLING_STACK": stack.STACK,
+        "BILLING_WEBHOOK_URL": config.webhook_url,
         "STRIPE_API_BASE": config.stripe_api_base,
         "STRIPE_API_KEY": config.stripe.api_key if config.stripe else _SIMULATOR_KEY,
         **({"STRIPE_WEBHOOK_SECRET": config.stripe.webhook_secret} if config.stripe else {}),

@@ -298,6 +298,16 @@ def test_two_stacks_share_a_stripe_account(
     assert set(outcomes(answer(operator("setup", "--json"))).values()) == {"unchanged"}
 
 
+def test_the_environment_may_say_where_events_are_sent(operator: Billing, stripe_client: stripe.StripeClient) -> None:
+    """Setup and rotation typed without an option keep to one endpoint at that address; the option counts more."""
+    urls = [f"https://{name}.example.com/v1/billing/webhooks" for name in ("environment", "option")]
+    for words in ((), ("--rotate-webhook-secret",)):
+        answer(operator("setup", *words, "--json", BILLING_WEBHOOK_URL=urls[0]))
+        assert [each.url for each in endpoints_of(stripe_client)] == urls[:1]
+    answer(operator("setup", "--json", "--webhook-url", urls[1], BILLING_WEBHOOK_URL=urls[0]))
+    assert sorted(each.url for each in endpoints_of(stripe_client)) == urls
+
+
 # --- Another signing secret -------------------------------------------------------------------------------------------
 
 
