@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
+from types import ModuleType
 
 import boto3
 import pytest
@@ -59,6 +60,22 @@ def test_only_setup_waits_for_the_stripe_sdk() -> None:
     """Importing it takes longer than a look at an account."""
     script = "import sys, cli.main; sys.exit('stripe' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)  # noqa: S603 - our own interpreter
+
+
+class Interrupted(ModuleType):
+    """A module during whose import somebody presses Ctrl-C."""
+
+    def __getattr__(self, name: str) -> object:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends without a traceback, by the exit code that shells use for it."""
+    [script] = entry_points(group="console_scripts", name="billing")
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setitem(sys.modules, "cli.main", Interrupted("cli.main"))
+        script.load()()
+    assert ended.value.code == 130
 
 
 @pytest.mark.engine
