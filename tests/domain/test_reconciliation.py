@@ -178,7 +178,7 @@ def test_a_draft_is_no_difference_until_it_was_told_of() -> None:
         (Step.EVENTS, Outcome.INCLUDED, False),
         (Step.EVENTS, Outcome.FAILED, True),
         (Step.EVENTS, Outcome.UNMATCHED, False),
-        (Step.EVENTS, None, False),
+        (Step.EVENTS, None, True),
         (Step.SUBSCRIPTIONS, None, True),
         (Step.INVOICES, Outcome.APPLIED, True),
         (Step.SUBSCRIPTIONS, Outcome.MISSING, True),

@@ -168,6 +168,15 @@ def test_what_can_never_be_processed_is_recorded_as_failed(deployment: Deploymen
     assert deployment.authorized("GET", "/v1/billing").body["plan"] == "free"
 
 
+def test_a_failure_says_where_and_when(deployment: Deployment) -> None:
+    """The object's fields are not taken for the event's."""
+    sent = subscription_event(created=datetime.now(UTC) - timedelta(days=2))
+    del sent["data"]["object"]["created"]
+    deployment.deliver(sent)
+    recorded = marker(deployment, sent["id"])
+    assert (recorded["reason"], recorded["created"]) == ("data.object: created is missing", str(sent["created"]))
+
+
 def test_a_conflict_while_a_failure_is_recorded_is_tried_again(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, printed: Callable[[], str]
 ) -> None:

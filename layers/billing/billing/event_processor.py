@@ -103,12 +103,13 @@ class EventProcessor:
         where nothing was written and another delivery is needed.
         """
         event_id, body = stripe_events.identify(payload)
+        event = None
         try:
             event = stripe_events.read_event(body)
             notice = self._read_notice(event)
         except EventUnprocessable as error:
-            reason = str(error)
-            return self._persistently(lambda: self._record_failure(event_id, body.get("type"), reason))
+            reason, created = str(error), event.created if event else None
+            return self._persistently(lambda: self._record_failure(event_id, body.get("type"), reason, created))
         return self.bring_about(event, notice)
 
     def bring_about(self, event: StripeEvent, notice: Notice | None) -> Outcome:
@@ -239,13 +240,14 @@ class EventProcessor:
         self._tell(event, outcome, alarms if outcome is Outcome.MISMATCHED else {})
         return outcome
 
-    def _record_failure(self, event_id: str, event_type: object, reason: str) -> Outcome:
+    def _record_failure(self, event_id: str, event_type: object, reason: str, created: datetime | None) -> Outcome:
         """An event that no later try will understand: kept for the operator, and not asked for again."""
         marker = EventMarker(
             event_id=event_id,
             type=event_type if isinstance(event_type, str) and is_id(event_type) else "unknown",
             outcome=Outcome.FAILED,
             processed=self.now(),
+            created=created,
             reason=reason,
         )
         self.store.commit(Commit(marker))

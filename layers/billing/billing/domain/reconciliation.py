@@ -128,9 +128,8 @@ class Finding:
 
     @property
     def is_drift(self) -> bool:
-        """Whether the table was not in Stripe's state. What an event would change, its object tells."""
-        would_be = self.outcome is None and self.step is not Step.EVENTS
-        return would_be or self.outcome in {Outcome.APPLIED, Outcome.MISMATCHED, Outcome.MISSING, Outcome.FAILED}
+        """Whether the table was not in Stripe's state, or may not be, as far as nothing was to be written."""
+        return self.outcome in {None, Outcome.APPLIED, Outcome.MISMATCHED, Outcome.MISSING, Outcome.FAILED}
 
 
 @dataclass(frozen=True, slots=True)

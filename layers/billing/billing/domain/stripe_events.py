@@ -162,7 +162,10 @@ def read_notice(event: StripeEvent, catalog: Catalog) -> Notice | None:
         return None
     if not event.object:
         raise EventUnprocessable("data.object is missing")
-    notice = event.reader(event.object, catalog)
+    try:
+        notice = event.reader(event.object, catalog)
+    except EventUnprocessable as error:
+        raise EventUnprocessable(f"data.object: {error}") from error
     return _naming_only(notice) if notice and event.related else notice
 
 
