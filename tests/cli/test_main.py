@@ -72,9 +72,11 @@ class Interrupted(ModuleType):
 def test_ctrl_c_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends without a traceback, by the exit code that shells use for it."""
     [script] = entry_points(group="console_scripts", name="billing")
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+    run = script.load()
+    with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "cli.main", Interrupted("cli.main"))
-        script.load()()
+        with pytest.raises(SystemExit) as ended:
+            run()
     assert ended.value.code == 130
 
 
