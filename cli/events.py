@@ -1,6 +1,5 @@
 """`billing events`: what became of Stripe's events, and how to have one processed again. docs/events.md is the page."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,7 @@ import typer
 from cli.deployment import Deployment, find_deployment
 from cli.event_log import OPEN, Entry, Found, Question, recorded
 from cli.failures import refuse
-from cli.options import DEFAULT_STACK, AsJson, DryRun, OneAccount, Region, Stack
+from cli.options import DEFAULT_STACK, AsJson, DryRun, OneAccount, Region, Since, Stack, moment
 from cli.output import FOUND_SOMETHING, columns, reporting
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 LISTED = timedelta(days=30)
 """For how long Stripe has an event: https://docs.stripe.com/api/events."""
-AGO = re.compile(r"([0-9]{1,6})([mhd])")
-UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 GONE = "gone"
 """Stripe does not have the event any more."""
 REPLAYED = (*OPEN, Found.ABSENT)
@@ -30,21 +27,7 @@ SETTLED = frozenset({"applied", "included", "ignored", "duplicate"})
 """Outcomes after which nobody has to look again."""
 
 
-def _moment(value: str) -> datetime:
-    ago = AGO.fullmatch(value)
-    if ago:
-        return datetime.now(UTC) - int(ago[1]) * UNITS[ago[2]]
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise typer.BadParameter("neither a time such as 2026-11-21T14:00Z nor an age such as 90m, 6h, 2d") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-Since = Annotated[
-    datetime | None, typer.Option(parser=_moment, metavar="TIME", help="2026-11-21, or 90m, 6h, 2d ago. (default: 30d)")
-]
-Until = Annotated[datetime | None, typer.Option(parser=_moment, metavar="TIME", help="The same. (default: now)")]
+Until = Annotated[datetime | None, typer.Option(parser=moment, metavar="TIME", help="The same. (default: now)")]
 Type = Annotated[str | None, typer.Option(metavar="TYPE", help="Such as invoice.paid.")]
 OneOutcome = Annotated[Found | None, typer.Option("--outcome", help="What became of it; absent: it never came.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="How many at most, the latest first.")]

@@ -11,15 +11,9 @@ from billing.domain.accounts import Account
 from billing.domain.reconciliation import EVENTS_KEPT
 from cli.accounts import load_existing
 from cli.deployment import find_deployment
-from cli.options import DEFAULT_STACK, AsJson, DryRun, OneAccount, Region, Stack
+from cli.options import DEFAULT_STACK, AsJson, DryRun, OneAccount, Region, Since, Stack
 from cli.output import FOUND_SOMETHING, reporting
 
-Since = Annotated[
-    datetime | None,
-    typer.Option(
-        "--since", formats=["%Y-%m-%d"], help="Look through events from that day on. (default: all that Stripe lists)"
-    ),
-]
 EndMissing = Annotated[
     bool,
     typer.Option(
@@ -61,15 +55,12 @@ def reconcile(
                 dry_run=dry_run,
                 end_missing=end_missing,
             )
+            since = since or datetime.now(UTC) - EVENTS_KEPT
             with silenced():
-                summary = compare(comparer, _since(since), show, customer_ids=_customers(known))
+                summary = compare(comparer, since, show, customer_ids=_customers(known))
         output.result({"stack": stack, "account": account, "dry_run": dry_run, **summary.facts}, summary.shown)
     if summary.drift:
         raise typer.Exit(FOUND_SOMETHING)
-
-
-def _since(day: datetime | None) -> datetime:
-    return day.replace(tzinfo=UTC) if day else datetime.now(UTC) - EVENTS_KEPT
 
 
 def _customers(account: Account | None) -> Sequence[str | None]:

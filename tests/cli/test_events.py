@@ -131,12 +131,17 @@ def test_events_that_never_came(operator: Billing, stack: Stack, stripe_client: 
     assert (event["id"], event["account_id"], event["customer"]) == (paid, "acme", customer_of(subscription))
 
 
-@pytest.mark.parametrize("since", ["yesterday", "2 h", "-1h"])
+@pytest.mark.parametrize("since", ["yesterday", "2 h", "-1h", "999999d", "0001-01-01T00:00+14:00"])
 def test_a_time_that_is_none(billing: Billing, since: str) -> None:
     """A wrong command line is told as one, with what would be right."""
     result = billing("events", "list", f"--since={since}")
     assert result.exit_code == 2
     assert "6h" in result.stderr
+
+
+def test_a_time_to_come(billing: Billing) -> None:
+    """Nothing has happened since then: a slip of the finger."""
+    assert billing("events", "list", "--since", "2990-01-01").exit_code == 2
 
 
 # --- show -------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from billing.checkout import Checkout, CheckoutRequest
 from billing.domain.accounts import Profile
 from billing.payments import Payments
 from tests.cli.conftest import Billing, Stack, StripeAccount, answer, refusal
-from tests.cli.stripe_side import customer_of, sell, spoil, subscribe, table
+from tests.cli.stripe_side import age_events, customer_of, sell, spoil, subscribe, table
 
 pytestmark = pytest.mark.engine
 
@@ -123,7 +123,9 @@ def test_an_account_without_a_customer_yet(operator: Billing, stripe_client: str
     assert plans == ["pro", "free"]
 
 
-def test_an_account_whose_customer_is_gone(operator: Billing, stripe_client: stripe.StripeClient) -> None:
+def test_an_account_whose_customer_is_gone(
+    operator: Billing, stripe_client: stripe.StripeClient, stripe_account: StripeAccount
+) -> None:
     """What its next customer subscribed to is compared, too, though no event of it is looked at."""
     operator("accounts", "create", "acme")
     gone = subscribe(stripe_client, "acme")
@@ -131,21 +133,29 @@ def test_an_account_whose_customer_is_gone(operator: Billing, stripe_client: str
     stripe_client.v1.customers.delete(customer_of(gone))
     operator("reconcile")
     subscribed = subscribe(stripe_client, "acme")
-    found = differing(operator("reconcile", "--account", "acme", "--since", "2090-01-01", "--json"))
+    age_events(stripe_account)
+    found = differing(operator("reconcile", "--account", "acme", "--since", "1d", "--json"))
     assert {each["id"] for each in found["findings"]} == {subscribed.id, subscribed.latest_invoice}
     assert answer(operator("accounts", "show", "acme", "--json"))["plan"] == "pro"
 
 
-def test_since_leaves_older_events_out(operator: Billing, stripe_client: stripe.StripeClient) -> None:
-    """Events before that day are not looked through; the sweep is whole all the same."""
+@pytest.mark.parametrize("since", ["90m", "1d", (datetime.now(UTC) - timedelta(hours=20)).isoformat()])
+def test_since_leaves_older_events_out(
+    operator: Billing, stripe_client: stripe.StripeClient, stripe_account: StripeAccount, since: str
+) -> None:
+    """Events before then are not looked through; the sweep is whole all the same."""
     operator("accounts", "create", "acme")
     subscribe(stripe_client, "acme")
-    found = differing(operator("reconcile", "--since", "2090-01-01", "--json"))
+    age_events(stripe_account)
+    found = differing(operator("reconcile", "--since", since, "--json"))
     assert (found["compared"]["events"], found["compared"]["subscriptions"]) == (0, 1)
     assert answer(operator("accounts", "show", "acme", "--json"))["plan"] == "pro"
 
 
-@pytest.mark.parametrize("words", [["--since", "yesterday"], ["--since", "2026-13-01"], ["--account", "a#b"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--since", "yesterday"], ["--since", "2026-13-01"], ["--since", "2990-01-01"], ["--account", "a#b"]],
+)
 def test_a_wrong_command_line(operator: Billing, words: list[str]) -> None:
     """Nothing is begun, and the exit code says so."""
     assert operator("reconcile", *words).exit_code == 2
