@@ -101,9 +101,9 @@ def replay(
 
     What was done is not done again. The exit code is 3 if one of them still needs somebody.
     """
+    if (events is None) == (outcome is None) or outcome not in {None, *REPLAYED}:
+        raise typer.BadParameter(f"name either events or one --outcome: {', '.join(REPLAYED)}")
     with reporting(as_json=as_json) as output:
-        if (events is None) == (outcome is None) or outcome not in {None, *REPLAYED}:
-            refuse("replay_what", f"Name either events or one --outcome: {', '.join(REPLAYED)}.")
         deployment = find_deployment(stack, region)
         question = _question(since, until, account, type, outcome)
         with output.progress("Replaying") as tell:
