@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from billing.domain.stripe_events import READERS, THIN_OF_V1
+from billing.domain.stripe_objects import is_id
+from cli.accounts import load_existing
 from cli.deployment import Deployment, find_deployment
 from cli.event_log import OPEN, Entry, Found, Question, recorded
 from cli.failures import refuse
@@ -27,12 +30,30 @@ SETTLED = frozenset({"applied", "included", "ignored", "duplicate"})
 """Outcomes after which nobody has to look again."""
 
 
+def _type(value: str | None) -> str | None:
+    if value is not None and value.removeprefix(THIN_OF_V1) not in READERS:
+        raise typer.BadParameter(f"{value} is not a type that is handled")
+    return value
+
+
+def _event_id(value: str) -> str:
+    if not is_id(value):
+        raise typer.BadParameter("an event's id has 1 to 255 visible ASCII characters, as in evt_…")
+    return value
+
+
+def _event_ids(values: list[str] | None) -> list[str] | None:
+    return values and [_event_id(value) for value in values]
+
+
 Until = Annotated[datetime | None, typer.Option(parser=moment, metavar="TIME", help="The same. (default: now)")]
-Type = Annotated[str | None, typer.Option(metavar="TYPE", help="Such as invoice.paid.")]
+Type = Annotated[str | None, typer.Option(metavar="TYPE", callback=_type, help="Such as invoice.paid.")]
 OneOutcome = Annotated[Found | None, typer.Option("--outcome", help="What became of it; absent: it never came.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="How many at most, the latest first.")]
-EventId = Annotated[str, typer.Argument(metavar="EVENT", help="The id of an event: evt_…")]
-EventIds = Annotated[list[str] | None, typer.Argument(metavar="[EVENT]…", help="Ids of events: evt_…")]
+EventId = Annotated[str, typer.Argument(metavar="EVENT", callback=_event_id, help="The id of an event: evt_…")]
+EventIds = Annotated[
+    list[str] | None, typer.Argument(metavar="[EVENT]…", callback=_event_ids, help="Ids of events: evt_…")
+]
 
 app = typer.Typer(help="Find, understand and replay Stripe's events.", no_args_is_help=True)
 
@@ -57,7 +78,7 @@ def list_events(
     """
     with reporting(as_json=as_json) as output:
         deployment = find_deployment(stack, region)
-        question = _question(since, until, account, type, outcome)
+        question = _question(deployment, since, until, account, type, outcome)
         with output.working("Looking through the events"):
             entries = _look(deployment, question, limit + 1)
         shown = entries[:limit]
@@ -105,7 +126,7 @@ def replay(
         raise typer.BadParameter(f"name either events or one --outcome: {', '.join(REPLAYED)}")
     with reporting(as_json=as_json) as output:
         deployment = find_deployment(stack, region)
-        question = _question(since, until, account, type, outcome)
+        question = _question(deployment, since, until, account, type, outcome)
         with output.progress("Replaying") as tell:
             entries = _open(deployment, question) if events is None else _named(deployment, events)
             done = [(entry, None) for entry in entries] if dry_run else _replayed(deployment, entries, tell)
@@ -134,8 +155,16 @@ def redrive(stack: Stack = DEFAULT_STACK, region: Region = None, *, as_json: AsJ
 
 
 def _question(
-    since: datetime | None, until: datetime | None, account_id: str | None, event_type: str | None, found: Found | None
+    deployment: Deployment,
+    since: datetime | None,
+    until: datetime | None,
+    account_id: str | None,
+    event_type: str | None,
+    found: Found | None,
 ) -> Question:
+    """What is asked for. Raises CommandFailed for an account that nobody created."""
+    if account_id:
+        load_existing(deployment.store(), account_id)
     now = datetime.now(UTC)
     return Question(since or now - LISTED, until or now, account_id, event_type, found)
 

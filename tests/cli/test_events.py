@@ -57,6 +57,7 @@ def needing_somebody(result: Result) -> dict[str, Any]:
 
 def test_the_events_of_an_account(billing: Billing, stack: Stack) -> None:
     """What was done with them and what still needs somebody, the latest first; nobody else's, and no Stripe asked."""
+    billing("accounts", "create", "acme")
     record(stack, "evt_done", Outcome.APPLIED, account_id="acme", processed=NOW - timedelta(minutes=3))
     record(stack, "evt_included", Outcome.INCLUDED, account_id="acme", processed=NOW - timedelta(minutes=1))
     record(stack, "evt_open", Outcome.MISMATCHED, account_id="acme", processed=NOW - timedelta(minutes=2))
@@ -110,6 +111,7 @@ def test_a_part_of_the_time_and_of_the_list(billing: Billing, stack: Stack) -> N
 
 def test_an_event_that_is_settled_leaves_the_open_ones(billing: Billing, stack: Stack) -> None:
     """Once it is applied it is with its account, and nobody has to look at it any more."""
+    billing("accounts", "create", "acme")
     record(stack, "evt_1", Outcome.UNMATCHED)
     record(stack, "evt_1", Outcome.APPLIED, account_id="acme")
     assert event_ids(billing("events", "list", "--outcome", "unmatched", "--json")) == []
@@ -137,6 +139,29 @@ def test_a_time_that_is_none(billing: Billing, since: str) -> None:
     result = billing("events", "list", f"--since={since}")
     assert result.exit_code == 2
     assert "6h" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("list", "--type", "bogus.type"), "bogus.type is not a type that is handled"),
+        (("replay", "--outcome", "failed", "--type", "bogus.type"), "bogus.type is not a type that is handled"),
+        (("show", ""), "an event's id has 1 to 255"),
+        (("replay", "evt_1", "a b"), "an event's id has 1 to 255"),
+    ],
+)
+def test_what_no_event_can_have(billing: Billing, words: tuple[str, ...], said: str) -> None:
+    """A type that nothing reads and an id that is none are told before anything is looked for."""
+    result = billing("events", *words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize("words", [("list",), ("replay", "--outcome", "failed")])
+def test_the_events_of_nobody(billing: Billing, words: tuple[str, ...]) -> None:
+    """An account that is not there is told, as by every other command."""
+    error = refusal(billing("events", *words, "--account", "nobody", "--json"))
+    assert error["code"] == "account_not_found"
 
 
 def test_a_time_to_come(billing: Billing) -> None:
