@@ -65,7 +65,8 @@ def main() -> int:
     event = read_sample(
         arguments.event,
         secret_key=run["accounts"]["acme"]["secret_key"],
-        webhook_secret=run["webhook_secret"],
+        # Not run.json's: it may have been rotated since.
+        webhook_secret=stack.webhook_secret(env, stack.STACK),
         now=datetime.now(UTC),
     )
     result = invoke(arguments.operation, event, env, STATE_DIR)

@@ -1,5 +1,6 @@
 """The webhook's signing secret is rotated while events come in, and not one delivery is refused."""
 
+import json
 import secrets
 import threading
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import local.invoke
 from local.world import World
 from tests.e2e.support import AccountClient, StripeSide, billing, eventually
 
@@ -66,3 +68,19 @@ def test_a_rotation_under_load_refuses_nothing(world: World, account: AccountCli
     truth = stripe_side.get(f"/v1/subscriptions/{subscription_id}")
     assert truth["metadata"]["change"] == made[-1]
     assert account.status()["status"] == truth["status"]
+
+
+def test_make_invoke_signs_with_what_counts(
+    world: World, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Once the secret of run.json was rotated and dropped, a sample event is still accepted."""
+    billing(world, "setup", "--rotate-webhook-secret")
+    billing(world, "setup")
+    monkeypatch.setattr(local.invoke, "STATE_DIR", world.state_dir)
+    monkeypatch.setattr("sys.argv", ["make invoke", "stripe_webhook", "events/stripe_webhook.json"])
+    succeeded = local.invoke.main() == 0
+    # The tests that follow sign with what the world began with.
+    monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", world.webhook_secret)
+    billing(world, "setup", "--no-webhook-endpoint")
+    assert succeeded
+    assert json.loads(capfd.readouterr().out)["statusCode"] == 200
