@@ -106,8 +106,8 @@ def link(
         outcome, before = "unchanged" if is_linked else "linked", profile.customer_id
         facts = {"account_id": account_id, "customer": customer_id, "before": before, "outcome": outcome}
         would_be = "would be " if dry_run and not is_linked else ""
-        shown = f"{would_be}{outcome}  {account_id}  {customer_id}  (before: {before or '-'})"
-        output.result({"dry_run": dry_run, **facts}, shown)
+        instead = "" if is_linked else f"  (before: {before or '-'})"
+        output.result({"dry_run": dry_run, **facts}, f"{would_be}{outcome}  {account_id}  {customer_id}{instead}")
         if writes:
             output.note(f"What this customer subscribed to comes with: billing reconcile --account {account_id}")
 

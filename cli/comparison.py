@@ -15,6 +15,7 @@ import stripe
 
 from billing.domain.errors import StripeFailed
 from billing.domain.reconciliation import Finding, Report, Step
+from billing.domain.stripe_events import Outcome
 from billing.payments import Payments, paced_payments
 from billing.reconciliation import Reconciler
 from cli.deployment import Deployment
@@ -30,10 +31,12 @@ type Show = Callable[[str], None]
 
 @dataclass(slots=True)
 class Summary:
-    """What was compared, and what came of it."""
+    """What was compared, and what came of it. `missing` is what Stripe does not have."""
 
+    ends_missing: bool = False
     counts: dict[Step, Counter[str]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    missing: list[Finding] = field(default_factory=list)
 
     def add(self, report: Report) -> None:
         """Count a page."""
@@ -49,7 +52,7 @@ class Summary:
             "differences": self.drift,
             "findings": [
                 {"list": each.step, "id": each.id, "account_id": each.account_id, "outcome": each.outcome}
-                for each in self.findings
+                for each in (*self.findings, *self.missing)
             ],
         }
 
@@ -61,12 +64,14 @@ class Summary:
             (step, counts["compared"], counts["drift"], counts["unmatched"]) for step, counts in self.counts.items()
         ]
         found = [(each.outcome or WOULD_BE[each.step], each.id, each.account_id) for each in self.findings]
+        would_be = "would end" if self.ends_missing else Outcome.MISSING
+        found += [(each.outcome or would_be, each.id, each.account_id) for each in self.missing]
         return "\n\n".join(columns(rows) for rows in (table, found) if rows)
 
     @property
     def drift(self) -> int:
         """How much was not as Stripe says."""
-        return sum(finding.is_drift for finding in self.findings)
+        return sum(finding.is_drift for finding in (*self.findings, *self.missing))
 
 
 def connect(deployment: Deployment) -> Payments:
@@ -82,7 +87,7 @@ def compare(
 
     Then ask for every living subscription of the table that was not listed. Raises CommandFailed.
     """
-    summary, listed, began = Summary(), set[str](), None
+    summary, listed, began = Summary(comparer.end_missing), set[str](), None
     with stripe_explained():
         for report in _pages(comparer, since, customer_ids):
             summary.add(report)
@@ -91,7 +96,7 @@ def compare(
             show(f"{report.step}: {summary.counts[report.step]['compared']:,} compared, {summary.drift:,} differ")
         show("looking for what Stripe does not have")
         living = comparer.store.living_subscriptions(comparer.account_id)
-        summary.findings += comparer.report_missing(living, listed, began or datetime.now(UTC))
+        summary.missing += comparer.report_missing(living, listed, began or datetime.now(UTC))
     return summary
 
 

@@ -171,6 +171,8 @@ def test_a_customer_that_the_account_had_is_linked_again(
     result = operator("accounts", "link", "acme", former)
     assert result.stdout == f"linked  acme  {former}  (before: {current})\n"
     assert result.stderr.endswith("billing reconcile --account acme\n")
+    again = operator("accounts", "link", "acme", former)
+    assert (again.stdout, again.stderr) == (f"unchanged  acme  {former}\n", "")
     assert stack.store().load_account("acme").profile.customer_id == former
     assert stack.store().find_owners([former, current]) == {former: "acme", current: "acme"}
 
