@@ -1,6 +1,7 @@
 """Whose the customers of an existing Stripe account are: what a CSV file and Stripe say, and what is stored of it."""
 
 import csv
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from billing.payments import Listing
 
 COLUMNS = {"customer", "account_id"}
+LINE = "line "
 BATCH = 100
 CHANGED = "it was changed meanwhile; run the import again"
 
@@ -49,32 +51,50 @@ class Wishes:
 
 def read_mapping(path: Path | None) -> Mapped:
     """Which account each customer is to have by a CSV file. Raises CommandFailed."""
+    lines = list(_lines(path)) if path else []
     by_customer: defaultdict[str, list[Wish]] = defaultdict(list)
-    for line in _lines(path) if path else ():
+    for line, _ in lines:
         by_customer[line.customer_id].append(line)
-    faults = [(line, _what_is_wrong(line, lines)) for lines in by_customer.values() for line in lines]
-    skipped = [skip(line, reason) for line, reason in faults if reason]
+    faults = [(line, fault or _contradiction(line, by_customer[line.customer_id])) for line, fault in lines]
+    skipped = [skip(line, fault) for line, fault in faults if fault]
     refused = {each.wish.customer_id for each in skipped}
-    return Mapped({name: lines[0] for name, lines in by_customer.items() if name not in refused}, skipped)
+    return Mapped({name: wishes[0] for name, wishes in by_customer.items() if name not in refused}, skipped)
 
 
-def _lines(path: Path) -> Iterator[Wish]:
+def place(decision: Decision) -> float:
+    """Where a decision is told: in the order of the file, and after it what only metadata says."""
+    origin = decision.wish.origin
+    return math.inf if origin == METADATA else int(origin.removeprefix(LINE))
+
+
+def _lines(path: Path) -> Iterator[tuple[Wish, str | None]]:
+    """What each line says, and what is wrong with it. Raises CommandFailed."""
+    begins = 1
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restval="", strict=True)
             if not set(reader.fieldnames or ()) >= COLUMNS:
                 refuse("mapping_unreadable", f"{path} must begin with the line: customer,account_id")
+            begins = reader.line_num + 1
             for row in reader:
-                yield Wish(row["customer"].strip(), row["account_id"].strip(), None, f"line {reader.line_num}")
-    except (UnicodeDecodeError, csv.Error) as error:
-        refuse("mapping_unreadable", f"{path} is no CSV file in UTF-8: {error}")
+                wish = Wish(row["customer"].strip(), row["account_id"].strip(), None, f"{LINE}{reader.line_num}")
+                yield wish, "it has more fields than the first line" if None in row else _what_is_wrong(wish)
+                begins = reader.line_num + 1
+    except UnicodeDecodeError as error:
+        refuse("mapping_unreadable", f"{path} is not UTF-8: {error}")
+    except csv.Error as error:
+        refuse("mapping_unreadable", f"{path} is not CSV: {error}, in what begins on line {begins}")
 
 
-def _what_is_wrong(line: Wish, same_customer: Sequence[Wish]) -> str | None:
+def _what_is_wrong(line: Wish) -> str | None:
     if not is_id(line.customer_id):
         return "this is no Stripe customer"
     if not is_id(line.account_id):
         return "an account id has 1 to 255 visible ASCII characters, and no #"
+    return None
+
+
+def _contradiction(line: Wish, same_customer: Sequence[Wish]) -> str | None:
     other = next((each for each in same_customer if each.account_id != line.account_id), None)
     return f"{other.origin} says otherwise" if other else None
 

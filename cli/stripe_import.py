@@ -12,11 +12,12 @@ import typer
 from billing.catalog import load_catalog
 from billing.domain.customer_links import Decision, Link
 from billing.domain.reconciliation import EVENTS_KEPT
-from cli.customers import decide_all, find_wishes, read_mapping, write_links
+from cli.customers import decide_all, find_wishes, place, read_mapping, write_links
 from cli.deployment import find_deployment
 from cli.options import DEFAULT_STACK, AsJson, DryRun, Region, Stack
 from cli.output import FOUND_SOMETHING, columns, reporting
 
+SKIPPED_SHOWN_MAX = 100
 WRITTEN = frozenset({Link.CREATED, Link.LINKED})
 
 Mapping = Annotated[
@@ -59,12 +60,14 @@ def stripe_import(
                 comparer = Reconciler(store, payments, load_catalog(), deployment.livemode, dry_run=dry_run)
                 comparer = replace(comparer, makes_links=False, planned=_planned(decisions))
                 summary = compare(comparer, datetime.now(UTC) - EVENTS_KEPT, show)
-        skipped = [each for each in decisions if each.link is Link.SKIPPED]
+        skipped = sorted((each for each in decisions if each.link is Link.SKIPPED), key=place)
         links = {"stack": stack, "dry_run": dry_run, **_facts(decisions, skipped, wishes.unnamed)}
         output.result(links | summary.facts, f"{_shown(decisions, wishes.unnamed, dry_run=dry_run)}\n\n{summary.shown}")
-        for each in skipped:
+        for each in skipped[:SKIPPED_SHOWN_MAX]:
             wish = each.wish
             output.note(f"Skipped: {wish.origin}: {wish.customer_id} for {wish.account_id}: {each.reason}")
+        if len(skipped) > SKIPPED_SHOWN_MAX:
+            output.note(f"… and {len(skipped) - SKIPPED_SHOWN_MAX:,} more, which --json tells.")
     if skipped:
         raise typer.Exit(FOUND_SOMETHING)
 

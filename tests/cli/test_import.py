@@ -113,6 +113,7 @@ def test_conflicts_are_told_one_by_one_and_skipped(
         "cus_alone",
         f"{good},acme",
         f"{good}, acme",
+        "cus_more,extra,eu",
     )
     found = incomplete(operator("import", "--mapping", mapping, "--json"))["customers"]
     reasons = {each["origin"]: each["reason"] for each in found["skipped"]}
@@ -126,13 +127,46 @@ def test_conflicts_are_told_one_by_one_and_skipped(
         "line 8": "Stripe has no such customer",
         "line 9": "this is no Stripe customer",
         "line 10": "an account id has 1 to 255 visible ASCII characters, and no #",
+        "line 13": "it has more fields than the first line",
     }
+    assert list(reasons) == [f"line {number}" for number in (*range(2, 11), 13)]
     assert [each["account_id"] for each in found["linked"]] == ["acme"]
     assert plan(operator, "acme") == "pro"
-    for account_id in ("another", "twins", "ghost", "nobody", "this", "that"):
+    for account_id in ("another", "twins", "ghost", "nobody", "this", "that", "extra"):
         assert stack.store().load_account(account_id).profile.version == 0
     shown = operator("import", "--mapping", mapping).stderr
     assert f"Skipped: line 2: {taken} for another: it belongs to the account first" in shown
+
+
+def test_a_file_full_of_wrong_lines(operator: Billing, tmp_path: Path) -> None:
+    """A person is told the first hundred, in the order of the file, and how many there are; a program all."""
+    mapping = csv_file(tmp_path, *(f"cus_{number % 50},a b" for number in range(1_600)))
+    *lines, last = operator("import", "--mapping", mapping).stderr.splitlines()
+    assert [line.split(": ")[1] for line in lines] == [f"line {number}" for number in range(2, 102)]
+    assert last == "… and 1,500 more, which --json tells."
+    assert len(incomplete(operator("import", "--mapping", mapping, "--json"))["customers"]["skipped"]) == 1_600
+
+
+LONG = "c" * 140_000
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            b'customer,account_id\ncus_1,acme\n"cus_2,a\nb',
+            "is not CSV: unexpected end of data, in what begins on line 3",
+        ),
+        (f"customer,account_id\n{LONG},acme".encode(), "(131072), in what begins on line 2"),
+        ("customer,account_id\nMüller,acme".encode("latin-1"), "is not UTF-8"),
+    ],
+    ids=["quote", "length", "encoding"],
+)
+def test_a_file_that_cannot_be_read(operator: Billing, tmp_path: Path, content: bytes, said: str) -> None:
+    """What is wrong and where, so that the line is found."""
+    path = tmp_path / "customers.csv"
+    path.write_bytes(content)
+    assert said in refusal(operator("import", "--mapping", str(path), "--json"))["message"]
 
 
 @pytest.mark.parametrize("lines", [["{},acme corp"], ["{},acme", "{},globex"], ["{},globex", "{},"]])
