@@ -204,8 +204,8 @@ def test_what_stripe_does_not_have_is_ended_if_the_operator_says_so(
     dry = differing(operator("reconcile", "--end-missing", "--dry-run", "--json"))
     assert dry["findings"] == [{**told, "outcome": None}]
     for options, word in ((["--end-missing"], "would end"), ([], "missing")):
-        shown = operator("reconcile", *options, "--dry-run").stdout.splitlines()
-        assert shown[-1] == f"{word}  {subscription.id}  acme"
+        lines = operator("reconcile", *options, "--dry-run").stdout.splitlines()
+        assert lines[-1] == f"{word}  {subscription.id}  acme"
     assert table(stack) == before
     mended = differing(operator("reconcile", "--end-missing", "--json"))
     assert mended["findings"] == [{**told, "outcome": "applied"}]
