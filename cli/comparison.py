@@ -22,7 +22,7 @@ from cli.deployment import Deployment
 from cli.failures import refuse
 from cli.output import columns
 from cli.setup import stripe_key
-from cli.stripe_account import explained
+from cli.stripe_account import explain, explained
 
 WOULD_BE = {Step.EVENTS: "would process", Step.SUBSCRIPTIONS: "would mend", Step.INVOICES: "would mend"}
 
@@ -114,7 +114,7 @@ def stripe_explained() -> Iterator[None]:
             yield
         except StripeFailed as error:
             if isinstance(error.__cause__, stripe.StripeError):
-                raise error.__cause__ from error
+                raise explain(error.__cause__) from error
             refuse("stripe_failed", "Stripe answered something that cannot be understood; see STRIPE_API_BASE.")
 
 

@@ -4,14 +4,18 @@ Products and prices belong to the catalog, and are shared by the stacks that use
 configuration and the webhook endpoint are each stack's own, and carry its name in their metadata.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import batched
+from textwrap import shorten
 from typing import Any
+from urllib.parse import urlsplit
 
 import stripe
+from requests import RequestException
 
 from billing.domain.plans import Catalog, Plan, Price
 from cli.changes import Change, includes
@@ -20,6 +24,8 @@ from cli.failures import CommandFailed, refuse
 STACK = "serverless_billing"  # the metadata key that holds the stack's name
 LOOKUP_KEYS_MAX = 10  # in one request: https://docs.stripe.com/api/prices/list
 NOT_FOUND = 404
+SAID_MAX = 300  # characters: what is no Stripe may answer a whole page
+QUERY = re.compile(r"\?[^'\s]*")
 
 # Most specific first; the last one is for whatever Stripe adds.
 FAILURES: tuple[tuple[type[stripe.StripeError], str, str], ...] = (
@@ -42,9 +48,24 @@ def explained() -> Iterator[None]:
     try:
         yield
     except stripe.StripeError as error:
-        code, message = next((code, message) for kind, code, message in FAILURES if isinstance(error, kind))
-        said = " ".join(str(error.user_message or error).split())
-        raise CommandFailed(code, message.format(said=said)) from error
+        raise explain(error) from error
+
+
+def explain(error: stripe.StripeError) -> CommandFailed:
+    """An error of the SDK, in the operator's words."""
+    code, message = next((code, message) for kind, code, message in FAILURES if isinstance(error, kind))
+    said = _network_reason(error) if isinstance(error, stripe.APIConnectionError) else error.user_message or error
+    return CommandFailed(code, message.format(said=shorten(str(said), SAID_MAX, placeholder="…")))
+
+
+def _network_reason(error: stripe.APIConnectionError) -> str:
+    """Which host, and what went wrong on the way; the SDK's own words tell the whole query and where its support is."""
+    if not isinstance(error.__cause__, RequestException):
+        return str(error.user_message or error)
+    [told, *_] = (*error.__cause__.args, "")
+    reason = QUERY.sub("", str(getattr(told, "reason", told)).rpartition("): ")[2])
+    request = error.__cause__.request
+    return f"{urlsplit(str(request.url)).netloc}: {reason}" if request else reason
 
 
 # --- Products and prices ----------------------------------------------------------------------------------------------

@@ -1,14 +1,21 @@
 """Catalogs of other shapes than the one that comes with the project, in a Stripe account."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from errno import ECONNREFUSED
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import stripe
 
 from billing.domain.plans import Catalog, Plan, Price
+from billing.payments import Payments, connect
+from cli.comparison import stripe_explained
 from cli.failures import CommandFailed
-from cli.stripe_account import sync_catalog, sync_portal
-from tests.cli.conftest import StripeAccount
+from cli.stripe_account import explained, sync_catalog, sync_portal
+from tests.cli.conftest import STRIPE_KEY, StripeAccount
 
 FREE = Plan("free", "Free")
 MONTHLY = Price("pro_monthly", 1900, "usd", "month")
@@ -90,3 +97,61 @@ def test_an_archived_price_is_not_sold(stripe_client: stripe.StripeClient, strip
     assert changes[-1].outcome == "replaced"
     [holder] = [each for each in stripe_account.world.all("price") if each["lookup_key"]]
     assert holder["active"]
+
+
+# --- A Stripe that is none --------------------------------------------------------------------------------------------
+
+
+REFUSED = f"[Errno {ECONNREFUSED}] Connection refused"
+
+
+@contextmanager
+def answering(body: bytes) -> Iterator[str]:
+    """A web server that is no Stripe."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response_only(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def failures(api_base: str) -> set[tuple[str, str]]:
+    """Why a Stripe at this address does not answer: what is said where the SDK is asked, and where the product is."""
+    client, told = connect(STRIPE_KEY, api_base), set()
+    with pytest.raises(CommandFailed) as failed, explained():
+        client.v1.customers.list({"limit": 100})
+    told.add((failed.value.code, failed.value.message))
+    with pytest.raises(CommandFailed) as failed, stripe_explained():
+        Payments(client).list_customers(None)
+    return told | {(failed.value.code, failed.value.message)}
+
+
+@pytest.mark.parametrize(
+    ("api_base", "said"),
+    [
+        ("http://127.0.0.1:9", f"(127.0.0.1:9: Failed to establish a new connection: {REFUSED})"),
+        ("localhost:8001", "(No connection adapters were found for 'localhost:8001/v1/customers')"),
+    ],
+)
+def test_an_address_without_stripe(api_base: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One short line has the host and the reason: neither the query nor whom Stripe would like to be told."""
+    monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.001)
+    message = f"Stripe cannot be reached: check the network and STRIPE_API_BASE. {said}"
+    assert failures(api_base) == {("stripe_unreachable", message)}
+
+
+def test_a_page_instead_of_an_answer() -> None:
+    """As much of it is told as fits on a few lines."""
+    with answering(b"<html>" + b"<p>Welcome</p> " * 1000) as url:
+        [(code, message)] = failures(url)
+    assert code == "stripe_failed"
+    assert "<html>" in message
+    assert len(message) < 400
