@@ -139,7 +139,9 @@ def test_an_account_whose_customer_is_gone(
     assert answer(operator("accounts", "show", "acme", "--json"))["plan"] == "pro"
 
 
-@pytest.mark.parametrize("since", ["90m", "1d", (datetime.now(UTC) - timedelta(hours=20)).isoformat()])
+@pytest.mark.parametrize(
+    "since", ["90m", "1d", (datetime.now(UTC) - timedelta(hours=20)).isoformat()], ids=["minutes", "days", "time"]
+)
 def test_since_leaves_older_events_out(
     operator: Billing, stripe_client: stripe.StripeClient, stripe_account: StripeAccount, since: str
 ) -> None:
