@@ -135,6 +135,16 @@ def test_past_due_never_begins_in_the_future(deployment: Deployment) -> None:
     assert not the_subscription(deployment).grants_access(NOW + GRACE, GRACE)
 
 
+def test_grace_does_not_begin_before_a_payment_that_is_known(deployment: Deployment) -> None:
+    """A failure's event comes two days late, after the payment that followed it and just after the next failure."""
+    later = NOW + timedelta(days=2)
+    processor(deployment).process(subscription_event(created=NOW + timedelta(seconds=4)))
+    shown = read_subscription(subscription(status="past_due"), load_catalog())
+    late = subscription_event(created=NOW, status="past_due")
+    assert processor(deployment, lambda _: Fetched(shown, later, later), later).process(late) is Outcome.APPLIED
+    assert the_subscription(deployment).past_due_since == NOW + timedelta(seconds=4)
+
+
 def test_what_can_be_read_is_written_beside_what_cannot(deployment: Deployment) -> None:
     """The invoice is there, the event stays open with its reason, and once the subscription can be read it is done."""
 

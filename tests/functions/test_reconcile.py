@@ -427,17 +427,31 @@ def test_a_run_from_long_ago_is_begun_anew(
 def test_a_page_that_stripe_refuses_is_not_asked_for_for_ever(
     deployment: Deployment, reconciliation: Reconciliation, stripe_client: stripe.StripeClient
 ) -> None:
-    """The place was a draft that is deleted: the list is begun anew."""
+    """The place was a draft that is deleted: the next run goes through the list from its beginning."""
     subscribe(stripe_client)
     now = datetime.now(UTC).replace(microsecond=0)
     pretend(deployment, turned_at=now, began=now, since=now, sweeps=True, step=Step.INVOICES, after="in_gone")
+    reconciliation.start()
+    assert deployment.store.load_progress().step is None
+    reconciliation.start()
+    assert len(rows(deployment, "INV#")) == 1
+
+
+def test_events_that_stripe_refuses_are_begun_anew(
+    deployment: Deployment, reconciliation: Reconciliation, stripe_client: stripe.StripeClient
+) -> None:
+    """The place was an event that Stripe lists no more."""
+    subscribe(stripe_client)
+    now = datetime.now(UTC).replace(microsecond=0)
+    long_ago = now - timedelta(days=30)
+    pretend(deployment, turned_at=now, began=now, since=long_ago, step=Step.EVENTS, after="evt_gone")
     with pytest.raises(StripeRefused):
         reconciliation.start()
     stopped = deployment.store.load_progress()
-    assert (stopped.step, stopped.after) == (Step.INVOICES, None)
+    assert (stopped.step, stopped.after) == (Step.EVENTS, None)
     reconciliation.sqs.send_message(QueueUrl=reconciliation.url, MessageBody=json.dumps({"run": stopped.run_id}))
     reconciliation.go_on()
-    assert len(rows(deployment, "INV#")) == 1
+    assert status(deployment) == ("pro", "active")
 
 
 @pytest.mark.parametrize("kind", ["status:429", "status:500", "reset", "nonsense"])
@@ -544,14 +558,19 @@ def test_a_list_that_stripe_refuses_is_left_out(
     simulator: Simulator,
     printed: Callable[[], str],
 ) -> None:
-    """As with a key that may not read invoices: the rest is compared, and the next run begins with the events."""
+    """As with a key that may not read invoices: the rest is compared, and the next run sweeps again."""
     subscribe(stripe_client)
     pretend_events_are_over(deployment)
     fault(simulator, "status:403", "/v1/invoices")
     reconciliation.start()
     assert status(deployment) == ("pro", "active")
-    assert deployment.store.load_progress().step is None
+    progress = deployment.store.load_progress()
+    assert (progress.step, progress.swept) == (None, None)
     assert '"EventFailed":[1.0]' in printed().replace(" ", "")
+    control(simulator, "DELETE", "faults")
+    reconciliation.start()
+    assert len(rows(deployment, "INV#")) == 1
+    assert deployment.store.load_progress().swept
 
 
 # --- two customers that name one account ------------------------------------------------------------------------------
@@ -579,6 +598,21 @@ def test_a_living_subscriptions_event_makes_the_link_first(
     paying = subscribe(stripe_client)
     reconciliation.start()
     assert deployment.store.load_account("acme").profile.customer_id == paying.customer
+
+
+def test_the_end_of_the_customer_before_is_looked_at_first(
+    deployment: Deployment, reconciliation: Reconciliation, stripe_client: stripe.StripeClient
+) -> None:
+    """While the webhook was down the account's customer was deleted, and another one subscribed for it."""
+    gone = stripe_client.v1.customers.create({"metadata": {"account_id": "acme"}}).id
+    profile = deployment.store.load_account("acme").profile
+    deployment.store.save_profile(replace(profile, customer_id=gone), new_customer_id=gone)
+    stripe_client.v1.customers.delete(gone)
+    paying = subscribe(stripe_client)
+    pretend(deployment, swept=datetime.now(UTC).replace(microsecond=0))
+    reconciliation.start()
+    assert deployment.store.load_account("acme").profile.customer_id == paying.customer
+    assert status(deployment) == ("pro", "active")
 
 
 def test_no_account_gets_a_customer_that_is_deleted(

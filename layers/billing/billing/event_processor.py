@@ -140,6 +140,8 @@ class EventProcessor:
         if event.related is None:
             return event
         found = self.look_up(event.related)
+        if found is None and event.related.type == "customer":
+            found = {"id": event.related.id}  # Gone: that is all that its event can still tell of it.
         if found is None:
             raise EventUnprocessable("Stripe does not have the object that it names")
         return replace(event, object=found)
@@ -205,7 +207,10 @@ class EventProcessor:
         fetched = self.fetch(target) if row is None else None
         if fetched is None:
             return row
-        shown = min(event.created, fetched.seen_to) if told and stripe_events.is_past_due(told) else fetched.seen_to
+        shown = fetched.seen_to
+        if told and stripe_events.is_past_due(told):
+            # Not from before the row, which may hold a payment that was made in between.
+            shown = min(max(event.created, known.seen_to if known else event.created), shown)
         content = stripe_events.settle(fetched.content, known, shown)
         return seen(content, fetched.seen_from, fetched.seen_to, known)
 

@@ -213,10 +213,7 @@ class Payments:
         return Fetched(content, seen_from, seen_to)
 
     def look_up(self, related: RelatedObject) -> Json | None:
-        """What a thin event names, in the API version that we read; None if it is gone, or nothing that we handle.
-
-        A customer that is gone is answered as a deleted one: that is all that an event can still tell of it.
-        """
+        """What a thin event names, in the API version that we read; None if it is gone, or nothing that we handle."""
         services: Mapping[str, Any] = {
             "checkout.session": self._v1.checkout.sessions,
             "customer": self._v1.customers,
@@ -227,9 +224,7 @@ class Payments:
         if service is None:
             return None
         with _translated():
-            found = _or_none(lambda: _its(related.id, service.retrieve(related.id)))
-        is_customer = related.type == "customer"
-        return {"id": related.id, "deleted": True} if found is None and is_customer else found
+            return _or_none(lambda: _its(related.id, service.retrieve(related.id)))
 
     def list_events(self, since: datetime, after: str | None) -> Listing:
         """A page of the events that are handled, of those created since then that Stripe still has."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from itertools import repeat
 
 from billing.domain import event_effects, stripe_events
 from billing.domain.accounts import Profile
@@ -40,8 +39,15 @@ READER_OF: Mapping[Step, str] = {
     Step.INVOICES: "invoice.updated",
 }
 
-type Work = Callable[[], Outcome]
-"""What brings one object or event to its effect."""
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """An event or object whose turn it is. `work` brings it to its effect; `foreseen` is that, where it is known."""
+
+    id: str
+    account_id: str | None
+    work: Callable[[], Outcome]
+    foreseen: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +100,14 @@ class Reconciler:
         Raises as `page` does.
         """
         missing = [
-            Notice(known.customer_id, account_id, (Target(Subscription, known.id),), missing_has_ended=self.end_missing)
-            for account_id, known in living
+            (
+                Notice(known.customer_id, owner, (Target(Subscription, known.id),), missing_has_ended=self.end_missing),
+                owner,
+            )
+            for owner, known in living
             if known.id not in listed and self._is_gone(Target(Subscription, known.id))
         ]
-        due = [
-            (notice.account_id, notice.targets[0].id, self._mend(Step.SUBSCRIPTIONS, notice, now)) for notice in missing
-        ]
+        due = [self._mend(Step.SUBSCRIPTIONS, notice, account_id, now) for notice, account_id in missing]
         return self._findings(Step.SUBSCRIPTIONS, due)
 
     def _is_gone(self, target: Target) -> bool:
@@ -124,12 +131,12 @@ class Reconciler:
         due = []
         ended = _ended(notice for notice in notices.values() if notice)
         oldest_first = [*reversed(notices.items())]
-        for event_id, notice in sorted(oldest_first, key=lambda told: not _is_of_living(told[1], ended)):
+        for event_id, notice in sorted(oldest_first, key=lambda told: _turn(told[1], ended)):
             matched = matches[notice] if notice else Outcome.IGNORED
             account_id = matched.profile.account_id if isinstance(matched, Match) else None
             if is_due(recorded.get(event_id), matched) and self.account_id in {None, account_id}:
-                event = listing.objects[event_id]
-                due.append((account_id, event_id, partial(self._processor.process, event)))
+                work = partial(self._processor.process, listing.objects[event_id])
+                due.append(_Due(event_id, account_id, work, None if isinstance(matched, Match) else matched))
         unmatched = sum(matched is Outcome.UNMATCHED for matched in matches.values())
         findings = tuple(self._findings(Step.EVENTS, due))
         return Report(Step.EVENTS, listing.seen_from, tuple(listing.objects), unmatched, findings, listing.after)
@@ -147,13 +154,13 @@ class Reconciler:
     def _objects(self, step: Step, listing: Listing) -> Report:
         notices = [notice for each in listing.objects.values() if (notice := self._read(step, each))]
         ended = _ended(notices)
-        matches = self._match(sorted(notices, key=lambda notice: not _is_of_living(notice, ended)))
+        matches = self._match(sorted(notices, key=lambda notice: _turn(notice, ended)))
         owners = {
             notice: matched.profile.account_id for notice, matched in matches.items() if isinstance(matched, Match)
         }
         asked_for = {notice: owner for notice, owner in owners.items() if self.account_id in {None, owner}}
         differing = [
-            (account_id, notice.targets[0].id, self._mend(step, notice, listing.seen_from))
+            self._mend(step, notice, account_id, listing.seen_from)
             for notice, account_id in self._differing(asked_for, listing.seen_from).items()
         ]
         mismatched = [
@@ -188,7 +195,7 @@ class Reconciler:
             count("EventFailed")
             return None
 
-    def _mend(self, step: Step, notice: Notice, seen: datetime) -> Work:
+    def _mend(self, step: Step, notice: Notice, account_id: str, seen: datetime) -> _Due:
         """What lets the protocol fetch an object and write its row, as if an event of that time had named it."""
         [target] = notice.targets
         event = StripeEvent(
@@ -201,18 +208,18 @@ class Reconciler:
             object={},
         )
         named = replace(notice, targets=(replace(target, names_only=True),))
-        return lambda: self._processor.bring_about(event, named)
+        return _Due(target.id, account_id, lambda: self._processor.bring_about(event, named))
 
-    def _findings(self, step: Step, due: Sequence[tuple[str | None, str, Work]]) -> Iterator[Finding]:
-        """Do the work that is due, by account and object, and tell what came of it; what stays nobody's is no finding.
+    def _findings(self, step: Step, due: Sequence[_Due]) -> Iterator[Finding]:
+        """Do the work that is due, and tell what came of it; what stays nobody's is no finding.
 
         An object that Stripe refuses or fails on must not keep all others from their turn: it is left for the next
         sweep, and so is the rest of a page that takes too long by it.
         """
-        outcomes = repeat(None) if self.dry_run else _outcomes(work for *_, work in due)
-        for (account_id, object_id, _), outcome in zip(due, outcomes, strict=False):
+        outcomes = (each.foreseen for each in due) if self.dry_run else _outcomes(due)
+        for each, outcome in zip(due, outcomes, strict=True):
             if outcome is not Outcome.UNMATCHED:
-                yield _told(Finding(step, object_id, account_id, outcome))
+                yield _told(Finding(step, each.id, each.account_id, outcome))
 
     # --- whose it is --------------------------------------------------------------------------------------------------
 
@@ -265,24 +272,25 @@ def _ended(notices: Iterable[Notice]) -> Collection[str]:
     return {target.id for target in targets if target.snapshot and target.snapshot.has_ended}
 
 
-def _is_of_living(notice: Notice | None, ended: Collection[str]) -> bool:
-    """What is comes first: where two customers name one account, the living subscription makes the link."""
-    targets = notice.targets if notice else ()
-    return any(target.kind is Subscription and target.id not in ended for target in targets)
+def _turn(notice: Notice | None, ended: Collection[str]) -> int:
+    """When it is a notice's turn: an account that lost its customer gets the one that has a living subscription."""
+    if notice is None or notice.customer_deleted:
+        return 0
+    return 1 if any(each.kind is Subscription and each.id not in ended for each in notice.targets) else 2
 
 
-def _outcomes(works: Iterable[Work]) -> Iterator[Outcome]:
+def _outcomes(due: Iterable[_Due]) -> Iterator[Outcome]:
     """What came of each; Stripe is asked for nothing more once it fails on an object and the time is over."""
     started, is_over = time.monotonic(), False
-    for work in works:
-        outcome = None if is_over else _unless_stripe_fails(work)
+    for each in due:
+        outcome = None if is_over else _unless_stripe_fails(each.work)
         if outcome is None:
             count("EventFailed")
             is_over = time.monotonic() - started > PATIENCE_SECONDS
         yield outcome or Outcome.FAILED
 
 
-def _unless_stripe_fails(work: Work) -> Outcome | None:
+def _unless_stripe_fails(work: Callable[[], Outcome]) -> Outcome | None:
     try:
         return work()
     except StripeFailed:

@@ -15,7 +15,7 @@ from billing.store import Store, VersionConflict
 from billing.telemetry import count, logger
 
 PAGE_SECONDS = 600
-"""More than a page takes, also where Stripe answers nothing but the list (PATIENCE_SECONDS, and one object more)."""
+"""More than a page takes (PATIENCE_SECONDS, and one object more), unless every answer of Stripe's is slow."""
 DELAY_SECONDS_MAX = 900
 
 
@@ -65,17 +65,17 @@ class ReconciliationRun:
     def _turn(self, progress: Progress, step: Step, since: datetime) -> Progress:
         """The progress after the page that is next.
 
-        Where Stripe refuses it, the list is begun anew the next time; a list of objects that it refuses from the first
-        page on is left out, so that the events have their turn again.
+        Where Stripe refuses it, the events are begun anew the next time; a list of objects is left out, so that the
+        other list and the next run's events have their turn.
         """
         try:
             report = self.reconciler.page(step, since, progress.after)
         except StripeRefused:
-            if step is not Step.EVENTS and progress.after is None:
-                logger().error("Stripe refuses a list, which is left out", step=step)
-                count("EventFailed")
-                return progress.turned(None, self.now())
-            self.store.save_progress(progress.step_begun_anew())
-            raise
+            if step is Step.EVENTS:
+                self.store.save_progress(progress.step_begun_anew())
+                raise
+            logger().error("Stripe refuses a list, which is left out", step=step)
+            count("EventFailed")
+            return progress.without_step(self.now())
         logger().info("Reconciled a page", extra={"step": report.step, **report.counts})
         return progress.turned(report.after, self.now())

@@ -40,8 +40,8 @@ class Progress:
     """How far reconciliation has come: one row, whose `version` counts its writes. `step` None: no run is under way.
 
     `began` and `since` are of that run: when it started, and the oldest event that it looks at. `after` is the id at
-    which the next page begins, `turned_at` when the last one was turned. All events until `events_until` were looked
-    at, and everything was swept at `swept`.
+    which the next page begins, `turned_at` when the last one was turned; `left_out`: a list was not gone through. All
+    events until `events_until` were looked at, and everything was swept at `swept`.
     """
 
     version: int = 0
@@ -53,6 +53,7 @@ class Progress:
     step: Step | None = None
     after: str | None = None
     turned_at: datetime | None = None
+    left_out: bool = False
     events_until: datetime | None = None
     swept: datetime | None = None
 
@@ -67,7 +68,8 @@ class Progress:
             return held
         sweeps = self.swept is None or now >= self.swept + SWEEP_EVERY
         since = now - EVENTS_KEPT if sweeps or self.events_until is None else self.events_until - OVERLAP
-        return replace(held, began=now, since=since, sweeps=sweeps, step=Step.EVENTS, after=None, turned_at=now)
+        begun = replace(held, began=now, since=since, sweeps=sweeps, left_out=False)
+        return replace(begun, step=Step.EVENTS, after=None, turned_at=now)
 
     def turned(self, after: str | None, now: datetime) -> "Progress":
         """After a page: the one that begins `after`, or where there is none the next step, or the end."""
@@ -78,7 +80,11 @@ class Progress:
         if steps:
             return replace(held, step=steps[0])
         ended = replace(held, step=None, run_id=None, leased_until=None, events_until=self.began)
-        return replace(ended, swept=self.began) if self.sweeps else ended
+        return replace(ended, swept=self.began) if self.sweeps and not self.left_out else ended
+
+    def without_step(self, now: datetime) -> "Progress":
+        """The next step, or the end, though this list was not gone through: the next run sweeps again."""
+        return replace(self, left_out=True).turned(None, now)
 
     def step_begun_anew(self) -> "Progress":
         """The same step from its first page on."""
