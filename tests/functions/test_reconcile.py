@@ -540,7 +540,7 @@ def test_what_stripe_fails_on_for_too_long_is_left_for_the_next_sweep(
     deliver_all(deployment, simulator)
     for account_id, subscription in subscriptions.items():
         spoil(deployment, simulator, subscription.id, "canceled", account_id)
-    fault(simulator, "status:500", f"{SUBSCRIPTIONS}/")
+    fault(simulator, "status:500", f"{SUBSCRIPTIONS}/{subscriptions['globex'].id}")
     reconciliation.start()
     assert deployment.store.load_progress().step is None
     assert status(deployment) == ("free", "canceled")
