@@ -87,16 +87,16 @@ def compare(
 
     Then ask for every living subscription of the table that was not listed. Raises CommandFailed.
     """
-    summary, listed, began = Summary(comparer.end_missing), set[str](), None
+    summary, listed, began = Summary(comparer.end_missing), set[str](), datetime.max.replace(tzinfo=UTC)
     with stripe_explained():
         for report in _pages(comparer, since, customer_ids):
             summary.add(report)
             listed.update(report.ids)
-            began = began or report.listed_at
+            began = min(began, report.listed_at)
             show(f"{report.step}: {summary.counts[report.step]['compared']:,} compared, {summary.drift:,} differ")
         show("looking for what Stripe does not have")
         living = comparer.store.living_subscriptions(comparer.account_id)
-        summary.missing += comparer.report_missing(living, listed, began or datetime.now(UTC))
+        summary.missing += comparer.report_missing(living, listed, began)
     return summary
 
 

@@ -176,38 +176,38 @@ def test_what_belongs_to_nobody_is_counted(operator: Billing, stripe_client: str
     assert found["differences"] == 0
 
 
-def test_a_subscription_that_stripe_does_not_have(
-    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, stripe_account: StripeAccount
-) -> None:
-    """Its row stays, for a person to decide, and is reported each time."""
+@pytest.fixture
+def forgotten(operator: Billing, stripe_client: stripe.StripeClient, stripe_account: StripeAccount) -> str:
+    """A living subscription of acme's that Stripe does not have any more."""
     operator("accounts", "create", "acme")
-    subscription = subscribe(stripe_client, "acme")
+    subscription_id = subscribe(stripe_client, "acme").id
     operator("reconcile")
-    stripe_account.world.forget(stripe_account.world.objects[subscription.id])
+    stripe_account.world.forget(stripe_account.world.objects[subscription_id])
+    return subscription_id
+
+
+def test_a_subscription_that_stripe_does_not_have(operator: Billing, stack: Stack, forgotten: str) -> None:
+    """Its row stays, for a person to decide, and is reported each time."""
     before = [row for row in table(stack) if row["sk"]["S"].startswith("SUB#")]
     for words in (["--dry-run"], [], ["--account", "acme"]):
         found = differing(operator("reconcile", *words, "--json"))
         assert [(each["id"], each["outcome"]) for each in found["findings"]] == [
-            (subscription.id, None if words == ["--dry-run"] else "missing")
+            (forgotten, None if words == ["--dry-run"] else "missing")
         ]
     assert [row for row in table(stack) if row["sk"]["S"].startswith("SUB#")] == before
 
 
 def test_what_stripe_does_not_have_is_ended_if_the_operator_says_so(
-    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, stripe_account: StripeAccount
+    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, forgotten: str
 ) -> None:
     """The account is on free, its systems are told, and it can check out again; a dry run only says what would be."""
-    operator("accounts", "create", "acme")
-    subscription = subscribe(stripe_client, "acme")
-    operator("reconcile")
-    stripe_account.world.forget(stripe_account.world.objects[subscription.id])
-    told = {"list": "subscriptions", "id": subscription.id, "account_id": "acme"}
+    told = {"list": "subscriptions", "id": forgotten, "account_id": "acme"}
     before = table(stack)
     dry = differing(operator("reconcile", "--end-missing", "--dry-run", "--json"))
     assert dry["findings"] == [{**told, "outcome": None}]
     for options, word in ((["--end-missing"], "would end"), ([], "missing")):
         lines = operator("reconcile", *options, "--dry-run").stdout.splitlines()
-        assert lines[-1] == f"{word}  {subscription.id}  acme"
+        assert lines[-1] == f"{word}  {forgotten}  acme"
     assert table(stack) == before
     mended = differing(operator("reconcile", "--end-missing", "--json"))
     assert mended["findings"] == [{**told, "outcome": "applied"}]

@@ -140,11 +140,9 @@ class EventProcessor:
         if event.related is None:
             return event
         found = self.look_up(event.related)
-        if found is None and event.related.type == "customer":
-            found = {"id": event.related.id}  # Gone: that is all that its event can still tell of it.
-        if found is None:
+        if found is None and event.related.type not in stripe_events.TOLD_BY_ID:
             raise EventUnprocessable("Stripe does not have the object that it names")
-        return replace(event, object=found)
+        return replace(event, object=found or {"id": event.related.id})
 
     def _attempt(self, event: StripeEvent, notice: Notice) -> Outcome:
         context = self._read_context(event, notice)

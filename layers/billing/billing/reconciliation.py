@@ -99,16 +99,16 @@ class Reconciler:
 
         Raises as `page` does.
         """
-        missing = [
-            (
-                Notice(known.customer_id, owner, (Target(Subscription, known.id),), missing_has_ended=self.end_missing),
-                owner,
-            )
+        due = [
+            self._mend(Step.SUBSCRIPTIONS, self._missing(known, owner), owner, now)
             for owner, known in living
             if known.id not in listed and self._is_gone(Target(Subscription, known.id))
         ]
-        due = [self._mend(Step.SUBSCRIPTIONS, notice, account_id, now) for notice, account_id in missing]
         return self._findings(Step.SUBSCRIPTIONS, due)
+
+    def _missing(self, known: Subscription, owner: str) -> Notice:
+        target = Target(Subscription, known.id)
+        return Notice(known.customer_id, owner, (target,), missing_has_ended=self.end_missing)
 
     def _is_gone(self, target: Target) -> bool:
         """Whether Stripe says so: it has what it refuses to show, and what cannot be read."""
@@ -131,7 +131,7 @@ class Reconciler:
         due = []
         ended = _ended(notice for notice in notices.values() if notice)
         oldest_first = [*reversed(notices.items())]
-        for event_id, notice in sorted(oldest_first, key=lambda told: _turn(told[1], ended)):
+        for event_id, notice in sorted(oldest_first, key=lambda told: _precedence(told[1], ended)):
             matched = matches[notice] if notice else Outcome.IGNORED
             account_id = matched.profile.account_id if isinstance(matched, Match) else None
             if is_due(recorded.get(event_id), matched) and self.account_id in {None, account_id}:
@@ -154,7 +154,7 @@ class Reconciler:
     def _objects(self, step: Step, listing: Listing) -> Report:
         notices = [notice for each in listing.objects.values() if (notice := self._read(step, each))]
         ended = _ended(notices)
-        matches = self._match(sorted(notices, key=lambda notice: _turn(notice, ended)))
+        matches = self._match(sorted(notices, key=lambda notice: _precedence(notice, ended)))
         owners = {
             notice: matched.profile.account_id for notice, matched in matches.items() if isinstance(matched, Match)
         }
@@ -272,8 +272,8 @@ def _ended(notices: Iterable[Notice]) -> Collection[str]:
     return {target.id for target in targets if target.snapshot and target.snapshot.has_ended}
 
 
-def _turn(notice: Notice | None, ended: Collection[str]) -> int:
-    """When it is a notice's turn: an account that lost its customer gets the one that has a living subscription."""
+def _precedence(notice: Notice | None, ended: Collection[str]) -> int:
+    """What is looked at first: an account that lost its customer gets the one that has a living subscription."""
     if notice is None or notice.customer_deleted:
         return 0
     return 1 if any(each.kind is Subscription and each.id not in ended for each in notice.targets) else 2

@@ -74,7 +74,7 @@ class ReconciliationRun:
             if step is Step.EVENTS:
                 self.store.save_progress(progress.step_begun_anew())
                 raise
-            logger().error("Stripe refuses a list, which is left out", step=step)
+            logger().error("Stripe refuses a list, which is left out: see whether the key may read it", step=step)
             count("EventFailed")
             return progress.without_step(self.now())
         logger().info("Reconciled a page", extra={"step": report.step, **report.counts})

@@ -45,6 +45,9 @@ THIN = "v2.core.event"
 THIN_OF_V1 = "v1."
 """Begins the type of a thin event about an object of API v1; what follows is the type of its ordinary event."""
 
+TOLD_BY_ID = frozenset({"customer"})
+"""Objects of which an event needs no more than the id: all that is left of a customer that is gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class RelatedObject:
