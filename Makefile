@@ -67,7 +67,7 @@ engine: install ## The tests on a DynamoDB engine alone
 check: install ## Everything that is known without running it
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy layers/billing/billing local cli tests bench
+	$(BIN)/mypy layers/billing/billing cli stripe_simulator local tests bench
 	for app in functions/*/app.py; do $(BIN)/mypy $$app || exit 1; done
 	$(BIN)/cfn-lint template.yaml
 	.tools/sam/bin/sam validate --lint --region us-east-1

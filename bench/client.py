@@ -14,7 +14,7 @@ from botocore import xform_name
 
 from bench.alone import become, load_handler
 from bench.deliveries import LambdaEvent, subscription_updated
-from billing.aws import CLIENT_CONFIG, client, session
+from billing.adapters.aws import CLIENT_CONFIG, client, session
 
 type Run = Callable[[], list[float]]
 

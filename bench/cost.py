@@ -14,7 +14,7 @@ from bench.deliveries import subscription_updated
 from bench.engine import Deployment
 from bench.prices import Consumption, Prices, dollars_per_million
 from bench.report import Extent, Row
-from billing.aws import client
+from billing.adapters.aws import client
 from billing.domain.accounts import Profile
 
 ACCOUNT = "cost"

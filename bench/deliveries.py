@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from billing.webhook_signature import sign
+from billing.stripe_events.webhook_signature import sign
 from local.stack import ROOT
 
 WEBHOOK_SECRET = "whsec_bench"  # noqa: S105 - signs for this machine's own emulator only

@@ -12,10 +12,10 @@ from typing import Any
 import boto3
 
 from bench.deliveries import SESSION_ISSUER, SESSION_SECRET, WEBHOOK_SECRET, session_token
-from billing.auth import KeyKind, digest_of, new_key
+from billing.adapters.dynamodb import Table
+from billing.adapters.repository import KeyRecord, Store
+from billing.api.authentication import KeyKind, digest_of, new_key
 from billing.domain.accounts import Profile
-from billing.dynamodb import Table
-from billing.store import KeyRecord, Store
 from local import emulator, stack
 from local.processes import start, stop
 from local.world import free_port

@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from typing import Any
 
+from billing.adapters.dynamodb import Table, Write
+from billing.adapters.repository import Commit, EventMarker, Store
+from billing.adapters.stripe_gateway import Listing, Payments
 from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
-from billing.domain.sightings import Sighting
-from billing.domain.stripe_events import Outcome, Snapshot
-from billing.domain.stripe_objects import Json, read_invoice, read_subscription
-from billing.dynamodb import Table, Write
-from billing.payments import Listing, Payments
-from billing.store import Commit, EventMarker, Store
-from local.stripe_simulator import Simulator, running_simulator
-from local.stripe_simulator.resources import catalog, customers, subscriptions
+from billing.stripe_events.event_types import Outcome, Snapshot
+from billing.stripe_events.objects import Json, read_invoice, read_subscription
+from billing.stripe_events.ordering import Sighting
+from stripe_simulator import Simulator, running_simulator
+from stripe_simulator.resources import catalog, customers, subscriptions
 
 TRANSACTION_WRITES_MAX = 100
 """DynamoDB's own."""

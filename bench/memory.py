@@ -17,7 +17,7 @@ from bench.alone import load_handler, run_alone
 from bench.deliveries import subscription_updated
 from bench.engine import Deployment
 from bench.report import Extent, Row
-from billing.aws import client
+from billing.adapters.aws import client
 from billing.domain.accounts import Profile
 
 RECORDED = "mem_recorded"

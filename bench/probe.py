@@ -29,7 +29,7 @@ class Meter:
 
     def __init__(self) -> None:
         """Attach to the session that the product makes its clients with."""
-        from billing import aws  # noqa: PLC0415 - the function's own import comes first
+        from billing.adapters import aws  # noqa: PLC0415 - the function's own import comes first
 
         session = aws.session()
         session.register("before-send", self._see_request)

@@ -25,14 +25,15 @@ import stripe
 
 from bench.engine import Deployment, deployment
 from bench.fleet import account_id, simulated_fleet, write_state
-from billing import payments, reconciliation
-from billing.aws import client
+from billing.adapters import stripe_gateway
+from billing.adapters.aws import client
+from billing.adapters.dynamodb import Table, key, update
+from billing.adapters.repository import Store
+from billing.adapters.stripe_gateway import paced_payments
 from billing.catalog import load_catalog
-from billing.domain.reconciliation import EVENTS_KEPT, Step
-from billing.dynamodb import Table, key, update
-from billing.payments import paced_payments
-from billing.reconciliation import Reconciler
-from billing.store import Store
+from billing.services import reconciler
+from billing.services.reconciler import Reconciler
+from billing.stripe_events.drift import EVENTS_KEPT, Step
 
 ACCOUNTS = 10_000
 UNKNOWN = 10
@@ -71,7 +72,7 @@ def main() -> None:
     accounts = int(sys.argv[1]) if len(sys.argv) > 1 else ACCOUNTS
     with simulated_fleet(accounts) as stripe_url, deployment() as deployed:
         os.environ.update(deployed.environment)
-        payments.LISTS_A_SECOND = 1_000_000
+        stripe_gateway.LISTS_A_SECOND = 1_000_000
         table = Table(client("dynamodb"), deployed.environment["TABLE_NAME"])
         write_state(table, paced_payments("sk_test_bench", stripe_url), accounts, accounts - accounts // UNKNOWN)
         _print("situation", [name for name, _ in FIGURES])
@@ -90,17 +91,17 @@ def _measure(situation: str, stripe_url: str) -> None:
 
 def reconcile(stripe_url: str) -> Cost:
     """Go through all lists once, in this process, and say what it took."""
-    payments.LISTS_A_SECOND = 1_000_000
-    reconciliation.SETTLE_SECONDS = 0
+    stripe_gateway.LISTS_A_SECOND = 1_000_000
+    reconciler.SETTLE_SECONDS = 0
     logging.disable(logging.CRITICAL)
     calls: Counter[str] = Counter()
     compared: Counter[str] = Counter()
     store = Store(Table(client("dynamodb"), os.environ["TABLE_NAME"]))
     client("dynamodb").meta.events.register("before-send.dynamodb", lambda **_: calls.update(["dynamodb"]))
-    reconciler = Reconciler(store, paced_payments("sk_test_bench", stripe_url), load_catalog(), livemode=False)
+    job = Reconciler(store, paced_payments("sk_test_bench", stripe_url), load_catalog(), livemode=False)
     differences, started = 0, time.perf_counter()
     with _timed_stripe(calls) as waiting, contextlib.redirect_stdout(io.StringIO()):
-        for report in reconciler.pages(list(Step), datetime.now(UTC) - EVENTS_KEPT):
+        for report in job.pages(list(Step), datetime.now(UTC) - EVENTS_KEPT):
             compared[report.step] += len(report.ids)
             differences += sum(finding.is_drift for finding in report.findings)
     seconds = time.perf_counter() - started

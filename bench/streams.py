@@ -15,19 +15,19 @@ from bench.alone import run_alone
 from bench.capacity import Meter, Units
 from bench.engine import TABLE_NAME, Deployment
 from bench.report import Extent, Row
-from billing.aws import client
+from billing.adapters.aws import client
+from billing.adapters.dynamodb import Table
+from billing.adapters.repository import Store
 from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
 from billing.domain.invoices import Invoice
-from billing.domain.stripe_events import READERS, Target
-from billing.domain.stripe_objects import read_invoice, read_subscription
-from billing.dynamodb import Table
-from billing.event_processor import EventProcessor, Fetched
-from billing.store import Store
-from local.stripe_simulator import Settings, agenda, cards, checkout
-from local.stripe_simulator.resources import catalog, customers
-from local.stripe_simulator.resources import checkout as checkout_sessions
-from local.stripe_simulator.world import DAY, Object, World
+from billing.services.event_processor import EventProcessor, Fetched
+from billing.stripe_events.event_types import READERS, Target
+from billing.stripe_events.objects import read_invoice, read_subscription
+from stripe_simulator import Settings, agenda, cards, checkout
+from stripe_simulator.resources import catalog, customers
+from stripe_simulator.resources import checkout as checkout_sessions
+from stripe_simulator.world import DAY, Object, World
 
 STREAMS = ("checkout", "renewal", "dunning")
 SWAPPED = 0.2

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from billing.adapters.repository import Store, VersionConflict
+from billing.api.request_models import MEASURED_MAX
 from billing.catalog import load_catalog
 from billing.domain.accounts import TEAM_MEMBERS, Account, AccountStatus, Profile
 from billing.domain.outbound_events import iso
-from billing.domain.stripe_events import RelatedObject
-from billing.inputs import MEASURED_MAX
-from billing.store import Store, VersionConflict
+from billing.stripe_events.event_types import RelatedObject
 from cli.deployment import Deployment, find_deployment
 from cli.failures import refuse
 from cli.options import DEFAULT_STACK, AccountId, AsJson, CustomerId, DryRun, Email, Region, Stack

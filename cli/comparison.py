@@ -13,11 +13,11 @@ from typing import Any
 
 import stripe
 
+from billing.adapters.stripe_gateway import Payments, paced_payments
 from billing.domain.errors import StripeFailed
-from billing.domain.reconciliation import Finding, Report, Step
-from billing.domain.stripe_events import Outcome
-from billing.payments import Payments, paced_payments
-from billing.reconciliation import Reconciler
+from billing.services.reconciler import Reconciler
+from billing.stripe_events.drift import Finding, Report, Step
+from billing.stripe_events.event_types import Outcome
 from cli.deployment import Deployment
 from cli.failures import refuse
 from cli.output import columns

@@ -10,15 +10,15 @@ from itertools import batched
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from billing.domain import stripe_objects
+from billing.adapters.repository import Store, VersionConflict
 from billing.domain.accounts import Profile
-from billing.domain.customer_links import METADATA, Decision, Link, Wish, decide, skip
-from billing.domain.stripe_objects import Json, is_id
-from billing.store import Store, VersionConflict
+from billing.stripe_events import objects
+from billing.stripe_events.customer_links import METADATA, Decision, Link, Wish, decide, skip
+from billing.stripe_events.objects import Json, is_id
 from cli.failures import refuse
 
 if TYPE_CHECKING:
-    from billing.payments import Listing
+    from billing.adapters.stripe_gateway import Listing
 
 COLUMNS = {"customer", "account_id"}
 LINE = "line "
@@ -137,10 +137,10 @@ def _customers(list_customers: ListPage, show: Show) -> Iterator[Json]:
 
 
 def _wish(customer: Json, line: Wish | None) -> Wish | None:
-    email = stripe_objects.text(customer, "email")
+    email = objects.text(customer, "email")
     if line:
         return replace(line, email=email)
-    account_id = stripe_objects.mapping(customer, METADATA).get("account_id")
+    account_id = objects.mapping(customer, METADATA).get("account_id")
     return Wish(customer["id"], str(account_id), email, METADATA) if account_id else None
 
 

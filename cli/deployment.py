@@ -10,9 +10,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.session import Session
 
-from billing.dynamodb import Table
-from billing.store import Store
-from billing.usage_ledger import UsageLedger
+from billing.adapters.dynamodb import Table
+from billing.adapters.repository import Store
+from billing.adapters.usage_repository import UsageLedger
 from cli.failures import refuse
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from enum import StrEnum
 from heapq import merge
 from typing import Any
 
+from billing.adapters.repository import EventMarker, Store
 from billing.domain.outbound_events import iso
-from billing.domain.reconciliation import MENDING_ID
-from billing.domain.stripe_events import Outcome
-from billing.store import EventMarker, Store
+from billing.stripe_events.drift import MENDING_ID
+from billing.stripe_events.event_types import Outcome
 
 
 class Found(StrEnum):

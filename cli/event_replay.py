@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import stripe
 
+from billing.adapters.stripe_gateway import Payments, connect
 from billing.catalog import load_catalog
-from billing.domain import stripe_objects
 from billing.domain.errors import EventUnidentified
-from billing.domain.eventbridge import stripe_event
-from billing.domain.stripe_events import READERS
-from billing.event_processor import EventProcessor
-from billing.payments import Payments, connect
+from billing.services.event_processor import EventProcessor
+from billing.stripe_events import objects
+from billing.stripe_events.event_types import READERS
+from billing.stripe_events.eventbridge import stripe_event
 from cli.deployment import Deployment
 from cli.event_log import Entry, Found, Question
 from cli.setup import stripe_key
@@ -140,14 +140,14 @@ class Replayer:
 
 def summary(event: Mapping[str, Any]) -> Mapping[str, Any]:
     """What an operator has to know of an event, without anything that says who the customer is."""
-    source = stripe_objects.mapping(stripe_objects.mapping(event, "data"), "object")
+    source = objects.mapping(objects.mapping(event, "data"), "object")
     told = {name: event.get(name) for name in ("id", "type", "created", "api_version", "livemode", "pending_webhooks")}
     shown = {name: source[name] for name in SHOWN if isinstance(source.get(name), str | int | bool)}
-    changed = stripe_objects.mapping(stripe_objects.mapping(event, "data"), "previous_attributes")
+    changed = objects.mapping(objects.mapping(event, "data"), "previous_attributes")
     return {
         **told,
         "object": shown,
-        "account_id": stripe_objects.account_id_of(source),
+        "account_id": objects.account_id_of(source),
         "changed": sorted(changed),
         "related_object": event.get("related_object"),
     }
@@ -160,6 +160,6 @@ def _absent(event: stripe.Event) -> Entry:
         type=event.type,
         found=Found.ABSENT,
         created=datetime.fromtimestamp(event.created, UTC),
-        account_id=stripe_objects.account_id_of(source),
-        customer_id=stripe_objects.reference(source, "customer"),
+        account_id=objects.account_id_of(source),
+        customer_id=objects.reference(source, "customer"),
     )

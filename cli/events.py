@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from billing.domain.stripe_events import READERS, THIN_OF_V1
-from billing.domain.stripe_objects import is_id
+from billing.stripe_events.event_types import READERS, THIN_OF_V1
+from billing.stripe_events.objects import is_id
 from cli.accounts import load_existing
 from cli.deployment import Deployment, find_deployment
 from cli.event_log import OPEN, Entry, Found, Question, recorded

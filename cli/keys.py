@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from billing.auth import CACHE_SECONDS_MAX, KeyKind, digest_of, new_key
+from billing.adapters.repository import KeyRecord, Store
+from billing.api.authentication import CACHE_SECONDS_MAX, KeyKind, digest_of, new_key
 from billing.domain.outbound_events import iso
-from billing.store import KeyRecord, Store
 from cli.accounts import load_existing
 from cli.deployment import find_deployment
 from cli.failures import refuse

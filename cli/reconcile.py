@@ -8,7 +8,7 @@ import typer
 
 from billing.catalog import load_catalog
 from billing.domain.accounts import Account
-from billing.domain.reconciliation import EVENTS_KEPT
+from billing.stripe_events.drift import EVENTS_KEPT
 from cli.accounts import load_existing
 from cli.deployment import find_deployment
 from cli.options import DEFAULT_STACK, AsJson, DryRun, OneAccount, Region, Since, Stack
@@ -43,7 +43,7 @@ def reconcile(
         store = deployment.store()
         known = load_existing(store, account) if account else None
         with output.progress("Reconciling") as show:
-            from billing.reconciliation import Reconciler  # noqa: PLC0415 - imports stripe, as does what follows
+            from billing.services.reconciler import Reconciler  # noqa: PLC0415 - imports stripe, as does what follows
             from cli.comparison import compare, connect, silenced  # noqa: PLC0415
 
             comparer = Reconciler(

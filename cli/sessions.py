@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from billing.api.session_tokens import is_printable
 from billing.domain.errors import ConfigurationMissing
 from billing.domain.outbound_events import iso
-from billing.session_tokens import is_printable
 from billing.settings import SECRETS_AGE_SECONDS_MAX, SHARED_SECRET_BYTES_MIN, read_session_secrets
 from cli.deployment import Deployment, find_deployment
 from cli.failures import refuse

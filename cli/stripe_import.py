@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from billing.catalog import load_catalog
-from billing.domain.customer_links import Decision, Link
-from billing.domain.reconciliation import EVENTS_KEPT
+from billing.stripe_events.customer_links import Decision, Link
+from billing.stripe_events.drift import EVENTS_KEPT
 from cli.customers import decide_all, find_wishes, place, read_mapping, write_links
 from cli.deployment import find_deployment
 from cli.options import DEFAULT_STACK, AsJson, DryRun, Region, Stack
@@ -49,7 +49,7 @@ def stripe_import(
         deployment = find_deployment(stack, region)
         mapped = read_mapping(mapping)
         with output.progress("Importing") as show:
-            from billing.reconciliation import Reconciler, patiently  # noqa: PLC0415 - so does this
+            from billing.services.reconciler import Reconciler, patiently  # noqa: PLC0415 - so does this
             from cli.comparison import compare, connect, silenced, stripe_explained  # noqa: PLC0415 - imports stripe
 
             store, payments = deployment.store(), connect(deployment)

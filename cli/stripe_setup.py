@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from billing.adapters.stripe_gateway import connect
 from billing.catalog import load_catalog
-from billing.payments import connect
 from cli.changes import Change
 from cli.deployment import Deployment
 from cli.stripe_account import explained, sync_catalog, sync_portal

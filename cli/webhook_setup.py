@@ -14,8 +14,8 @@ from typing import Any
 
 import stripe
 
-from billing.domain.stripe_events import READERS
 from billing.settings import SECRETS_REREAD_SECONDS_MIN
+from billing.stripe_events.event_types import READERS
 from cli.changes import Change, Outcome, includes
 from cli.stripe_account import STACK, is_of_stack
 

@@ -3,9 +3,9 @@
 import argparse
 import json
 
+from billing.api.contracts import CONTRACTS
+from billing.api.openapi import openapi_document
 from billing.catalog import load_catalog
-from billing.contracts import CONTRACTS
-from billing.openapi import openapi_document
 
 ALLOWED_ORIGINS = ("http://localhost:3000",)
 """What template.yaml has by default."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from billing.auth import KeyKind
+from billing.api.authentication import KeyKind
 from billing.domain.accounts import Profile
 from cli.deployment import Deployment, find_deployment
 from cli.keys import create_key

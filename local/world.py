@@ -178,7 +178,7 @@ def _build(rising: _Rising) -> None:
     if config.aws_endpoint_url is None:
         _start_emulator(rising)
     if config.stripe is None:
-        rising.module("simulator", "local.stripe_simulator", "--port", str(config.stripe_port))
+        rising.module("simulator", "stripe_simulator", "--port", str(config.stripe_port))
     if build:
         finish(build)
     if started := rising.children.get("emulator"):

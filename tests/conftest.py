@@ -11,8 +11,8 @@ import boto3
 import pytest
 import yaml
 
-from billing.dynamodb import Table
-from billing.store import Store
+from billing.adapters.dynamodb import Table
+from billing.adapters.repository import Store
 from local import emulator
 from local.processes import start, stop
 from local.stack import ROOT

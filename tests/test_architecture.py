@@ -8,71 +8,50 @@ from pathlib import Path
 
 import pytest
 
-from billing.contracts import CONTRACTS
+from billing.api.contracts import CONTRACTS
 from local.stack import ROOT
 from tests.conftest import template
 
 PACKAGE = ROOT / "layers/billing/billing"
 FUNCTIONS = sorted((ROOT / "functions").iterdir())
 MODULES = sorted(PACKAGE.rglob("*.py"))
-PRODUCT = [path for folder in ("layers", "functions", "cli", "local") for path in sorted((ROOT / folder).rglob("*.py"))]
+PRODUCT = [
+    path
+    for folder in ("layers", "functions", "cli", "stripe_simulator", "local")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
+    path
+    for folder in ("layers", "functions", "cli", "stripe_simulator", "local")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
 FUNCTION_LINES_MAX = 40
 HANDLER_LINES_MAX = 25
 
-# What each part of the package may import of it; a part may always import itself. Anything else points upward.
+# Direction of imports, from the bottom up. A part imports itself and the parts named here, nothing else.
+#   domain ← stripe_events ← adapters ← services, api ← bootstrap ← functions, cli
+FOUNDATION = {"settings", "telemetry", "catalog"}
 MAY_IMPORT: Mapping[str, set[str]] = {
-    "domain": set(),
-    "contracts": {"domain"},
     "telemetry": set(),
-    "webhook_signature": {"domain"},
+    "domain": set(),
+    "settings": {"domain"},
     "catalog": {"domain"},
-    "inputs": set(),
-    "aws": set(),
-    "settings": {"aws", "domain"},
-    "dynamodb": {"aws", "domain", "settings"},
-    "store": {"domain", "dynamodb"},
-    "usage_ledger": {"domain", "dynamodb", "store"},
-    "parsing": {"contracts", "domain", "inputs"},
-    "rate_limit": {"domain", "dynamodb", "settings"},
-    "idempotency": {"domain", "dynamodb"},
-    "jwks": {"domain", "telemetry"},
-    "session_tokens": {"domain", "jwks", "settings"},
-    "auth": {"domain", "session_tokens", "settings", "store"},
-    "openapi_terms": {"contracts", "domain", "inputs"},
-    "openapi": {"contracts", "domain", "openapi_terms"},
-    "event_processor": {"domain", "store", "telemetry"},
-    "token_bucket": set(),
-    "payments": {"domain", "event_processor", "settings", "telemetry", "token_bucket"},
-    "queue": {"aws"},
-    "reconciliation": {"domain", "event_processor", "payments", "store", "telemetry"},
-    "reconciliation_run": {"domain", "queue", "reconciliation", "store", "telemetry"},
-    "intake": {"catalog", "domain", "event_processor", "payments", "settings", "store"},
-    "checkout": {"domain", "payments", "store"},
-    "endpoint": {
-        "auth",
-        "contracts",
-        "domain",
-        "dynamodb",
-        "idempotency",
-        "inputs",
-        "parsing",
-        "rate_limit",
-        "settings",
-        "store",
-        "telemetry",
-    },
+    "stripe_events": {"domain"},
+    "adapters": {"domain", "stripe_events", *FOUNDATION},
+    "services": {"domain", "stripe_events", "adapters", *FOUNDATION},
+    "api": {"domain", "stripe_events", "adapters", *FOUNDATION},
+    "bootstrap": {"domain", "stripe_events", "adapters", "services", "api", *FOUNDATION},
 }
 
-# Who outside the standard library may be imported by whom, types aside.
-OUTSIDERS: Mapping[str, set[str]] = {
-    "dynamodb": {"botocore"},
-    "aws": {"botocore"},
-    "jwks": {"jwt", "urllib3"},
-    "payments": {"stripe"},
-    "inputs": {"pydantic"},
-    "parsing": {"pydantic"},
-    "idempotency": {"aws_lambda_powertools"},
-    "telemetry": {"aws_lambda_powertools"},
+# Third-party packages and the modules that may import them, type-only imports aside.
+THIRD_PARTY: Mapping[str, set[str]] = {
+    "adapters/dynamodb.py": {"botocore"},
+    "adapters/aws.py": {"botocore"},
+    "adapters/stripe_gateway.py": {"stripe"},
+    "api/jwks.py": {"jwt", "urllib3"},
+    "api/request_models.py": {"pydantic"},
+    "api/request_parsing.py": {"pydantic"},
+    "api/idempotency.py": {"aws_lambda_powertools"},
+    "telemetry.py": {"aws_lambda_powertools"},
 }
 
 
@@ -110,7 +89,7 @@ def _imported(node: ast.AST) -> list[str]:
         case ast.Import():
             return [alias.name for alias in node.names]
         case ast.ImportFrom(module=str(module), level=0):
-            # `from billing import store` imports billing.store
+            # `from billing import store` imports billing.adapters.repository
             return [f"{module}.{alias.name}" if module == "billing" else module for alias in node.names]
         case ast.ImportFrom():
             return ["a relative import"]
@@ -153,7 +132,7 @@ def test_every_part_has_its_place() -> None:
 @each(MODULES)
 def test_libraries_have_one_importer(path: Path) -> None:
     """The domain and the contracts import the standard library alone; each library belongs to its adapter."""
-    assert outsiders_of(path) <= OUTSIDERS.get(part_of(path), set())
+    assert outsiders_of(path) <= THIRD_PARTY.get(path.relative_to(PACKAGE).as_posix(), set())
 
 
 @each(sorted((ROOT / "functions").rglob("*.py")))
@@ -165,7 +144,7 @@ def test_functions_stand_on_the_package_alone(path: Path) -> None:
 def test_only_payments_and_the_operators_command_import_stripe() -> None:
     """What talks to Stripe is found in these places; the simulator reads the SDK's types."""
     importers = {name_of(path) for path in PRODUCT if "stripe" in {name.split(".")[0] for name in imports_of(path)}}
-    allowed = ("layers/billing/billing/payments.py", "cli/", "local/stripe_simulator/")
+    allowed = ("layers/billing/billing/adapters/stripe_gateway.py", "cli/", "stripe_simulator/")
     assert [name for name in sorted(importers) if not name.startswith(allowed)] == []
 
 
@@ -267,7 +246,7 @@ def test_only_the_endpoint_catches_everything(path: Path) -> None:
         if isinstance(handler, ast.ExceptHandler)
         and (handler.type is None or ast.unparse(handler.type) in {"Exception", "BaseException"})
     ]
-    assert len(broad) == (1 if path == PACKAGE / "endpoint.py" else 0)
+    assert len(broad) == (1 if path == PACKAGE / "api/operation.py" else 0)
 
 
 # --- routes -----------------------------------------------------------------------------------------------------------

@@ -18,14 +18,14 @@ import pytest
 
 from bench.deliveries import WEBHOOK_SECRET, LambdaEvent, status_request, subscription_updated
 from bench.probe import Cost
-from billing.auth import KeyKind, digest_of, new_key
+from billing.adapters.repository import Commit, EventMarker, KeyRecord, Store
+from billing.api.authentication import KeyKind, digest_of, new_key
 from billing.domain.accounts import Profile
-from billing.domain.sightings import Sighting
-from billing.domain.stripe_events import Outcome
-from billing.store import Commit, EventMarker, KeyRecord, Store
+from billing.stripe_events.event_types import Outcome
+from billing.stripe_events.ordering import Sighting
 from local.sample_events import read_sample
 from local.stack import ROOT
-from tests.contracts.test_bad_requests import ISSUER, SHARED_SECRET, token
+from tests.api.contracts.test_bad_requests import ISSUER, SHARED_SECRET, token
 from tests.samples import INVOICE
 
 HEAVY = {"boto3", "cryptography", "pydantic", "stripe"}

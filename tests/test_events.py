@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from billing.contracts import CONTRACTS
-from billing.domain.stripe_events import READERS
-from billing.webhook_signature import verify
+from billing.api.contracts import CONTRACTS
+from billing.stripe_events.event_types import READERS
+from billing.stripe_events.webhook_signature import verify
 from local.sample_events import read_sample
-from local.stripe_simulator.shapes import check_object
+from stripe_simulator.shapes import check_object
 
 EVENTS = Path(__file__).parents[1] / "events"
 NOW = datetime(2026, 11, 21, 14, 0, 0, tzinfo=UTC)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from billing.domain.reconciliation import LEASE
+from billing.stripe_events.drift import LEASE
 from local.invoke import logical_id
 from local.stack import ROOT
 from tests.conftest import template

@@ -1,13 +1,13 @@
 """Take me to checkout."""
 
+from billing.adapters.repository import open_store
+from billing.adapters.stripe_gateway import connect_payments
+from billing.api.contracts.contract import Operation
+from billing.api.operation import Call, Facts, operation
+from billing.api.request_models import CheckoutInput
 from billing.catalog import load_catalog
-from billing.checkout import Checkout, CheckoutRequest
-from billing.contracts.contract import Operation
-from billing.endpoint import Call, Facts, operation
-from billing.inputs import CheckoutInput
-from billing.payments import connect_payments
+from billing.services.checkout import Checkout, CheckoutRequest
 from billing.settings import load_settings
-from billing.store import open_store
 
 
 @operation(Operation.CHECKOUT, input=CheckoutInput)

@@ -1,10 +1,10 @@
 """Show my invoices."""
 
-from billing.contracts.contract import Operation
+from billing.adapters.repository import open_store
+from billing.api.contracts.contract import Operation
+from billing.api.operation import Call, Facts, facts_of, operation
+from billing.api.request_models import InvoicesInput
 from billing.domain.invoices import cursor_of, position_of
-from billing.endpoint import Call, Facts, facts_of, operation
-from billing.inputs import InvoicesInput
-from billing.store import open_store
 
 
 @operation(Operation.INVOICES, input=InvoicesInput)

@@ -2,10 +2,10 @@
 
 from functools import cache
 
+from billing.api.contracts.contract import Contract, Operation
+from billing.api.openapi import openapi_document
+from billing.api.operation import Call, Facts, operation
 from billing.catalog import load_catalog
-from billing.contracts.contract import Contract, Operation
-from billing.endpoint import Call, Facts, operation
-from billing.openapi import openapi_document
 from billing.settings import load_settings
 
 

@@ -1,8 +1,8 @@
 """What is for sale?"""
 
+from billing.api.contracts.contract import Operation
+from billing.api.operation import Call, Facts, facts_of, operation
 from billing.catalog import load_catalog
-from billing.contracts.contract import Operation
-from billing.endpoint import Call, Facts, facts_of, operation
 
 
 @operation(Operation.PLANS)

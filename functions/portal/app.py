@@ -1,9 +1,9 @@
 """Open the billing portal."""
 
-from billing.contracts.contract import Operation
-from billing.endpoint import Call, Facts, operation
-from billing.inputs import PortalInput
-from billing.payments import connect_payments
+from billing.adapters.stripe_gateway import connect_payments
+from billing.api.contracts.contract import Operation
+from billing.api.operation import Call, Facts, operation
+from billing.api.request_models import PortalInput
 
 
 @operation(Operation.PORTAL, input=PortalInput, loads_account=True)

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from billing.adapters.repository import open_store
+from billing.adapters.sqs import message_of, open_queue
+from billing.adapters.stripe_gateway import connect_paced_payments
 from billing.catalog import load_catalog
-from billing.payments import connect_paced_payments
-from billing.queue import message_of, open_queue
-from billing.reconciliation import Reconciler
-from billing.reconciliation_run import ReconciliationRun
+from billing.services.reconciler import Reconciler
+from billing.services.reconciliation_job import ReconciliationRun
 from billing.settings import load_settings
-from billing.store import open_store
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

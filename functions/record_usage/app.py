@@ -1,12 +1,12 @@
 """Count what was used."""
 
+from billing.adapters.usage_repository import open_usage_ledger
+from billing.api.contracts.contract import Operation
+from billing.api.operation import Call, Facts, operation
+from billing.api.request_models import RecordUsageInput
 from billing.catalog import load_catalog
-from billing.contracts.contract import Operation
 from billing.domain.usage import read_measurements
-from billing.endpoint import Call, Facts, operation
-from billing.inputs import RecordUsageInput
 from billing.settings import load_settings
-from billing.usage_ledger import open_usage_ledger
 
 
 @operation(Operation.RECORD_USAGE, input=RecordUsageInput, loads_account=True)

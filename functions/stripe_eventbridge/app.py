@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from billing.api.request_parsing import parse_json
+from billing.bootstrap import open_event_processor
 from billing.domain.errors import BillingError
-from billing.domain.eventbridge import stripe_event
-from billing.intake import open_event_processor
-from billing.parsing import parse_json
+from billing.stripe_events.eventbridge import stripe_event
 from billing.telemetry import logger
 
 

@@ -1,12 +1,12 @@
 """Stripe tells what happened."""
 
-from billing.contracts.contract import Operation
+from billing.api.contracts.contract import Operation
+from billing.api.operation import Call, Facts, operation
+from billing.api.request_parsing import parse_json
+from billing.bootstrap import open_event_processor
 from billing.domain.errors import SignatureInvalid
-from billing.endpoint import Call, Facts, operation
-from billing.intake import open_event_processor
-from billing.parsing import parse_json
 from billing.settings import SECRETS_AGE_SECONDS_MAX, SECRETS_REREAD_SECONDS_MIN, load_stripe_secrets
-from billing.webhook_signature import verify
+from billing.stripe_events.webhook_signature import verify
 
 
 @operation(Operation.STRIPE_WEBHOOK)

@@ -1,8 +1,8 @@
 """Which plan is this account on?"""
 
+from billing.api.contracts.contract import Operation
+from billing.api.operation import Call, Facts, facts_of, operation
 from billing.catalog import load_catalog
-from billing.contracts.contract import Operation
-from billing.endpoint import Call, Facts, facts_of, operation
 from billing.settings import load_settings
 
 

@@ -1,5 +1,5 @@
 """Whatever no other route takes."""
 
-from billing.endpoint import unknown_route
+from billing.api.operation import unknown_route
 
 handler = unknown_route

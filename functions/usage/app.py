@@ -1,11 +1,11 @@
 """How much of my plan have I used?"""
 
+from billing.adapters.usage_repository import open_usage_ledger
+from billing.api.contracts.contract import Operation
+from billing.api.operation import Call, Facts, facts_of, operation
 from billing.catalog import load_catalog
-from billing.contracts.contract import Operation
 from billing.domain.usage import usage_of
-from billing.endpoint import Call, Facts, facts_of, operation
 from billing.settings import load_settings
-from billing.usage_ledger import open_usage_ledger
 
 
 @operation(Operation.USAGE, loads_account=True)

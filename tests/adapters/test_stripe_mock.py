@@ -15,18 +15,18 @@ import httpx
 import pytest
 import stripe
 
+from billing.adapters.stripe_gateway import CheckoutOrder, Payments
 from billing.catalog import load_catalog
 from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog
-from billing.domain.stripe_events import Target
 from billing.domain.subscriptions import Subscription
-from billing.payments import CheckoutOrder, Payments
+from billing.stripe_events.event_types import Target
 from cli.changes import Change
 from cli.stripe_account import sync_catalog, sync_portal
 from cli.webhook_setup import set_up_webhook
 from local.processes import start, stop, wait_until
-from local.stripe_simulator import Settings, running_simulator
 from local.world import free_port
+from stripe_simulator import Settings, running_simulator
 from tests.adapters.conftest import STRIPE_MOCK
 
 DOCUMENT_VERSION = "2026-08-26.dahlia"

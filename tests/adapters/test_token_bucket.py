@@ -1,6 +1,6 @@
 """The limit on requests a second, on a clock of the test's own."""
 
-from billing.token_bucket import TokenBucket
+from billing.adapters.token_bucket import TokenBucket
 
 
 class Clock:

@@ -13,12 +13,12 @@ import pytest
 import stripe
 from typer.testing import CliRunner, Result
 
-from billing.dynamodb import Table
-from billing.payments import connect
-from billing.store import Store
+from billing.adapters.dynamodb import Table
+from billing.adapters.repository import Store
+from billing.adapters.stripe_gateway import connect
 from cli.main import app
-from local.stripe_simulator import running_simulator
-from local.stripe_simulator.world import World
+from stripe_simulator import running_simulator
+from stripe_simulator.world import World
 from tests.conftest import table_properties, template
 
 WEBHOOK_URL = "https://api.example.com/v1/billing/webhooks"

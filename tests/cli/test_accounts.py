@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import stripe
 
-import billing.payments
+import billing.adapters.stripe_gateway
+from billing.adapters.repository import Commit, EventMarker, Store
 from billing.domain.accounts import Profile
-from billing.domain.sightings import Sighting
-from billing.domain.stripe_events import Outcome
-from billing.store import Commit, EventMarker, Store
+from billing.stripe_events.event_types import Outcome
+from billing.stripe_events.ordering import Sighting
 from tests.cli.conftest import Billing, Stack, StripeAccount, answer, refusal
 from tests.cli.stripe_side import customer_of, sell, table
 from tests.cli.stripe_side import subscribe as buy
@@ -129,7 +129,7 @@ def test_the_answer_is_one_json_object(billing: Billing) -> None:
 @pytest.fixture
 def _at_once(monkeypatch: pytest.MonkeyPatch, stripe_client: stripe.StripeClient) -> None:
     """Nobody else uses this Stripe, which sells what the catalog has."""
-    monkeypatch.setattr(billing.payments, "LISTS_A_SECOND", 10_000)
+    monkeypatch.setattr(billing.adapters.stripe_gateway, "LISTS_A_SECOND", 10_000)
     sell(stripe_client)
 
 

@@ -14,11 +14,11 @@ import stripe
 from typer.testing import Result
 
 import cli.event_replay
+from billing.adapters.repository import Commit, EventMarker
+from billing.adapters.stripe_gateway import connect
 from billing.domain.outbound_events import iso
-from billing.domain.reconciliation import MENDING_ID
-from billing.domain.stripe_events import Outcome
-from billing.payments import connect
-from billing.store import Commit, EventMarker
+from billing.stripe_events.drift import MENDING_ID
+from billing.stripe_events.event_types import Outcome
 from cli.deployment import Deployment
 from tests.cli.conftest import STRIPE_KEY, Billing, Stack, StripeAccount, answer, aws, refusal
 from tests.cli.stripe_side import customer_of, sell, subscribe, table

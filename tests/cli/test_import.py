@@ -8,7 +8,7 @@ import pytest
 import stripe
 from typer.testing import Result
 
-import billing.payments
+import billing.adapters.stripe_gateway
 from billing.domain.accounts import Profile
 from tests.cli.conftest import Billing, Stack, answer, refusal
 from tests.cli.stripe_side import customer_of, sell, subscribe, table
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.engine
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch, stripe_client: stripe.StripeClient) -> None:
     """Nobody else uses this Stripe, which sells what the catalog has."""
-    monkeypatch.setattr(billing.payments, "LISTS_A_SECOND", 10_000)
+    monkeypatch.setattr(billing.adapters.stripe_gateway, "LISTS_A_SECOND", 10_000)
     sell(stripe_client)
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from billing.auth import Authenticator, digest_of
+from billing.api.authentication import Authenticator, digest_of
 from billing.domain.credentials import CredentialKind
 from billing.domain.errors import Unauthenticated
 from tests.cli.conftest import Billing, Stack, answer, refusal

@@ -8,12 +8,12 @@ import pytest
 import stripe
 from typer.testing import Result
 
-import billing.payments
-import billing.reconciliation
+import billing.adapters.stripe_gateway
+import billing.services.reconciler
+from billing.adapters.stripe_gateway import Payments
 from billing.catalog import load_catalog
-from billing.checkout import Checkout, CheckoutRequest
 from billing.domain.accounts import Profile
-from billing.payments import Payments
+from billing.services.checkout import Checkout, CheckoutRequest
 from tests.cli.conftest import Billing, Stack, StripeAccount, answer, refusal
 from tests.cli.stripe_side import age_events, customer_of, sell, spoil, subscribe, table
 
@@ -25,8 +25,8 @@ NOTHING = {"events": 0, "subscriptions": 0, "invoices": 0}
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch, stripe_client: stripe.StripeClient) -> None:
     """Nobody else uses this Stripe, which sells what the catalog has."""
-    monkeypatch.setattr(billing.payments, "LISTS_A_SECOND", 10_000)
-    monkeypatch.setattr(billing.reconciliation, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(billing.adapters.stripe_gateway, "LISTS_A_SECOND", 10_000)
+    monkeypatch.setattr(billing.services.reconciler, "SETTLE_SECONDS", 0)
     sell(stripe_client)
 
 
@@ -261,7 +261,7 @@ def test_a_stripe_that_fails_is_told_in_a_line(
     operator: Billing, stripe_account: StripeAccount, monkeypatch: pytest.MonkeyPatch, kind: str, code: str
 ) -> None:
     """As any other command does."""
-    monkeypatch.setattr(billing.reconciliation, "TRIES_MAX", 1)
+    monkeypatch.setattr(billing.services.reconciler, "TRIES_MAX", 1)
     monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.001)
     stripe_account.fail(kind, path="/v1/events", count=10)
     assert refusal(operator("reconcile", "--json"))["code"] == code

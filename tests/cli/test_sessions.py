@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from billing.api.session_tokens import SessionTokens
 from billing.domain.credentials import Credential, CredentialKind
 from billing.domain.errors import Unauthenticated
-from billing.session_tokens import SessionTokens
 from billing.settings import SessionSettings, read_session_secrets
 from tests.cli.conftest import Billing, Stack, answer, refusal
 

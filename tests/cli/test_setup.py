@@ -8,10 +8,10 @@ import pytest
 import stripe
 
 from billing.catalog import load_catalog
-from billing.domain.stripe_events import READERS
 from billing.settings import read_stripe_secrets
+from billing.stripe_events.event_types import READERS
 from cli.failures import THROTTLED
-from local.stripe_simulator import Settings, running_simulator
+from stripe_simulator import Settings, running_simulator
 from tests.cli.conftest import STRIPE_KEY, WEBHOOK_URL, Billing, Stack, StripeAccount, answer, refusal
 
 pytestmark = pytest.mark.engine

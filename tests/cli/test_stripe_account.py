@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 import stripe
 
+from billing.adapters.stripe_gateway import Payments, connect
 from billing.domain.plans import Catalog, Plan, Price
-from billing.payments import Payments, connect
 from cli.comparison import stripe_explained
 from cli.failures import CommandFailed
 from cli.stripe_account import explained, sync_catalog, sync_portal

@@ -10,11 +10,11 @@ from typing import Any
 
 import httpx
 
+from billing.adapters.dynamodb import Table
+from billing.adapters.repository import Store
 from billing.catalog import load_catalog
-from billing.domain.stripe_objects import read_invoice, read_subscription
 from billing.domain.subscriptions import Subscription
-from billing.dynamodb import Table
-from billing.store import Store
+from billing.stripe_events.objects import read_invoice, read_subscription
 from tests.e2e.lives import OVER, Json, Life, StripeApi
 
 GRANTING = {"active", "trialing", "past_due"}

@@ -30,11 +30,11 @@ from typing import Any
 import boto3
 import httpx
 
-from billing.auth import KeyKind
+from billing.adapters.dynamodb import Table
+from billing.adapters.repository import Store
+from billing.api.authentication import KeyKind
 from billing.domain.accounts import Profile
-from billing.dynamodb import Table
-from billing.store import Store
-from billing.webhook_signature import sign
+from billing.stripe_events.webhook_signature import sign
 from cli.keys import create_key
 from local import stack
 from local.processes import Child, start, stop, wait_until

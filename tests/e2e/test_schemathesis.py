@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 from schemathesis.cli import schemathesis
 
-from billing.contracts import CONTRACTS
-from billing.contracts.contract import Contract, Operation
+from billing.api.contracts import CONTRACTS
+from billing.api.contracts.contract import Contract, Operation
 from local.stack import ROOT
 from local.world import World
 from tests.e2e.support import AccountClient, StripeSide, eventually

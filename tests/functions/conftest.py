@@ -15,22 +15,22 @@ import httpx
 import pytest
 import stripe
 
-import billing.auth
-import billing.aws
-import billing.dynamodb
-import billing.rate_limit
+import billing.adapters.aws
+import billing.adapters.dynamodb
+import billing.adapters.repository
+import billing.adapters.usage_repository
+import billing.api.authentication
+import billing.api.rate_limit
 import billing.settings
-import billing.store
 import billing.telemetry
-import billing.usage_ledger
-from billing.auth import KeyKind, digest_of, new_key
-from billing.contracts import CONTRACTS
+from billing.adapters.dynamodb import Table
+from billing.adapters.repository import KeyRecord, Store
+from billing.api.authentication import KeyKind, digest_of, new_key
+from billing.api.contracts import CONTRACTS
 from billing.domain.accounts import Profile
-from billing.dynamodb import Table
-from billing.store import KeyRecord, Store
-from billing.webhook_signature import sign
+from billing.stripe_events.webhook_signature import sign
 from local.stack import ROOT
-from local.stripe_simulator import Simulator, running_simulator
+from stripe_simulator import Simulator, running_simulator
 
 WEBHOOK_SECRET = "whsec_of_these_tests"
 
@@ -244,15 +244,15 @@ def control(simulator: Simulator, method: str, path: str, body: object = None) -
 def forget_process_state() -> None:
     """What a new Lambda process would not have."""
     caches: tuple[Any, ...] = (
-        billing.aws.client,
+        billing.adapters.aws.client,
         billing.settings.load_settings,
         billing.settings._stripe_secrets,
         billing.settings._session_secrets,
-        billing.dynamodb.open_table,
-        billing.store.open_store,
-        billing.auth.open_authenticator,
-        billing.rate_limit.open_rate_limiter,
-        billing.usage_ledger.open_usage_ledger,
+        billing.adapters.dynamodb.open_table,
+        billing.adapters.repository.open_store,
+        billing.api.authentication.open_authenticator,
+        billing.api.rate_limit.open_rate_limiter,
+        billing.adapters.usage_repository.open_usage_ledger,
     )
     for cached in caches:
         cached.cache_clear()

@@ -3,7 +3,7 @@
 import httpx
 import stripe
 
-from local.stripe_simulator import Simulator
+from stripe_simulator import Simulator
 from tests.functions.conftest import Deployment, control
 
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 import stripe
 
-from local.stripe_simulator import Simulator
+from stripe_simulator import Simulator
 from tests.functions.conftest import Deployment, control
 from tests.functions.events import event, subscription, subscription_event
 from tests.functions.stripe_side import deliver_all, fault, session_of

@@ -98,7 +98,7 @@ def test_what_failed_for_now_stays_in_the_queue(
     """A table that does not answer: the messages come again, and then have their effect."""
     messages = [envelope(subscription_event("sub_1")), envelope(subscription_event("sub_2"))]
     with monkeypatch.context() as broken:
-        broken.setattr("billing.store.Store.commit", _unavailable)
+        broken.setattr("billing.adapters.repository.Store.commit", _unavailable)
         assert deliver(*messages) == failures(0, 1)
     assert rows(deployment) == []
     assert deliver(*messages) == DONE

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from billing.webhook_signature import sign
+from billing.stripe_events.webhook_signature import sign
 from tests.functions.conftest import WEBHOOK_SECRET, Answer, Deployment
 from tests.functions.events import event, invoice, subscription, subscription_event
 

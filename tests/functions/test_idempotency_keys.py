@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import stripe
 
-from local.stripe_simulator import Simulator
-from tests.contracts.test_documents import PORTAL, REFERENCE, timeless
+from stripe_simulator import Simulator
+from tests.api.contracts.test_documents import PORTAL, REFERENCE, timeless
 from tests.functions.conftest import Answer, Deployment, control
 from tests.functions.events import event, subscription
 from tests.functions.stripe_side import fault

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from billing.adapters.repository import FILTERED_ROWS_MAX
 from billing.domain.invoices import cursor_of
-from billing.store import FILTERED_ROWS_MAX
 from tests.functions.conftest import Answer, Deployment
 from tests.functions.events import event, invoice
 
@@ -118,7 +118,7 @@ def test_one_status(deployment: Deployment) -> None:
 def test_a_rare_status_is_found_over_several_pages(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """One request looks through so many invoices and no more: the cursor leads on, also from an empty page."""
     assert FILTERED_ROWS_MAX == 500
-    monkeypatch.setattr("billing.store.FILTERED_ROWS_MAX", 4)
+    monkeypatch.setattr("billing.adapters.repository.FILTERED_ROWS_MAX", 4)
     stored(deployment, 1, status="void")
     stored(deployment, 9, first=1)
     assert [each for page in pages(deployment, "status=void") for each in page] == ["in_0"]

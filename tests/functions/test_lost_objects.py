@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from billing.adapters.repository import Commit, EventAlreadyProcessed, Store
 from billing.catalog import load_catalog
 from billing.domain.accounts import OpenCheckout
 from billing.domain.errors import EventUnprocessable
-from billing.domain.stripe_events import Notice, Outcome, Target, read_event
-from billing.domain.stripe_objects import read_subscription
 from billing.domain.subscriptions import Subscription
-from billing.event_processor import EventProcessor, Fetch, Fetched
-from billing.store import Commit, EventAlreadyProcessed, Store
+from billing.services.event_processor import EventProcessor, Fetch, Fetched
+from billing.stripe_events.event_types import Notice, Outcome, Target, read_event
+from billing.stripe_events.objects import read_subscription
 from tests.functions.conftest import Deployment
 from tests.functions.events import event, invoice, subscription, subscription_event
 from tests.functions.test_stripe_webhook import marker, rows

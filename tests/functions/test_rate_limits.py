@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-import billing.aws
-from tests.contracts.test_documents import PORTAL, REFERENCE, ask, timeless
+import billing.adapters.aws
+from tests.api.contracts.test_documents import PORTAL, REFERENCE, ask, timeless
 from tests.functions.conftest import Deployment
 
 pytestmark = pytest.mark.engine
@@ -95,7 +95,7 @@ def test_a_limiter_that_is_slow_lets_through(
 ) -> None:
     """Nobody waits longer for a count than for the answer itself."""
     released = threading.Event()
-    monkeypatch.setattr("billing.endpoint.COUNTING_SECONDS_MAX", 0.05)
+    monkeypatch.setattr("billing.api.operation.COUNTING_SECONDS_MAX", 0.05)
     on_update(lambda: released.wait(10))
     try:
         assert deployment.authorized("GET", "/v1/billing").status == 200
@@ -125,7 +125,7 @@ def on_request(operation: str, act: Callable[[], object]) -> None:
     def before_send(**_: object) -> None:
         act()
 
-    billing.aws.client("dynamodb").meta.events.register(f"before-send.dynamodb.{operation}", before_send)
+    billing.adapters.aws.client("dynamodb").meta.events.register(f"before-send.dynamodb.{operation}", before_send)
 
 
 def fail() -> None:

@@ -15,22 +15,22 @@ import pytest
 import stripe
 from botocore.stub import Stubber
 
-import billing.aws
-import billing.payments
-import billing.reconciliation
+import billing.adapters.aws
+import billing.adapters.stripe_gateway
+import billing.services.reconciler
+from billing.adapters.stripe_gateway import Payments, connect_paced_payments
+from billing.adapters.token_bucket import TokenBucket
 from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
 from billing.domain.errors import EventUnprocessable, StripeRefused, StripeUnavailable
 from billing.domain.plans import Catalog
-from billing.domain.reconciliation import LEASE, STALE, SWEEP_EVERY, Progress, Step
-from billing.domain.stripe_events import Outcome, Target
 from billing.domain.subscriptions import Subscription
-from billing.event_processor import Fetched
-from billing.payments import Payments, connect_paced_payments
-from billing.reconciliation import Reconciler
-from billing.reconciliation_run import PAGE_SECONDS
-from billing.token_bucket import TokenBucket
-from local.stripe_simulator import Simulator
+from billing.services.event_processor import Fetched
+from billing.services.reconciler import Reconciler
+from billing.services.reconciliation_job import PAGE_SECONDS
+from billing.stripe_events.drift import LEASE, STALE, SWEEP_EVERY, Progress, Step
+from billing.stripe_events.event_types import Outcome, Target
+from stripe_simulator import Simulator
 from tests.functions.conftest import Deployment, control, load_handler, stripe_with_prices
 from tests.functions.stripe_side import deliver_all, fault
 
@@ -109,8 +109,8 @@ def reconciliation(
     sqs = boto3.client("sqs", endpoint_url=emulator_url)
     url = sqs.create_queue(QueueName=f"reconcile-{deployment.table.name}")["QueueUrl"]
     monkeypatch.setenv("RECONCILE_QUEUE_URL", url)
-    monkeypatch.setattr(billing.payments, "LISTS_A_SECOND", 10_000)
-    monkeypatch.setattr(billing.reconciliation, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(billing.adapters.stripe_gateway, "LISTS_A_SECOND", 10_000)
+    monkeypatch.setattr(billing.services.reconciler, "SETTLE_SECONDS", 0)
     yield Reconciliation(url, sqs)
     sqs.delete_queue(QueueUrl=url)
 
@@ -304,8 +304,8 @@ def test_what_belongs_to_nobody_is_left_alone(
 def test_it_leaves_room_for_everybody_else(reconciliation: Reconciliation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every request that it makes waits for its turn, so that no checkout is refused for its sake."""
     waits: list[float] = []
-    monkeypatch.setattr(billing.payments, "LISTS_A_SECOND", 0.001)
-    monkeypatch.setattr(billing.payments, "TokenBucket", partial(TokenBucket, sleep=waits.append))
+    monkeypatch.setattr(billing.adapters.stripe_gateway, "LISTS_A_SECOND", 0.001)
+    monkeypatch.setattr(billing.adapters.stripe_gateway, "TokenBucket", partial(TokenBucket, sleep=waits.append))
     reconciliation.start()
     assert len(waits) == len(Step)
 
@@ -320,7 +320,7 @@ def test_it_goes_on_by_a_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A run that has no time for another page keeps its place and sends itself a message, until all is done."""
-    monkeypatch.setattr(billing.payments, "PAGE_SIZE", 3)
+    monkeypatch.setattr(billing.adapters.stripe_gateway, "PAGE_SIZE", 3)
     for account_id in ("a1", "a2", "a3", "a4"):
         deployment.store.create_account(Profile(account_id))
         subscribe(stripe_client, account_id)
@@ -343,7 +343,7 @@ def test_a_failure_keeps_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stripe fails in the midst: the message is hidden for longer than a moment, and then the same page is next."""
-    monkeypatch.setattr(billing.reconciliation, "TRIES_MAX", 1)
+    monkeypatch.setattr(billing.services.reconciler, "TRIES_MAX", 1)
     subscribe(stripe_client)
     fault(simulator, "status:500", SUBSCRIPTIONS, count=3)
     with pytest.raises(StripeUnavailable):
@@ -363,12 +363,12 @@ def test_a_failing_run_comes_back_later_each_time(
     reconciliation: Reconciliation, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twice as long as before, a quarter of an hour at most, and never sooner than Stripe says."""
-    monkeypatch.setattr(billing.reconciliation, "TRIES_MAX", 1)
+    monkeypatch.setattr(billing.services.reconciler, "TRIES_MAX", 1)
     monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.001)
     monkeypatch.setattr(StripeUnavailable, "default_retry_after_seconds", 45)
     fault(simulator, "status:500")
     sent = {"MessageId": "m1", "Body": "{}", "ReceiptHandle": "handle"}
-    with Stubber(billing.aws.client("sqs")) as sqs:
+    with Stubber(billing.adapters.aws.client("sqs")) as sqs:
         for receives, seconds in (("1", 45), ("2", 60), ("3", 120), ("5", 480), ("6", 900)):
             hidden = {"QueueUrl": reconciliation.url, "ReceiptHandle": "handle", "VisibilityTimeout": seconds}
             sqs.add_response("change_message_visibility", {}, hidden)
@@ -464,7 +464,7 @@ def test_two_runs_at_once_and_an_unreliable_stripe_do_no_harm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The same message is handed over thrice while Stripe fails: after one more run all is right, and told once."""
-    monkeypatch.setattr(billing.reconciliation, "TRIES_MAX", 1)
+    monkeypatch.setattr(billing.services.reconciler, "TRIES_MAX", 1)
     monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.001)
     subscribe(stripe_client)
     fault(simulator, kind, "/v1/", count=3)
@@ -509,7 +509,7 @@ def test_an_object_that_stripe_fails_on_stops_nobody_else(
     kind: str,
 ) -> None:
     """Its row stays as it is, the operator is alarmed, and the other account's row is mended."""
-    monkeypatch.setattr(billing.reconciliation, "TRIES_MAX", 1)
+    monkeypatch.setattr(billing.services.reconciler, "TRIES_MAX", 1)
     monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.001)
     deployment.store.create_account(Profile("globex"))
     refused, other = subscribe(stripe_client), subscribe(stripe_client, "globex")
@@ -532,8 +532,8 @@ def test_what_stripe_fails_on_for_too_long_is_left_for_the_next_sweep(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A page ends while the function lives, and the run; nothing is stuck on it."""
-    monkeypatch.setattr(billing.reconciliation, "TRIES_MAX", 1)
-    monkeypatch.setattr(billing.reconciliation, "PATIENCE_SECONDS", -1)
+    monkeypatch.setattr(billing.services.reconciler, "TRIES_MAX", 1)
+    monkeypatch.setattr(billing.services.reconciler, "PATIENCE_SECONDS", -1)
     monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.001)
     deployment.store.create_account(Profile("globex"))
     subscriptions = {account_id: subscribe(stripe_client, account_id) for account_id in ("acme", "globex")}
@@ -702,7 +702,7 @@ def test_an_event_whose_object_cannot_be_read_stops_nobody_else(
         return fetch(payments, target, catalog)
 
     monkeypatch.setattr(Payments, "fetch", fetched)
-    monkeypatch.setattr("billing.domain.sightings.OLD", timedelta(seconds=-10))
+    monkeypatch.setattr("billing.stripe_events.ordering.OLD", timedelta(seconds=-10))
     reconciliation.start()
     assert deployment.store.load_progress().step is None
     assert status(deployment) == ("pro", "active")
@@ -723,7 +723,7 @@ def test_a_listed_object_that_cannot_be_read_is_alarmed(
     def unreadable(_source: object, _catalog: Catalog) -> Subscription:
         raise EventUnprocessable("items.data is not a list")
 
-    monkeypatch.setattr("billing.domain.stripe_objects.read_subscription", unreadable)
+    monkeypatch.setattr("billing.stripe_events.objects.read_subscription", unreadable)
     pretend_events_are_over(deployment)
     reconciliation.start()
     said = printed()

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from billing.auth import KeyKind, digest_of, new_key
-from billing.store import KeyRecord
+from billing.adapters.repository import KeyRecord
+from billing.api.authentication import KeyKind, digest_of, new_key
 from tests.functions.conftest import Deployment
 
 pytestmark = pytest.mark.engine

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from billing.adapters.repository import Commit, Store, VersionConflict
 from billing.domain.accounts import Profile
-from billing.event_processor import EventProcessor
-from billing.store import Commit, Store, VersionConflict
-from billing.webhook_signature import sign
+from billing.services.event_processor import EventProcessor
+from billing.stripe_events.webhook_signature import sign
 from tests.functions.conftest import WEBHOOK_SECRET, Answer, Deployment, forget_process_state
 from tests.functions.events import event, invoice, subscription, subscription_event
 

@@ -10,10 +10,10 @@ import stripe
 
 from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
-from billing.domain.stripe_events import Outcome
-from billing.domain.stripe_objects import read_subscription
-from billing.event_processor import EventProcessor, Fetched
-from local.stripe_simulator import Simulator
+from billing.services.event_processor import EventProcessor, Fetched
+from billing.stripe_events.event_types import Outcome
+from billing.stripe_events.objects import read_subscription
+from stripe_simulator import Simulator
 from tests.functions.conftest import Deployment, LambdaContext, control, load_handler
 from tests.functions.events import event, subscription, subscription_event
 from tests.functions.stripe_side import fault

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from billing.usage_ledger import UsageLedger
+from billing.adapters.usage_repository import UsageLedger
 from tests.functions.conftest import Answer, Deployment
 from tests.functions.events import subscription_event
 

@@ -91,7 +91,7 @@ def explore(scenario: Scenario, parts: Parts | None = None, *, until: str | None
 def patched(parts: Parts) -> Iterator[None]:
     """Put patches in their places for as long as something is explored, in which nobody counts what it meets."""
     next_of.cache_clear()
-    with ExitStack() as stack, mock.patch("billing.event_processor.count"):
+    with ExitStack() as stack, mock.patch("billing.services.event_processor.count"):
         for target, patch in parts.patches:
             stack.enter_context(mock.patch(target, patch))
         yield

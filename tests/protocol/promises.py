@@ -9,9 +9,9 @@ from itertools import pairwise
 
 from billing.domain.invoices import Invoice
 from billing.domain.outbound_events import outbound_data
-from billing.domain.sightings import OLD, Sighting
-from billing.domain.stripe_events import Outcome, Snapshot
 from billing.domain.subscriptions import Subscription
+from billing.stripe_events.event_types import Outcome, Snapshot
+from billing.stripe_events.ordering import OLD, Sighting
 from tests.protocol.model import CLOCK_SKEW_SECONDS
 from tests.protocol.stripe_model import describe, facts, second
 from tests.protocol.table_model import Told

@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from billing import event_processor
-from billing.domain import event_effects
+from billing.adapters.repository import Commit, EventMarker
 from billing.domain.accounts import Profile
 from billing.domain.errors import StripeUnavailable
-from billing.domain.event_effects import Match
 from billing.domain.outbound_events import OutboundEvent
-from billing.domain.sightings import OLD, Sighting, advance, seen
-from billing.domain.stripe_events import Notice, Outcome, Snapshot, StripeEvent
-from billing.event_processor import EventProcessor
-from billing.store import Commit, EventMarker
+from billing.services import event_processor
+from billing.services.event_processor import EventProcessor
+from billing.stripe_events import account_matching
+from billing.stripe_events.account_matching import Match
+from billing.stripe_events.event_types import Notice, Outcome, Snapshot, StripeEvent
+from billing.stripe_events.ordering import OLD, Sighting, advance, seen
 from tests.protocol.table_model import Table
 from tests.protocol.world import Parts, Wire, Write
 
@@ -123,7 +123,7 @@ def _seen(interval: Callable[[datetime, datetime], tuple[datetime, datetime]]) -
     def patched(content: Snapshot, seen_from: datetime, seen_to: datetime, known: Row | None) -> Row:
         return seen(content, *interval(seen_from, seen_to), known)
 
-    return Parts(patches=(("billing.event_processor.seen", patched),))
+    return Parts(patches=(("billing.services.event_processor.seen", patched),))
 
 
 def _equal_is_included(created: datetime, snapshot: Snapshot | None, known: Row | None, now: datetime) -> Row | None:
@@ -153,8 +153,8 @@ def _told_by_event(*arguments: object) -> Sequence[OutboundEvent]:
     return [replace(event, id="".join(event.id.split(".")[::2])) for event in events]
 
 
-event_effects_match = event_effects.match
-event_effects_profile_after = event_effects.profile_after
+event_effects_match = account_matching.match
+event_effects_profile_after = account_matching.profile_after
 processor_outbound: Callable[..., Sequence[OutboundEvent]] = event_processor._outbound
 
 

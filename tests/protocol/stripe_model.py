@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Any
 
 from billing.domain.invoices import Invoice
-from billing.domain.sightings import Sighting
-from billing.domain.stripe_events import Snapshot
-from billing.domain.stripe_objects import invoice_subscription_id, read_invoice, read_subscription, reference
 from billing.domain.subscriptions import Subscription
+from billing.stripe_events.event_types import Snapshot
+from billing.stripe_events.objects import invoice_subscription_id, read_invoice, read_subscription, reference
+from billing.stripe_events.ordering import Sighting
 from tests.protocol.model import CATALOG, START, Json
 
 

@@ -1,6 +1,6 @@
-"""The table as `billing.store` promises it: consistent reads of single rows, and commits that happen whole or not.
+"""In-memory model of the repository: consistent reads of single rows, atomic commits.
 
-`tests/adapters/test_store.py` holds the same promises against a real engine.
+`tests/adapters/test_repository.py` holds the same promises against a real engine.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 
+from billing.adapters.repository import Commit, EventAlreadyProcessed, EventContext, EventMarker, VersionConflict
 from billing.domain.accounts import Profile
 from billing.domain.errors import StripeUnavailable
 from billing.domain.outbound_events import OutboundEvent
-from billing.domain.sightings import Sighting
-from billing.domain.stripe_events import Outcome, Snapshot, Target
-from billing.store import Commit, EventAlreadyProcessed, EventContext, EventMarker, VersionConflict
+from billing.stripe_events.event_types import Outcome, Snapshot, Target
+from billing.stripe_events.ordering import Sighting
 from tests.protocol.stripe_model import FrozenDict
 
 PARTS = ("marker", "customer", "profile", "rows")

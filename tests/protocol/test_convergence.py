@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from billing.domain.stripe_events import Outcome
+from billing.stripe_events.event_types import Outcome
 from billing.telemetry import logger
 from tests.protocol.explore import explore, main, walk
 from tests.protocol.lives import random_life

@@ -11,12 +11,12 @@ from datetime import datetime
 from functools import cached_property, lru_cache, partial
 from typing import cast
 
+from billing.adapters.repository import Commit, EventContext, Store
 from billing.domain.accounts import Profile
 from billing.domain.errors import BillingError, StoreUnavailable, StripeUnavailable
-from billing.domain.sightings import Sighting
-from billing.domain.stripe_events import Outcome, Snapshot, Target
-from billing.event_processor import EventProcessor, Fetched
-from billing.store import Commit, EventContext, Store
+from billing.services.event_processor import EventProcessor, Fetched
+from billing.stripe_events.event_types import Outcome, Snapshot, Target
+from billing.stripe_events.ordering import Sighting
 from tests.protocol.model import CATALOG, moment
 from tests.protocol.stripe_model import Event, FrozenDict, Stripe, describe, second
 from tests.protocol.table_model import PARTS, Refusal, Table, Told

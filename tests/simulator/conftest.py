@@ -10,7 +10,7 @@ import httpx
 import pytest
 import stripe
 
-from local.stripe_simulator import Settings, Simulator, running_simulator
+from stripe_simulator import Settings, Simulator, running_simulator
 
 DEADLINE = 10.0
 DAY = 86_400

@@ -8,7 +8,7 @@ import sys
 
 import httpx
 
-COMMAND = [sys.executable, "-m", "local.stripe_simulator"]
+COMMAND = [sys.executable, "-m", "stripe_simulator"]
 
 
 def test_it_serves_until_interrupted() -> None:

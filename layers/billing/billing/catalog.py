@@ -18,7 +18,7 @@ COMPILED_PATH = Path(__file__).with_name("catalog.json")
 
 @cache
 def load_catalog() -> Catalog:
-    """The catalog, read once. It was checked when the project was built (tests/adapters/test_catalog.py)."""
+    """The catalog, read once. It was checked when the project was built (tests/test_catalog.py)."""
     tables = read_tables(CATALOG_PATH, COMPILED_PATH)
     return Catalog(
         plans=tuple(

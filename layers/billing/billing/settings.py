@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 
-from billing.aws import client
+from billing.adapters.aws import client
 from billing.domain.errors import ConfigurationMissing
 
 SECRETS_AGE_SECONDS_MAX = 300

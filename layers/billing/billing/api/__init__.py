@@ -1,0 +1,1 @@
+"""HTTP API: credentials, rate limits, request parsing, contracts and OpenAPI documents."""

@@ -1,0 +1,160 @@
+"""Reconciliation: what is compared with Stripe, in which order, and where a run that stopped goes on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from billing.domain.invoices import Invoice
+from billing.stripe_events.account_matching import Match
+from billing.stripe_events.event_types import Outcome, Snapshot, settle
+from billing.stripe_events.ordering import SKEW, Sighting
+
+EVENTS_KEPT = timedelta(days=30)
+"""For how long Stripe lists an event: https://docs.stripe.com/api/events."""
+OVERLAP = timedelta(minutes=10)
+"""How far two runs' events overlap: our clock may differ from Stripe's, and an event may be listed late."""
+SWEEP_EVERY = timedelta(hours=23)
+"""So that an hourly schedule sweeps once a day, a little earlier or later."""
+STALE = timedelta(hours=24)
+"""A run that has turned no page for so long is begun anew: its place may not be in Stripe's lists any more."""
+LEASE = timedelta(minutes=40)
+"""Longer than the queue hides a message, so that a run that crashed is resumed by its own message first."""
+
+
+class Step(StrEnum):
+    """What a run goes through, in this order."""
+
+    EVENTS = "events"
+    """Stripe's event list: what was never delivered, and what had no account when it was."""
+    SUBSCRIPTIONS = "subscriptions"
+    INVOICES = "invoices"
+
+
+MENDING_ID = "reconciliation_"
+"""Begins the ids of the markers that mending leaves: no event of Stripe's has such a one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far reconciliation has come: one row, whose `version` counts its writes. `step` None: no run is under way.
+
+    `began` and `since` are of that run: when it started, and the oldest event that it looks at. `after` is the id at
+    which the next page begins, `turned_at` when the last one was turned; `left_out`: a list was not gone through. All
+    events until `events_until` were looked at, and everything was swept at `swept`.
+    """
+
+    version: int = 0
+    run_id: str | None = None
+    leased_until: datetime | None = None
+    began: datetime | None = None
+    since: datetime | None = None
+    sweeps: bool = False
+    step: Step | None = None
+    after: str | None = None
+    turned_at: datetime | None = None
+    left_out: bool = False
+    events_until: datetime | None = None
+    swept: datetime | None = None
+
+    def is_held_by_another(self, run_id: str, now: datetime) -> bool:
+        """Whether a run of another id is at work, or may still be."""
+        return self.run_id not in {None, run_id} and self.leased_until is not None and now < self.leased_until
+
+    def taken_up(self, run_id: str, now: datetime) -> "Progress":
+        """This run's lease on where the last one stopped; a run that ended, or never will, is followed by a new one."""
+        held = replace(self, run_id=run_id, leased_until=now + LEASE)
+        if self.step and self.turned_at and now < self.turned_at + STALE:
+            return held
+        sweeps = self.swept is None or now >= self.swept + SWEEP_EVERY
+        since = now - EVENTS_KEPT if sweeps or self.events_until is None else self.events_until - OVERLAP
+        begun = replace(held, began=now, since=since, sweeps=sweeps, left_out=False)
+        return replace(begun, step=Step.EVENTS, after=None, turned_at=now)
+
+    def turned(self, after: str | None, now: datetime) -> "Progress":
+        """After a page: the one that begins `after`, or where there is none the next step, or the end."""
+        held = replace(self, leased_until=now + LEASE, after=after, turned_at=now)
+        if after is not None:
+            return held
+        steps = list(Step)[list(Step).index(self.step or Step.INVOICES) + 1 :] if self.sweeps else []
+        if steps:
+            return replace(held, step=steps[0])
+        ended = replace(held, step=None, run_id=None, leased_until=None, events_until=self.began)
+        return replace(ended, swept=self.began) if self.sweeps and not self.left_out else ended
+
+    def without_step(self, now: datetime) -> "Progress":
+        """The next step, or the end, though this list was not gone through: the next run sweeps again."""
+        return replace(self, left_out=True).turned(None, now)
+
+    def step_begun_anew(self) -> "Progress":
+        """The same step from its first page on."""
+        return replace(self, after=None)
+
+
+OF_NOBODY = frozenset({Outcome.UNMATCHED, Outcome.MISMATCHED})
+
+
+def is_due(recorded: Outcome | None, matched: Match | Outcome) -> bool:
+    """Whether an event of Stripe's list is to be processed, by what is recorded of it and whose it is now.
+
+    Never seen: yes. Nobody's then: once that is decided otherwise. Every other outcome stays until somebody has looked.
+    """
+    return recorded is None or (recorded in OF_NOBODY and matched is not recorded)
+
+
+def differs(listed: Snapshot, known: Sighting[Snapshot] | None, listed_at: datetime) -> bool:
+    """Whether a row has to be mended that Stripe, not before `listed_at`, listed so.
+
+    A row that may be newer than the list needs no mending: its events are on their way, or were here. Nor does a draft
+    that nobody was told of.
+    """
+    if known is None:
+        return not isinstance(listed, Invoice) or listed.is_issued
+    if listed_at < known.seen_from + SKEW:
+        return False
+    return _without_links(settle(listed, known, listed_at)) != _without_links(known.content)
+
+
+def _without_links(snapshot: Snapshot) -> Snapshot:
+    """An invoice's links have an expiry in them and are made anew for each answer; they never tell news."""
+    return replace(snapshot, hosted_invoice_url=None, invoice_pdf=None) if isinstance(snapshot, Invoice) else snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An event that was not processed, or an object whose row was not as Stripe says.
+
+    `outcome` is what became of it, None if nothing was to be written.
+    """
+
+    step: Step
+    id: str
+    account_id: str | None
+    outcome: Outcome | None
+
+    @property
+    def is_drift(self) -> bool:
+        """Whether the table was not in Stripe's state, or may not be, as far as nothing was to be written."""
+        return self.outcome in {None, Outcome.APPLIED, Outcome.MISMATCHED, Outcome.MISSING, Outcome.FAILED}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one page of a list brought, which Stripe listed not before `listed_at`.
+
+    `after`: the id at which the next page begins; None at the end. `unmatched` counts what belongs to customers that no
+    account has.
+    """
+
+    step: Step
+    listed_at: datetime
+    ids: tuple[str, ...]
+    unmatched: int
+    findings: tuple[Finding, ...]
+    after: str | None
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """The page in numbers: what was compared, what differed, what belongs to nobody."""
+        drift = sum(finding.is_drift for finding in self.findings)
+        return {"compared": len(self.ids), "drift": drift, "unmatched": self.unmatched}

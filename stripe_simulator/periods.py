@@ -1,0 +1,34 @@
+"""Billing periods: months end where the calendar lets them, on the anchor's day or the last day before it."""
+
+import calendar
+from datetime import UTC, datetime
+
+from stripe_simulator.world import DAY, Object
+
+FIXED_LENGTHS = {"day": DAY, "week": 7 * DAY}
+MONTHS = {"month": 1, "year": 12}
+
+
+def period_end(anchor: int, recurring: Object, after: int) -> int:
+    """Return the first end of a billing period that lies after a moment.
+
+    Args:
+        anchor: The subscription's billing cycle anchor, in epoch seconds.
+        recurring: The price's interval and interval_count.
+        after: Epoch seconds.
+    """
+    step = 0
+    while (end := _add(anchor, recurring, step)) <= after:
+        step += 1
+    return end
+
+
+def _add(anchor: int, recurring: Object, steps: int) -> int:
+    count = int(recurring["interval_count"]) * steps
+    if recurring["interval"] in FIXED_LENGTHS:
+        return anchor + count * FIXED_LENGTHS[recurring["interval"]]
+    start = datetime.fromtimestamp(anchor, UTC)
+    years, month = divmod(start.month - 1 + count * MONTHS[recurring["interval"]], 12)
+    year = start.year + years
+    day = min(start.day, calendar.monthrange(year, month + 1)[1])
+    return int(start.replace(year=year, month=month + 1, day=day).timestamp())
