@@ -20,10 +20,6 @@ PRODUCT = [
     for folder in ("layers", "functions", "cli", "stripe_simulator", "local")
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
-    path
-    for folder in ("layers", "functions", "cli", "stripe_simulator", "local")
-    for path in sorted((ROOT / folder).rglob("*.py"))
-]
 FUNCTION_LINES_MAX = 40
 HANDLER_LINES_MAX = 25
 
