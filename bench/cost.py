@@ -40,7 +40,7 @@ class Footprint:
 
 def rows(deployment: Deployment, extent: Extent) -> Iterator[Row]:
     """An event's footprint, and its price where every trace is recorded and where the traces are sampled."""
-    deployment.store.create_account(Profile(ACCOUNT))
+    deployment.repository.create_account(Profile(ACCOUNT))
     one = run_alone(deployment.environment, measure, extent.requests)
     yield Row("event: units by AWS's rules", str(one.computed))
     yield Row("event: units as the engine tells", str(one.told))

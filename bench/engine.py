@@ -13,7 +13,7 @@ import boto3
 
 from bench.deliveries import SESSION_ISSUER, SESSION_SECRET, WEBHOOK_SECRET, session_token
 from billing.adapters.dynamodb import Table
-from billing.adapters.repository import KeyRecord, Store
+from billing.adapters.repository import KeyRecord, Repository
 from billing.api.authentication import KeyKind, digest_of, new_key
 from billing.domain.accounts import Profile
 from local import emulator, stack
@@ -50,7 +50,7 @@ class Deployment:
     """What a function needs in its environment, and the credentials of the account "acme"."""
 
     environment: Mapping[str, str]
-    store: Store
+    repository: Repository
     secret_key: str
     session_token: str
 
@@ -65,7 +65,7 @@ def deployment() -> Iterator[Deployment]:
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
         }
-        store = Store(Table(boto3.client("dynamodb", **stack.aws(aws)), _create_table(aws)))
+        repository = Repository(Table(boto3.client("dynamodb", **stack.aws(aws)), _create_table(aws)))
         variables = {
             "TABLE_NAME": TABLE_NAME,
             "STRIPE_SECRET_ID": _create_secret(
@@ -78,7 +78,7 @@ def deployment() -> Iterator[Deployment]:
             "ALLOWED_ORIGINS": "http://localhost:3000",
             "POWERTOOLS_SERVICE_NAME": "bench",
         }
-        yield Deployment(aws | variables, store, _create_key(store, "acme"), session_token("acme"))
+        yield Deployment(aws | variables, repository, _create_key(repository, "acme"), session_token("acme"))
 
 
 def _create_table(aws: Mapping[str, str]) -> str:
@@ -91,10 +91,10 @@ def _create_secret(aws: Mapping[str, str], name: str, value: Mapping[str, object
     return secrets.create_secret(Name=name, SecretString=json.dumps(value))["ARN"]
 
 
-def _create_key(store: Store, account_id: str) -> str:
+def _create_key(repository: Repository, account_id: str) -> str:
     key = new_key(KeyKind.SECRET, livemode=False)
-    store.create_account(Profile(account_id))
-    store.create_key(digest_of(key), KeyRecord("key_bench", account_id, "secret", datetime.now(UTC), key[-4:]))
+    repository.create_account(Profile(account_id))
+    repository.create_key(digest_of(key), KeyRecord("key_bench", account_id, "secret", datetime.now(UTC), key[-4:]))
     return key
 
 

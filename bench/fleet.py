@@ -8,13 +8,13 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from billing.adapters.dynamodb import Table, Write
-from billing.adapters.repository import Commit, EventMarker, Store
-from billing.adapters.stripe_gateway import Listing, Payments
+from billing.adapters.repository import Commit, ProcessedEvent, Repository
+from billing.adapters.stripe_gateway import Listing, StripeGateway
 from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
-from billing.stripe_events.event_types import Outcome, Snapshot
+from billing.stripe_events.event_types import EventOutcome, Snapshot
 from billing.stripe_events.objects import Json, read_invoice, read_subscription
-from billing.stripe_events.ordering import Sighting
+from billing.stripe_events.ordering import StoredObject
 from stripe_simulator import Simulator, running_simulator
 from stripe_simulator.resources import catalog, customers, subscriptions
 
@@ -96,22 +96,22 @@ class _Gathering(Table):
         self._waiting.clear()
 
 
-def write_state(table: Table, payments: Payments, accounts: int, known: int) -> None:
+def write_state(table: Table, gateway: StripeGateway, accounts: int, known: int) -> None:
     """Write the fleet's accounts, and for the first so many what Stripe has of them, as their events would have."""
     gathering = _Gathering(table)
-    store = Store(gathering)
-    subscriptions = {each["metadata"]["account_id"]: each for each in _listed(payments.list_subscriptions)}
+    repository = Repository(gathering)
+    subscriptions = {each["metadata"]["account_id"]: each for each in _listed(gateway.list_subscriptions)}
     for number in range(accounts):
         customer_id = subscriptions[account_id(number)]["customer"] if number < known else None
-        store.create_account(Profile(account_id(number), customer_id=customer_id))
+        repository.create_account(Profile(account_id(number), customer_id=customer_id))
     owners = {subscriptions[account_id(number)]["customer"]: account_id(number) for number in range(known)}
     for each in subscriptions.values():
-        _write(store, owners, read_subscription(each, load_catalog()))
-    for each in _listed(payments.list_invoices):
-        _write(store, owners, read_invoice(each))
+        _write(repository, owners, read_subscription(each, load_catalog()))
+    for each in _listed(gateway.list_invoices):
+        _write(repository, owners, read_invoice(each))
     since = datetime.fromtimestamp(0, UTC)
-    for event in _listed(lambda after: payments.list_events(since, after)):
-        _write_marker(store, owners, event)
+    for event in _listed(lambda after: gateway.list_events(since, after)):
+        _write_marker(repository, owners, event)
     gathering.flush()
 
 
@@ -123,13 +123,15 @@ def _listed(list_page: Callable[[str | None], Listing]) -> Iterator[Json]:
         yield from listing.objects.values()
 
 
-def _write(store: Store, owners: Mapping[str, str], content: Snapshot) -> None:
+def _write(repository: Repository, owners: Mapping[str, str], content: Snapshot) -> None:
     if owner := owners.get(content.customer_id):
         now = datetime.now(UTC)
-        marker = EventMarker(f"evt_seed_{content.id}", "seed", Outcome.APPLIED, now, now, owner, content.customer_id)
-        store.commit(Commit(marker, [Sighting(content, now, now, 1)]))
+        marker = ProcessedEvent(
+            f"evt_seed_{content.id}", "seed", EventOutcome.APPLIED, now, now, owner, content.customer_id
+        )
+        repository.commit(Commit(marker, [StoredObject(content, now, now, 1)]))
 
 
-def _write_marker(store: Store, owners: Mapping[str, str], event: Json) -> None:
+def _write_marker(repository: Repository, owners: Mapping[str, str], event: Json) -> None:
     if event["data"]["object"].get("customer") in owners:
-        store.commit(Commit(EventMarker(event["id"], event["type"], Outcome.APPLIED, datetime.now(UTC))))
+        repository.commit(Commit(ProcessedEvent(event["id"], event["type"], EventOutcome.APPLIED, datetime.now(UTC))))

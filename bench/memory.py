@@ -29,7 +29,7 @@ MEGABYTE = 2**20
 
 def rows(deployment: Deployment, extent: Extent) -> Iterator[Row]:
     """What the process holds once it is warm, and at the end."""
-    deployment.store.create_account(Profile(RECORDED))
+    deployment.repository.create_account(Profile(RECORDED))
     warm, end = run_alone(deployment.environment, measure, extent.memory_events)
     seen = f"{warm / MEGABYTE:.1f} to {end / MEGABYTE:.1f} MB, {end / warm - 1:+.1%}"
     yield Row(f"memory over {extent.memory_events:,} events of one process", seen, "less than +5 %")

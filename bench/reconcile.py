@@ -28,12 +28,12 @@ from bench.fleet import account_id, simulated_fleet, write_state
 from billing.adapters import stripe_gateway
 from billing.adapters.aws import client
 from billing.adapters.dynamodb import Table, key, update
-from billing.adapters.repository import Store
-from billing.adapters.stripe_gateway import paced_payments
+from billing.adapters.repository import Repository
+from billing.adapters.stripe_gateway import rate_limited_gateway
 from billing.catalog import load_catalog
 from billing.services import reconciler
 from billing.services.reconciler import Reconciler
-from billing.stripe_events.drift import EVENTS_KEPT, Step
+from billing.stripe_events.drift import EVENTS_KEPT, Phase
 
 ACCOUNTS = 10_000
 UNKNOWN = 10
@@ -74,7 +74,7 @@ def main() -> None:
         os.environ.update(deployed.environment)
         stripe_gateway.LISTS_A_SECOND = 1_000_000
         table = Table(client("dynamodb"), deployed.environment["TABLE_NAME"])
-        write_state(table, paced_payments("sk_test_bench", stripe_url), accounts, accounts - accounts // UNKNOWN)
+        write_state(table, rate_limited_gateway("sk_test_bench", stripe_url), accounts, accounts - accounts // UNKNOWN)
         _print("situation", [name for name, _ in FIGURES])
         _measure(f"1 in {UNKNOWN} accounts missed all its events", stripe_url)
         _measure("nothing differs", stripe_url)
@@ -96,14 +96,14 @@ def reconcile(stripe_url: str) -> Cost:
     logging.disable(logging.CRITICAL)
     calls: Counter[str] = Counter()
     compared: Counter[str] = Counter()
-    store = Store(Table(client("dynamodb"), os.environ["TABLE_NAME"]))
+    repository = Repository(Table(client("dynamodb"), os.environ["TABLE_NAME"]))
     client("dynamodb").meta.events.register("before-send.dynamodb", lambda **_: calls.update(["dynamodb"]))
-    job = Reconciler(store, paced_payments("sk_test_bench", stripe_url), load_catalog(), livemode=False)
+    job = Reconciler(repository, rate_limited_gateway("sk_test_bench", stripe_url), load_catalog(), livemode=False)
     differences, started = 0, time.perf_counter()
     with _timed_stripe(calls) as waiting, contextlib.redirect_stdout(io.StringIO()):
-        for report in job.pages(list(Step), datetime.now(UTC) - EVENTS_KEPT):
-            compared[report.step] += len(report.ids)
-            differences += sum(finding.is_drift for finding in report.findings)
+        for report in job.pages(list(Phase), datetime.now(UTC) - EVENTS_KEPT):
+            compared[report.phase] += len(report.ids)
+            differences += sum(discrepancy.is_drift for discrepancy in report.discrepancies)
     seconds = time.perf_counter() - started
     return Cost(seconds, sum(waiting), calls["stripe"], calls["dynamodb"], _peak_mb(), compared, differences)
 
@@ -138,7 +138,7 @@ def _timed_stripe(calls: Counter[str]) -> Iterator[list[float]]:
 def _spoil(table: Table, deployed: Deployment, accounts: int) -> None:
     """End a subscription in the table that lives in Stripe, for one account in so many."""
     for number in range(0, accounts, SPOILED):
-        for owner, subscription in deployed.store.living_subscriptions(account_id(number)):
+        for owner, subscription in deployed.repository.list_live_subscriptions(account_id(number)):
             values = {":ended": "canceled"}
             place = key(f"ACCOUNT#{owner}", f"SUB#{subscription.id}")
             table.update(update(place, "SET #status = :ended", values))

@@ -17,12 +17,12 @@ from bench.engine import TABLE_NAME, Deployment
 from bench.report import Extent, Row
 from billing.adapters.aws import client
 from billing.adapters.dynamodb import Table
-from billing.adapters.repository import Store
+from billing.adapters.repository import Repository
 from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
 from billing.domain.invoices import Invoice
-from billing.services.event_processor import EventProcessor, Fetched
-from billing.stripe_events.event_types import READERS, Target
+from billing.services.event_processor import EventProcessor
+from billing.stripe_events.event_types import EVENT_PARSERS, FetchedObject, ObjectRef
 from billing.stripe_events.objects import read_invoice, read_subscription
 from stripe_simulator import Settings, agenda, cards, checkout
 from stripe_simulator.resources import catalog, customers
@@ -90,7 +90,7 @@ class _Scene:
 
     def __init__(self, swapped: float) -> None:
         dynamodb = client("dynamodb")
-        self._store = Store(Table(dynamodb, TABLE_NAME))
+        self._store = Repository(Table(dynamodb, TABLE_NAME))
         self._meter = Meter(dynamodb)
         self._processor = EventProcessor(self._store, load_catalog(), self._fetch, livemode=False, now=self._now)
         self._chance = random.Random(SEED)  # noqa: S311 - the same in every run
@@ -150,7 +150,7 @@ class _Scene:
         agenda.settle(self._world, moment)
 
     def _deliver(self) -> None:
-        events = [event for event in self._world.outbox if event["type"] in READERS]
+        events = [event for event in self._world.outbox if event["type"] in EVENT_PARSERS]
         self._world.outbox.clear()
         for place in range(1, len(events)):
             if self._chance.random() < self._swapped:
@@ -159,11 +159,11 @@ class _Scene:
             self._processor.process(event)
         self._events += len(events)
 
-    def _fetch(self, target: Target) -> Fetched:
+    def _fetch(self, target: ObjectRef) -> FetchedObject:
         self._stripe_calls += 1
         source = self._world.objects[target.id]
         content = read_invoice(source) if target.kind is Invoice else read_subscription(source, load_catalog())
-        return Fetched(content, self._now(), self._now())
+        return FetchedObject(content, self._now(), self._now())
 
     def _now(self) -> datetime:
         """A second after what happened last."""

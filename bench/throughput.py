@@ -43,7 +43,7 @@ def rows(deployment: Deployment, extent: Extent) -> Iterator[Row]:
     """Rates, latencies and processor time of the handler, and its rate as a share of the engine's."""
     for number in range(max(EVENTS_BY_CLIENTS)):
         for account_id in account_ids(number):
-            deployment.store.create_account(Profile(account_id))
+            deployment.repository.create_account(Profile(account_id))
     with _clients(deployment.environment) as clients:
         for count, events in EVENTS_BY_CLIENTS.items():
             yield from _rows(count, _rounds(clients[:count], events // count, extent.rounds))

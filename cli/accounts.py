@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from billing.adapters.repository import Store, VersionConflict
+from billing.adapters.repository import Repository, VersionConflict
 from billing.api.request_models import MEASURED_MAX
 from billing.catalog import load_catalog
 from billing.domain.accounts import TEAM_MEMBERS, Account, AccountStatus, Profile
-from billing.domain.outbound_events import iso
+from billing.domain.timestamps import iso
 from billing.stripe_events.event_types import RelatedObject
 from cli.deployment import Deployment, find_deployment
 from cli.failures import refuse
@@ -34,7 +34,7 @@ def create(
     with reporting(as_json=as_json) as output:
         profile = Profile(account_id, email=email, created=datetime.now(UTC))
         try:
-            find_deployment(stack, region).store().create_account(profile)
+            find_deployment(stack, region).repository().create_account(profile)
         except VersionConflict:
             refuse("account_exists", f"The account {account_id} exists: see `billing accounts show {account_id}`.")
         facts = {"account_id": account_id, "email": email, "created": iso(profile.created)}
@@ -48,10 +48,10 @@ def show(
     """Show an account's plan, its Stripe customer and its subscriptions."""
     with reporting(as_json=as_json) as output:
         deployment = find_deployment(stack, region)
-        store = deployment.store()
-        account = load_existing(store, account_id)
+        repository = deployment.repository()
+        account = load_existing(repository, account_id)
         status = account.status(load_catalog(), datetime.now(UTC), deployment.past_due_grace)
-        keys = [key for key in store.list_keys(account_id) if key.revoked is None]
+        keys = [key for key in repository.list_keys(account_id) if key.revoked is None]
         facts = _facts(account, status, len(keys))
         output.result(facts, _shown(facts))
 
@@ -70,7 +70,7 @@ def members(
     """Set how many members an account's team has; without COUNT, show it."""
     with reporting(as_json=as_json) as output:
         deployment = find_deployment(stack, region)
-        known = load_existing(deployment.store(), account_id).member_count
+        known = load_existing(deployment.repository(), account_id).member_count
         if count is not None:
             deployment.usage_ledger().set_gauge(account_id, TEAM_MEMBERS, count)
         facts = {"account_id": account_id, "members": known if count is None else count}
@@ -94,15 +94,15 @@ def link(
     """
     with reporting(as_json=as_json) as output:
         deployment = find_deployment(stack, region)
-        store = deployment.store()
-        profile = load_existing(store, account_id).profile
-        is_linked = _is_linked(store, profile, customer_id)
+        repository = deployment.repository()
+        profile = load_existing(repository, account_id).profile
+        is_linked = _is_linked(repository, profile, customer_id)
         if not is_linked:
             with output.working("Asking Stripe"):
                 _refuse_absent_customer(deployment, customer_id)
         writes = not is_linked and not dry_run
         if writes:
-            _save_link(store, profile, customer_id)
+            _save_link(repository, profile, customer_id)
         outcome, before = "unchanged" if is_linked else "linked", profile.customer_id
         facts = {"account_id": account_id, "customer": customer_id, "before": before, "outcome": outcome}
         would_be = "would be " if dry_run and not is_linked else ""
@@ -112,9 +112,9 @@ def link(
             output.note(f"What this customer subscribed to comes with: billing reconcile --account {account_id}")
 
 
-def _is_linked(store: Store, profile: Profile, customer_id: str) -> bool:
+def _is_linked(repository: Repository, profile: Profile, customer_id: str) -> bool:
     """Whether it is the account's current customer. Raises CommandFailed if it is another account's."""
-    owner = store.find_owners([customer_id]).get(customer_id)
+    owner = repository.find_owners([customer_id]).get(customer_id)
     if owner not in {None, profile.account_id}:
         refuse("customer_taken", f"The customer {customer_id} belongs to the account {owner}, for good.")
     return owner is not None and profile.customer_id == customer_id
@@ -131,16 +131,16 @@ def _refuse_absent_customer(deployment: Deployment, customer_id: str) -> None:
         refuse("customer_deleted", f"Stripe says that the customer {customer_id} was deleted.")
 
 
-def _save_link(store: Store, profile: Profile, customer_id: str) -> None:
+def _save_link(repository: Repository, profile: Profile, customer_id: str) -> None:
     try:
-        store.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)
+        repository.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)
     except VersionConflict:
         refuse("account_changed", f"The account {profile.account_id} was changed meanwhile: run the command again.")
 
 
-def load_existing(store: Store, account_id: str) -> Account:
+def load_existing(repository: Repository, account_id: str) -> Account:
     """The account, if somebody created it. Raises CommandFailed."""
-    account = store.load_account(account_id)
+    account = repository.load_account(account_id)
     if account.profile.version == 0:
         refuse(
             "account_not_found",

@@ -13,18 +13,18 @@ from typing import Any
 
 import stripe
 
-from billing.adapters.stripe_gateway import Payments, paced_payments
+from billing.adapters.stripe_gateway import StripeGateway, rate_limited_gateway
 from billing.domain.errors import StripeFailed
 from billing.services.reconciler import Reconciler
-from billing.stripe_events.drift import Finding, Report, Step
-from billing.stripe_events.event_types import Outcome
+from billing.stripe_events.drift import Discrepancy, PageResult, Phase
+from billing.stripe_events.event_types import EventOutcome
 from cli.deployment import Deployment
 from cli.failures import refuse
 from cli.output import columns
 from cli.setup import stripe_key
 from cli.stripe_account import explain, explained
 
-WOULD_BE = {Step.EVENTS: "would process", Step.SUBSCRIPTIONS: "would mend", Step.INVOICES: "would mend"}
+WOULD_BE = {Phase.EVENTS: "would process", Phase.SUBSCRIPTIONS: "would mend", Phase.INVOICES: "would mend"}
 
 type Show = Callable[[str], None]
 
@@ -34,50 +34,51 @@ class Summary:
     """What was compared, and what came of it. `missing` is what Stripe does not have."""
 
     ends_missing: bool = False
-    counts: dict[Step, Counter[str]] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-    missing: list[Finding] = field(default_factory=list)
+    counts: dict[Phase, Counter[str]] = field(default_factory=dict)
+    discrepancies: list[Discrepancy] = field(default_factory=list)
+    missing: list[Discrepancy] = field(default_factory=list)
 
-    def add(self, report: Report) -> None:
+    def add(self, report: PageResult) -> None:
         """Count a page."""
-        self.counts.setdefault(report.step, Counter()).update(report.counts)
-        self.findings += report.findings
+        self.counts.setdefault(report.phase, Counter()).update(report.counts)
+        self.discrepancies += report.discrepancies
 
     @property
     def facts(self) -> dict[str, Any]:
         """All of it for programs."""
         return {
-            "compared": {step: counts["compared"] for step, counts in self.counts.items()},
-            "unmatched": {step: counts["unmatched"] for step, counts in self.counts.items()},
+            "compared": {phase: counts["compared"] for phase, counts in self.counts.items()},
+            "unknown_customer": {phase: counts["unknown_customer"] for phase, counts in self.counts.items()},
             "differences": self.drift,
             "findings": [
-                {"list": each.step, "id": each.id, "account_id": each.account_id, "outcome": each.outcome}
-                for each in (*self.findings, *self.missing)
+                {"list": each.phase, "id": each.id, "account_id": each.account_id, "outcome": each.outcome}
+                for each in (*self.discrepancies, *self.missing)
             ],
         }
 
     @property
     def shown(self) -> str:
         """All of it for people."""
-        table: list[Sequence[object]] = [("list", "compared", "differ", "unmatched")]
+        table: list[Sequence[object]] = [("list", "compared", "differ", "unknown_customer")]
         table += [
-            (step, counts["compared"], counts["drift"], counts["unmatched"]) for step, counts in self.counts.items()
+            (phase, counts["compared"], counts["drift"], counts["unknown_customer"])
+            for phase, counts in self.counts.items()
         ]
-        found = [(each.outcome or WOULD_BE[each.step], each.id, each.account_id) for each in self.findings]
-        would_be = "would end" if self.ends_missing else Outcome.MISSING
+        found = [(each.outcome or WOULD_BE[each.phase], each.id, each.account_id) for each in self.discrepancies]
+        would_be = "would end" if self.ends_missing else EventOutcome.MISSING
         found += [(each.outcome or would_be, each.id, each.account_id) for each in self.missing]
         return "\n\n".join(columns(rows) for rows in (table, found) if rows)
 
     @property
     def drift(self) -> int:
         """How much was not as Stripe says."""
-        return sum(finding.is_drift for finding in (*self.findings, *self.missing))
+        return sum(discrepancy.is_drift for discrepancy in (*self.discrepancies, *self.missing))
 
 
-def connect(deployment: Deployment) -> Payments:
+def connect(deployment: Deployment) -> StripeGateway:
     """The deployment's Stripe, at a pace that leaves room for the deployment itself. Raises CommandFailed."""
     key = stripe_key(deployment.load_secret(deployment.stripe_secret_arn), deployment)
-    return paced_payments(key, os.environ.get("STRIPE_API_BASE") or deployment.stripe_api_base)
+    return rate_limited_gateway(key, os.environ.get("STRIPE_API_BASE") or deployment.stripe_api_base)
 
 
 def compare(
@@ -93,17 +94,17 @@ def compare(
             summary.add(report)
             listed.update(report.ids)
             began = min(began, report.listed_at)
-            show(f"{report.step}: {summary.counts[report.step]['compared']:,} compared, {summary.drift:,} differ")
+            show(f"{report.phase}: {summary.counts[report.phase]['compared']:,} compared, {summary.drift:,} differ")
         show("looking for what Stripe does not have")
-        living = comparer.store.living_subscriptions(comparer.account_id)
+        living = comparer.repository.list_live_subscriptions(comparer.account_id)
         summary.missing += comparer.report_missing(living, listed, began)
     return summary
 
 
-def _pages(comparer: Reconciler, since: datetime, customer_ids: Sequence[str | None]) -> Iterator[Report]:
-    yield from comparer.pages([Step.EVENTS], since)
+def _pages(comparer: Reconciler, since: datetime, customer_ids: Sequence[str | None]) -> Iterator[PageResult]:
+    yield from comparer.pages([Phase.EVENTS], since)
     for customer_id in customer_ids:
-        yield from replace(comparer, customer_id=customer_id).pages([Step.SUBSCRIPTIONS, Step.INVOICES], since)
+        yield from replace(comparer, customer_id=customer_id).pages([Phase.SUBSCRIPTIONS, Phase.INVOICES], since)
 
 
 @contextmanager

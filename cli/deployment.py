@@ -11,8 +11,8 @@ from botocore.exceptions import ClientError
 from botocore.session import Session
 
 from billing.adapters.dynamodb import Table
-from billing.adapters.repository import Store
-from billing.adapters.usage_repository import UsageLedger
+from billing.adapters.repository import Repository
+from billing.adapters.usage_repository import UsageRepository
 from cli.failures import refuse
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ class Deployment:
     past_due_grace: timedelta
     session_claims: SessionClaims
 
-    def store(self) -> Store:
+    def repository(self) -> Repository:
         """The deployment's table."""
-        return Store(self._table())
+        return Repository(self._table())
 
-    def usage_ledger(self) -> UsageLedger:
+    def usage_ledger(self) -> UsageRepository:
         """What the deployment's accounts have used."""
-        return UsageLedger(self._table())
+        return UsageRepository(self._table())
 
     def queue(self) -> "SQSClient":
         """A client for the deployment's queues."""

@@ -7,27 +7,27 @@ from enum import StrEnum
 from heapq import merge
 from typing import Any
 
-from billing.adapters.repository import EventMarker, Store
-from billing.domain.outbound_events import iso
-from billing.stripe_events.drift import MENDING_ID
-from billing.stripe_events.event_types import Outcome
+from billing.adapters.repository import ProcessedEvent, Repository
+from billing.domain.timestamps import iso
+from billing.stripe_events.drift import REPAIR_ID_PREFIX
+from billing.stripe_events.event_types import EventOutcome
 
 
 class Found(StrEnum):
     """What an operator asks for: what is recorded of an event, or that nothing is."""
 
-    APPLIED = Outcome.APPLIED
-    INCLUDED = Outcome.INCLUDED
-    IGNORED = Outcome.IGNORED
-    UNMATCHED = Outcome.UNMATCHED
-    MISMATCHED = Outcome.MISMATCHED
-    MISSING = Outcome.MISSING
-    FAILED = Outcome.FAILED
+    APPLIED = EventOutcome.APPLIED
+    NO_CHANGE = EventOutcome.NO_CHANGE
+    IGNORED = EventOutcome.IGNORED
+    UNKNOWN_CUSTOMER = EventOutcome.UNKNOWN_CUSTOMER
+    CUSTOMER_CONFLICT = EventOutcome.CUSTOMER_CONFLICT
+    MISSING = EventOutcome.MISSING
+    FAILED = EventOutcome.FAILED
     ABSENT = "absent"
     """Stripe has it, and it never came here."""
 
 
-OPEN = tuple(found for found in Found if found is not Found.ABSENT and not Outcome(found).is_final)
+OPEN = tuple(found for found in Found if found is not Found.ABSENT and not EventOutcome(found).is_final)
 """What is worth another look, and listed for it."""
 
 
@@ -72,7 +72,7 @@ class Entry:
     reason: str | None = None
 
     @classmethod
-    def of(cls, marker: EventMarker) -> "Entry":
+    def of(cls, marker: ProcessedEvent) -> "Entry":
         """What is recorded of an event."""
         return cls(
             id=marker.event_id,
@@ -88,7 +88,7 @@ class Entry:
     @property
     def is_mending(self) -> bool:
         """Whether it is what reconciliation left, and no event that Stripe has."""
-        return self.id.startswith(MENDING_ID)
+        return self.id.startswith(REPAIR_ID_PREFIX)
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -110,16 +110,16 @@ class Entry:
         return iso(self.created), self.id, self.type, self.found, self.account_id, self.reason
 
 
-def recorded(store: Store, question: Question) -> Iterator[Entry]:
+def recorded(repository: Repository, question: Question) -> Iterator[Entry]:
     """The table's answer, latest first."""
-    entries = map(Entry.of, merge(*_sources(store, question), key=lambda marker: marker.processed, reverse=True))
+    entries = map(Entry.of, merge(*_sources(repository, question), key=lambda marker: marker.processed, reverse=True))
     return filter(question.includes, entries)
 
 
-def _sources(store: Store, question: Question) -> Iterable[Iterator[EventMarker]]:
+def _sources(repository: Repository, question: Question) -> Iterable[Iterator[ProcessedEvent]]:
     period = (question.since, question.until)
     for found in OPEN:
         if question.found in {None, found}:
-            yield store.list_open_events(Outcome(found), *period)
+            yield repository.list_open_events(EventOutcome(found), *period)
     if question.account_id and question.found not in OPEN:
-        yield store.list_account_events(question.account_id, *period)
+        yield repository.list_account_events(question.account_id, *period)

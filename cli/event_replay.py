@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import stripe
 
-from billing.adapters.stripe_gateway import Payments, connect
+from billing.adapters.stripe_gateway import StripeGateway, connect
 from billing.catalog import load_catalog
 from billing.domain.errors import EventUnidentified
 from billing.services.event_processor import EventProcessor
 from billing.stripe_events import objects
-from billing.stripe_events.event_types import READERS
+from billing.stripe_events.event_types import EVENT_PARSERS
 from billing.stripe_events.eventbridge import stripe_event
 from cli.deployment import Deployment
 from cli.event_log import Entry, Found, Question
@@ -72,13 +72,13 @@ class Replayer:
     def listed(self, question: Question) -> Iterator[Entry]:
         """Stripe's list of the events that are handled, latest first, with what the table has of each."""
         wanted: Any = {
-            "types": [question.type] if question.type else sorted(READERS),
+            "types": [question.type] if question.type else sorted(EVENT_PARSERS),
             "created": {"gte": int(question.since.timestamp()), "lte": int(question.until.timestamp())},
             "limit": PAGE_SIZE,
         }
         events = self.client.v1.events.list(wanted)
         for page in batched(events.auto_paging_iter(), PAGE_SIZE, strict=False):
-            markers = self.deployment.store().find_markers(event.id for event in page)
+            markers = self.deployment.repository().find_markers(event.id for event in page)
             entries = (Entry.of(markers[each.id]) if each.id in markers else _absent(each) for each in page)
             yield from filter(question.includes, entries)
 
@@ -127,14 +127,14 @@ class Replayer:
         return str(event["id"]), outcome
 
     def _processor(self) -> EventProcessor:
-        payments, catalog = Payments(self.client), load_catalog()
+        gateway, catalog = StripeGateway(self.client), load_catalog()
         return EventProcessor(
-            self.deployment.store(),
+            self.deployment.repository(),
             catalog,
-            lambda target: payments.fetch(target, catalog),
+            lambda target: gateway.fetch(target, catalog),
             self.deployment.livemode,
-            look_up=payments.look_up,
-            may_link=lambda customer_id: not payments.is_customer_gone(customer_id),
+            look_up=gateway.look_up,
+            may_assign_customer=lambda customer_id: not gateway.is_customer_gone(customer_id),
         )
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from billing.stripe_events.event_types import READERS, THIN_OF_V1
-from billing.stripe_events.objects import is_id
+from billing.domain.identifiers import is_id
+from billing.stripe_events.event_types import EVENT_PARSERS, THIN_OF_V1
 from cli.accounts import load_existing
 from cli.deployment import Deployment, find_deployment
 from cli.event_log import OPEN, Entry, Found, Question, recorded
@@ -26,12 +26,12 @@ GONE = "gone"
 """Stripe does not have the event any more."""
 REPLAYED = (*OPEN, Found.ABSENT)
 """What there is a reason to process again."""
-SETTLED = frozenset({"applied", "included", "ignored", "duplicate"})
+SETTLED = frozenset({"applied", "no_change", "ignored", "duplicate"})
 """Outcomes after which nobody has to look again."""
 
 
 def _type(value: str | None) -> str | None:
-    if value is not None and value.removeprefix(THIN_OF_V1) not in READERS:
+    if value is not None and value.removeprefix(THIN_OF_V1) not in EVENT_PARSERS:
         raise typer.BadParameter(f"{value} is not a type that is handled")
     return value
 
@@ -93,7 +93,7 @@ def show(event: EventId, stack: Stack = DEFAULT_STACK, region: Region = None, *,
     """Show what is recorded of an event beside what Stripe has of it."""
     with reporting(as_json=as_json) as output:
         deployment = find_deployment(stack, region)
-        marker = deployment.store().find_markers([event]).get(event)
+        marker = deployment.repository().find_markers([event]).get(event)
         with output.working("Asking Stripe"), _connected(deployment) as replayer:
             from cli.event_replay import summary  # noqa: PLC0415 - imports stripe
 
@@ -164,14 +164,14 @@ def _question(
 ) -> Question:
     """What is asked for. Raises CommandFailed for an account that nobody created."""
     if account_id:
-        load_existing(deployment.store(), account_id)
+        load_existing(deployment.repository(), account_id)
     now = datetime.now(UTC)
     return Question(since or now - LISTED, until or now, account_id, event_type, found)
 
 
 def _look(deployment: Deployment, question: Question, limit: int | None) -> list[Entry]:
     if not question.is_for_stripe:
-        return list(islice(recorded(deployment.store(), question), limit))
+        return list(islice(recorded(deployment.repository(), question), limit))
     with _connected(deployment) as replayer:
         return list(islice(replayer.listed(question), limit))
 
@@ -182,9 +182,11 @@ def _open(deployment: Deployment, question: Question) -> list[Entry]:
 
 def _named(deployment: Deployment, event_ids: Sequence[str]) -> list[Entry]:
     """The events of these ids, each once, with what is recorded of them. Raises CommandFailed."""
-    store, ids = deployment.store(), list(dict.fromkeys(event_ids))
+    repository, ids = deployment.repository(), list(dict.fromkeys(event_ids))
     markers = {
-        name: marker for page in batched(ids, 100, strict=False) for name, marker in store.find_markers(page).items()
+        name: marker
+        for page in batched(ids, 100, strict=False)
+        for name, marker in repository.find_markers(page).items()
     }
     entries = [Entry.of(markers[each]) if each in markers else Entry(each, "unknown", Found.ABSENT) for each in ids]
     for entry in entries:

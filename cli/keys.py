@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from billing.adapters.repository import KeyRecord, Store
+from billing.adapters.repository import KeyRecord, Repository
 from billing.api.authentication import CACHE_SECONDS_MAX, KeyKind, digest_of, new_key
-from billing.domain.outbound_events import iso
+from billing.domain.timestamps import iso
 from cli.accounts import load_existing
 from cli.deployment import find_deployment
 from cli.failures import refuse
@@ -38,9 +38,9 @@ def create(
     """Create a key and print it, this once: only its SHA-256 is kept."""
     with reporting(as_json=as_json) as output:
         deployment = find_deployment(stack, region)
-        store = deployment.store()
-        load_existing(store, account_id)
-        record, key = create_key(store, account_id, kind, livemode=deployment.livemode)
+        repository = deployment.repository()
+        load_existing(repository, account_id)
+        record, key = create_key(repository, account_id, kind, livemode=deployment.livemode)
         output.note(f"{record.id}, a {kind} key of {account_id}. Keep it: it cannot be shown again.")
         output.result({**_facts(record), "key": key}, key)
 
@@ -51,9 +51,9 @@ def list_all(
 ) -> None:
     """List an account's keys, revoked ones too."""
     with reporting(as_json=as_json) as output:
-        store = find_deployment(stack, region).store()
-        load_existing(store, account_id)
-        records = sorted(store.list_keys(account_id), key=lambda record: record.created)
+        repository = find_deployment(stack, region).repository()
+        load_existing(repository, account_id)
+        records = sorted(repository.list_keys(account_id), key=lambda record: record.created)
         output.result({"keys": [_facts(record) for record in records]}, _shown(account_id, records))
 
 
@@ -68,14 +68,14 @@ def revoke(
 ) -> None:
     """Stop a key from working, for good."""
     with reporting(as_json=as_json) as output:
-        record = find_deployment(stack, region).store().revoke_key(account_id, key_id, datetime.now(UTC))
+        record = find_deployment(stack, region).repository().revoke_key(account_id, key_id, datetime.now(UTC))
         if record is None:
             refuse("key_not_found", f"{account_id} has no key {key_id}: see `billing keys list {account_id}`.")
         output.result(_facts(record), f"Revoked {key_id} of {account_id}.")
         output.note(f"Functions that have just seen it may take it for up to {CACHE_SECONDS_MAX} s more.")
 
 
-def create_key(store: Store, account_id: str, kind: KeyKind, *, livemode: bool) -> tuple[KeyRecord, str]:
+def create_key(repository: Repository, account_id: str, kind: KeyKind, *, livemode: bool) -> tuple[KeyRecord, str]:
     """Store a new key, and answer it with its record."""
     key = new_key(kind, livemode=livemode)
     record = KeyRecord(
@@ -85,7 +85,7 @@ def create_key(store: Store, account_id: str, kind: KeyKind, *, livemode: bool) 
         created=datetime.now(UTC),
         last_characters=key[-LAST_CHARACTERS:],
     )
-    store.create_key(digest_of(key), record)
+    repository.create_key(digest_of(key), record)
     return record, key
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from billing.stripe_events.objects import is_id
+from billing.domain.identifiers import is_id
 
 DEFAULT_STACK = "serverless-billing-dev"
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+")

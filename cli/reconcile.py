@@ -40,14 +40,14 @@ def reconcile(
     """
     with reporting(as_json=as_json) as output:
         deployment = find_deployment(stack, region)
-        store = deployment.store()
-        known = load_existing(store, account) if account else None
+        repository = deployment.repository()
+        known = load_existing(repository, account) if account else None
         with output.progress("Reconciling") as show:
             from billing.services.reconciler import Reconciler  # noqa: PLC0415 - imports stripe, as does what follows
             from cli.comparison import compare, connect, silenced  # noqa: PLC0415
 
             comparer = Reconciler(
-                store,
+                repository,
                 connect(deployment),
                 load_catalog(),
                 deployment.livemode,

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
+from billing.adapters.secrets import SECRETS_AGE_SECONDS_MAX, SHARED_SECRET_BYTES_MIN, read_session_secrets
 from billing.api.session_tokens import is_printable
 from billing.domain.errors import ConfigurationMissing
-from billing.domain.outbound_events import iso
-from billing.settings import SECRETS_AGE_SECONDS_MAX, SHARED_SECRET_BYTES_MIN, read_session_secrets
+from billing.domain.timestamps import iso
 from cli.deployment import Deployment, find_deployment
 from cli.failures import refuse
 from cli.options import DEFAULT_STACK, AccountId, AsJson, Region, Stack

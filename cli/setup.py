@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from billing.settings import STRIPE_KEY
+from billing.adapters.secrets import STRIPE_KEY
 from cli.changes import Change
 from cli.deployment import Deployment, find_deployment
 from cli.failures import refuse

@@ -10,15 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from billing.catalog import load_catalog
-from billing.stripe_events.customer_links import Decision, Link
+from billing.stripe_events.customer_links import LinkAction, LinkDecision
 from billing.stripe_events.drift import EVENTS_KEPT
-from cli.customers import decide_all, find_wishes, place, read_mapping, write_links
+from cli.customers import find_wishes, place, plan_links, read_mapping, write_links
 from cli.deployment import find_deployment
 from cli.options import DEFAULT_STACK, AsJson, DryRun, Region, Stack
 from cli.output import FOUND_SOMETHING, columns, reporting
 
 SKIPPED_SHOWN_MAX = 100
-WRITTEN = frozenset({Link.CREATED, Link.LINKED})
+WRITTEN = frozenset({LinkAction.CREATED, LinkAction.LINKED})
 
 Mapping = Annotated[
     Path | None,
@@ -49,48 +49,50 @@ def stripe_import(
         deployment = find_deployment(stack, region)
         mapped = read_mapping(mapping)
         with output.progress("Importing") as show:
-            from billing.services.reconciler import Reconciler, patiently  # noqa: PLC0415 - so does this
+            from billing.services.reconciler import Reconciler, retry_stripe  # noqa: PLC0415 - so does this
             from cli.comparison import compare, connect, silenced, stripe_explained  # noqa: PLC0415 - imports stripe
 
-            store, payments = deployment.store(), connect(deployment)
+            repository, gateway = deployment.repository(), connect(deployment)
             with silenced(), stripe_explained():
-                wishes = find_wishes(lambda after: patiently(lambda: payments.list_customers(after)), mapped, show)
-                decisions = decide_all(store, wishes)
-                decisions = decisions if dry_run else write_links(store, decisions, show)
-                comparer = Reconciler(store, payments, load_catalog(), deployment.livemode, dry_run=dry_run)
-                comparer = replace(comparer, makes_links=False, planned=_planned(decisions))
+                requests = find_wishes(lambda after: retry_stripe(lambda: gateway.list_customers(after)), mapped, show)
+                decisions = plan_links(repository, requests)
+                decisions = decisions if dry_run else write_links(repository, decisions, show)
+                comparer = Reconciler(repository, gateway, load_catalog(), deployment.livemode, dry_run=dry_run)
+                comparer = replace(comparer, assigns_customers=False, planned=_planned(decisions))
                 summary = compare(comparer, datetime.now(UTC) - EVENTS_KEPT, show)
-        skipped = sorted((each for each in decisions if each.link is Link.SKIPPED), key=place)
-        links = {"stack": stack, "dry_run": dry_run, **_facts(decisions, skipped, wishes.unnamed)}
-        output.result(links | summary.facts, f"{_shown(decisions, wishes.unnamed, dry_run=dry_run)}\n\n{summary.shown}")
+        skipped = sorted((each for each in decisions if each.link is LinkAction.SKIPPED), key=place)
+        links = {"stack": stack, "dry_run": dry_run, **_facts(decisions, skipped, requests.unnamed)}
+        output.result(
+            links | summary.facts, f"{_shown(decisions, requests.unnamed, dry_run=dry_run)}\n\n{summary.shown}"
+        )
         for each in skipped[:SKIPPED_SHOWN_MAX]:
-            wish = each.wish
-            output.note(f"Skipped: {wish.origin}: {wish.customer_id} for {wish.account_id}: {each.reason}")
+            request = each.request
+            output.note(f"Skipped: {request.origin}: {request.customer_id} for {request.account_id}: {each.reason}")
         if len(skipped) > SKIPPED_SHOWN_MAX:
             output.note(f"… and {len(skipped) - SKIPPED_SHOWN_MAX:,} more, which --json tells.")
     if skipped:
         raise typer.Exit(FOUND_SOMETHING)
 
 
-def _planned(decisions: Sequence[Decision]) -> dict[str, str]:
-    return {each.wish.customer_id: each.wish.account_id for each in decisions if each.link in WRITTEN}
+def _planned(decisions: Sequence[LinkDecision]) -> dict[str, str]:
+    return {each.request.customer_id: each.request.account_id for each in decisions if each.link in WRITTEN}
 
 
-def _facts(decisions: Sequence[Decision], skipped: Sequence[Decision], unnamed: int) -> dict[str, Any]:
+def _facts(decisions: Sequence[LinkDecision], skipped: Sequence[LinkDecision], unnamed: int) -> dict[str, Any]:
     return {
         "customers": {
-            "unchanged": sum(each.link is Link.UNCHANGED for each in decisions),
+            "unchanged": sum(each.link is LinkAction.UNCHANGED for each in decisions),
             "unnamed": unnamed,
             "linked": [
-                {"customer": each.wish.customer_id, "account_id": each.wish.account_id, "link": each.link}
+                {"customer": each.request.customer_id, "account_id": each.request.account_id, "link": each.link}
                 for each in decisions
                 if each.link in WRITTEN
             ],
             "skipped": [
                 {
-                    "origin": each.wish.origin,
-                    "customer": each.wish.customer_id,
-                    "account_id": each.wish.account_id,
+                    "origin": each.request.origin,
+                    "customer": each.request.customer_id,
+                    "account_id": each.request.account_id,
                     "reason": each.reason,
                 }
                 for each in skipped
@@ -99,11 +101,11 @@ def _facts(decisions: Sequence[Decision], skipped: Sequence[Decision], unnamed: 
     }
 
 
-def _shown(decisions: Sequence[Decision], unnamed: int, *, dry_run: bool) -> str:
+def _shown(decisions: Sequence[LinkDecision], unnamed: int, *, dry_run: bool) -> str:
     counts = Counter(each.link for each in decisions)
-    table = [(link, counts[link]) for link in Link] + [("without an account id", unnamed)]
+    table = [(link, counts[link]) for link in LinkAction] + [("without an account id", unnamed)]
     written = [
-        (f"{'would be ' if dry_run else ''}{each.link}", each.wish.account_id, each.wish.customer_id)
+        (f"{'would be ' if dry_run else ''}{each.link}", each.request.account_id, each.request.customer_id)
         for each in decisions
         if each.link in WRITTEN
     ]

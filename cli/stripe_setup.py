@@ -37,8 +37,8 @@ def set_up(
         changes.append(portal)
         if url is None:
             return [*changes, _store_without_endpoint(deployment, stored, secret)]
-        store = partial(_store, deployment, stored)
-        return [*changes, *set_up_webhook(client, deployment.stack_name, url, secret, store, rotates=rotates)]
+        repository = partial(_store, deployment, stored)
+        return [*changes, *set_up_webhook(client, deployment.stack_name, url, secret, repository, rotates=rotates)]
 
 
 def _store_without_endpoint(deployment: Deployment, stored: Mapping[str, Any], secret: Mapping[str, Any]) -> Change:

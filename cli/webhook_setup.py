@@ -14,8 +14,8 @@ from typing import Any
 
 import stripe
 
-from billing.settings import SECRETS_REREAD_SECONDS_MIN
-from billing.stripe_events.event_types import READERS
+from billing.adapters.secrets import SECRETS_REREAD_SECONDS_MIN
+from billing.stripe_events.event_types import EVENT_PARSERS
 from cli.changes import Change, Outcome, includes
 from cli.stripe_account import STACK, is_of_stack
 
@@ -61,7 +61,7 @@ def set_up_webhook(
     stack_name: str,
     url: str,
     secret: Mapping[str, Any],
-    store: Callable[[Mapping[str, Any]], Change],
+    repository: Callable[[Mapping[str, Any]], Change],
     *,
     rotates: bool,
 ) -> list[Change]:
@@ -76,7 +76,7 @@ def set_up_webhook(
     if endpoint is None or webhooks.why_another or (rotates and not webhooks.is_being_replaced):
         endpoint = _make_webhook(client, url)
         secret = _with_secret_of(endpoint, secret)
-    stored = store(secret)
+    stored = repository(secret)
     others = [each for each in webhooks.found if each.id != endpoint.id]
     if endpoint.id not in webhooks.opened and len(secret["webhook_secrets"]) > 1:
         sleep(PROPAGATION_SECONDS)
@@ -106,7 +106,7 @@ def _make_webhook(client: stripe.StripeClient, url: str) -> stripe.WebhookEndpoi
 def _open_webhook(
     client: stripe.StripeClient, stack_name: str, endpoint: stripe.WebhookEndpoint, *, is_new: bool, replaces: bool
 ) -> Outcome:
-    events: Any = sorted(READERS)
+    events: Any = sorted(EVENT_PARSERS)
     wanted: Any = {"enabled_events": events, "metadata": {STACK: stack_name}}
     is_open = includes(endpoint.to_dict(), {**wanted, "status": "enabled"})
     if not is_open:

@@ -29,9 +29,9 @@ def provision(deployment: Deployment, names: Sequence[str]) -> dict[str, dict[st
 
 
 def _create_account(deployment: Deployment, name: str) -> dict[str, str]:
-    now, store = datetime.now(UTC), deployment.store()
-    store.create_account(Profile(name, email=f"billing@{name}.example", created=now))
-    keys = {kind: create_key(store, name, kind, livemode=deployment.livemode)[1] for kind in KeyKind}
+    now, repository = datetime.now(UTC), deployment.repository()
+    repository.create_account(Profile(name, email=f"billing@{name}.example", created=now))
+    keys = {kind: create_key(repository, name, kind, livemode=deployment.livemode)[1] for kind in KeyKind}
     token = sign_token(deployment, name, f"user_{name}", PAYING_ROLE, now + TOKEN_AGE_MAX)
     return {**{f"{kind}_key": key for kind, key in keys.items()}, "session_token": token}
 

@@ -1,9 +1,10 @@
 """What the tests stand on: a DynamoDB engine over HTTP, and the one table as template.yaml has it."""
 
+import io
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 import yaml
 
 from billing.adapters.dynamodb import Table
-from billing.adapters.repository import Store
+from billing.adapters.repository import Repository
+from billing.telemetry import logger
 from local import emulator
 from local.processes import start, stop
 from local.stack import ROOT
 from local.world import free_port
+from tests.wire import Wire, open_wire
 
 AWS_ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -76,9 +79,37 @@ def table(dynamodb: Any, table_name: str) -> Table:
 
 
 @pytest.fixture
-def store(table: Table) -> Store:
+def repository(table: Table) -> Repository:
     """The real store on that table."""
-    return Store(table)
+    return Repository(table)
+
+
+@pytest.fixture(scope="session")
+def _server() -> Iterator[Wire]:
+    with open_wire() as wire:
+        yield wire
+
+
+@pytest.fixture
+def wire(_server: Wire) -> Iterator[Wire]:
+    """The other end of an HTTP client, with nothing recorded."""
+    _server.reset()
+    yield _server
+    _server.hang_up()
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """Everything the product wrote: its log, standard output and standard error."""
+    log = io.StringIO()
+    [handler] = logger().handlers
+    monkeypatch.setattr(handler, "stream", log)
+
+    def read() -> str:
+        captured = capsys.readouterr()
+        return log.getvalue() + captured.out + captured.err
+
+    return read
 
 
 def table_properties() -> dict[str, Any]:

@@ -18,11 +18,11 @@ import pytest
 
 from bench.deliveries import WEBHOOK_SECRET, LambdaEvent, status_request, subscription_updated
 from bench.probe import Cost
-from billing.adapters.repository import Commit, EventMarker, KeyRecord, Store
+from billing.adapters.repository import Commit, KeyRecord, ProcessedEvent, Repository
 from billing.api.authentication import KeyKind, digest_of, new_key
 from billing.domain.accounts import Profile
-from billing.stripe_events.event_types import Outcome
-from billing.stripe_events.ordering import Sighting
+from billing.stripe_events.event_types import EventOutcome
+from billing.stripe_events.ordering import StoredObject
 from local.sample_events import read_sample
 from local.stack import ROOT
 from tests.api.contracts.test_bad_requests import ISSUER, SHARED_SECRET, token
@@ -37,10 +37,10 @@ NOW = datetime.now(UTC)
 WHAT_AN_IMPORT_LEFT = """
 import json, sys
 import app
-from billing import aws, dynamodb, settings, store
-made = [each.cache_info().currsize for each in (aws.session, aws.client, dynamodb.open_table, store.open_store)]
-read = [settings.load_settings.cache_info().currsize]
-print(json.dumps({"made": made, "read": read, "modules": list(sys.modules)}))
+from billing.adapters import aws
+from billing.bootstrap import app as application
+created = [aws.session.cache_info().currsize, len(aws._clients), len(application.__dict__)]
+print(json.dumps({"created": created, "modules": list(sys.modules)}))
 """
 
 
@@ -58,7 +58,7 @@ class Account:
 
     id: str
     key: str
-    store: Store
+    repository: Repository
     environment: Mapping[str, str]
 
     def costs_of_delivery(self, number: int) -> list[Cost]:
@@ -99,7 +99,7 @@ def _new_events(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def account(emulator_url: str, dynamodb: Any, table_name: str, store: Store) -> Account:
+def account(emulator_url: str, dynamodb: Any, table_name: str, repository: Repository) -> Account:
     """An account with a key, whose first event makes it a subscriber."""
     secret = {"api_key": "sk_test_budgets", "webhook_secrets": [WEBHOOK_SECRET]}
     created = boto3.client("secretsmanager", endpoint_url=emulator_url).create_secret(
@@ -114,17 +114,16 @@ def account(emulator_url: str, dynamodb: Any, table_name: str, store: Store) -> 
         "POWERTOOLS_SERVICE_NAME": "budgets",
     }
     key = new_key(KeyKind.SECRET, livemode=False)
-    store.create_account(Profile("acme"))
-    store.create_key(digest_of(key), KeyRecord("key_1", "acme", "secret", NOW, key[-4:]))
-    return Account("acme", key, store, environment)
+    repository.create_account(Profile("acme"))
+    repository.create_key(digest_of(key), KeyRecord("key_1", "acme", "secret", NOW, key[-4:]))
+    return Account("acme", key, repository, environment)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_importing_a_function_makes_and_reads_nothing(function: str) -> None:
     """A function starts in an empty environment, without a client, a store or settings."""
     left = _import(function)
-    assert left["made"] == [0, 0, 0, 0]
-    assert left["read"] == [0]
+    assert left["created"] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("function", LIGHT_FUNCTIONS)
@@ -196,13 +195,13 @@ def test_what_the_other_functions_cost(account: Account, function: str, requests
 def test_nothing_costs_more_with_many_invoices_events_and_accounts(account: Account) -> None:
     """Two hundred invoices, and other accounts with events of their own, add neither requests nor rows read."""
     delivery, status = account.costs_of_delivery(1), account.costs_of_status()
-    _commit_invoices(account.store, account.id, [f"in_first_{number:02}" for number in range(10)])
+    _commit_invoices(account.repository, account.id, [f"in_first_{number:02}" for number in range(10)])
     page = account.costs_of_invoices()
     for batch in range(4):
-        _commit_invoices(account.store, account.id, [f"in_{batch}_page_{number:02}" for number in range(50)])
+        _commit_invoices(account.repository, account.id, [f"in_{batch}_page_{number:02}" for number in range(50)])
     for number in range(25):
-        account.store.create_account(Profile(f"other{number}"))
-        _commit_invoices(account.store, f"other{number}", [f"in_of_other{number}"])
+        account.repository.create_account(Profile(f"other{number}"))
+        _commit_invoices(account.repository, f"other{number}", [f"in_of_other{number}"])
     assert account.costs_of_delivery(3) == delivery
     assert account.costs_of_status() == status
     assert account.costs_of_invoices() == page
@@ -226,10 +225,10 @@ def _import(function: str) -> dict[str, Any]:
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
-def _commit_invoices(store: Store, account_id: str, invoice_ids: Sequence[str]) -> None:
-    rows = [Sighting(replace(PAID, id=invoice_id), NOW, NOW, version=1) for invoice_id in invoice_ids]
-    marker = EventMarker(f"evt_{invoice_ids[0]}", "invoice.paid", Outcome.APPLIED, NOW, account_id=account_id)
-    store.commit(Commit(marker, rows))
+def _commit_invoices(repository: Repository, account_id: str, invoice_ids: Sequence[str]) -> None:
+    rows = [StoredObject(replace(PAID, id=invoice_id), NOW, NOW, version=1) for invoice_id in invoice_ids]
+    marker = ProcessedEvent(f"evt_{invoice_ids[0]}", "invoice.paid", EventOutcome.APPLIED, NOW, account_id=account_id)
+    repository.commit(Commit(marker, rows))
 
 
 PAID = replace(INVOICE, customer_id="cus_acme", subscription_id="sub_1acme")

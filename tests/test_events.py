@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from billing.api.contracts import CONTRACTS
-from billing.stripe_events.event_types import READERS
+from billing.stripe_events.event_types import EVENT_PARSERS
 from billing.stripe_events.webhook_signature import verify
 from local.sample_events import read_sample
 from stripe_simulator.shapes import check_object
@@ -33,7 +33,7 @@ def test_samples_have_routes() -> None:
 
 def test_a_sample_for_each_stripe_event() -> None:
     """Every type that the product handles has its sample."""
-    assert {path.stem for path in EVENTS.glob("stripe/*.json")} == set(READERS)
+    assert {path.stem for path in EVENTS.glob("stripe/*.json")} == set(EVENT_PARSERS)
 
 
 @pytest.mark.parametrize("path", sorted(EVENTS.glob("stripe/*.json")), ids=lambda path: path.stem)

@@ -1,18 +1,20 @@
-"""Show my invoices."""
+"""GET invoices: list an account's invoices."""
 
-from billing.adapters.repository import open_store
 from billing.api.contracts.contract import Operation
-from billing.api.operation import Call, Facts, facts_of, operation
-from billing.api.request_models import InvoicesInput
+from billing.api.operation import ApiRequest, ResponseData, as_dict
+from billing.api.request_models import InvoicesRequest
+from billing.bootstrap import app
 from billing.domain.invoices import cursor_of, position_of
 
 
-@operation(Operation.INVOICES, input=InvoicesInput)
-def handler(call: Call) -> Facts:
-    """Answer a page of what Stripe's events told."""
-    after = position_of(call.input.cursor) if call.input.cursor else None
-    page = open_store().list_invoices(call.account_id, call.input.limit, status=call.input.status, after=after)
+@app.operation(Operation.INVOICES, input=InvoicesRequest)
+def handler(request: ApiRequest) -> ResponseData:
+    """Return a page of invoices, newest first."""
+    after = position_of(request.input.cursor) if request.input.cursor else None
+    page = app.repository.list_invoices(
+        request.account_id, request.input.limit, status=request.input.status, after=after
+    )
     return {
-        "invoices": [facts_of(invoice) for invoice in page.invoices],
+        "invoices": [as_dict(invoice) for invoice in page.invoices],
         "next_cursor": cursor_of(page.continues_after) if page.continues_after else None,
     }

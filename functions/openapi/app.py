@@ -1,20 +1,19 @@
-"""What can I ask, and what will be answered?"""
+"""GET openapi.json: describe a contract."""
 
 from functools import cache
 
 from billing.api.contracts.contract import Contract, Operation
 from billing.api.openapi import openapi_document
-from billing.api.operation import Call, Facts, operation
-from billing.catalog import load_catalog
-from billing.settings import load_settings
+from billing.api.operation import ApiRequest, ResponseData
+from billing.bootstrap import app
 
 
-@operation(Operation.OPENAPI)
-def handler(call: Call) -> Facts:
-    """Answer the contract as an OpenAPI document."""
-    return _facts(call.contract)
+@app.operation(Operation.OPENAPI)
+def handler(request: ApiRequest) -> ResponseData:
+    """Return the contract's OpenAPI document."""
+    return _document(request.contract)
 
 
 @cache
-def _facts(contract: Contract) -> Facts:
-    return {"document": openapi_document(contract, load_catalog(), load_settings().allowed_origins)}
+def _document(contract: Contract) -> ResponseData:
+    return {"document": openapi_document(contract, app.catalog, app.settings.allowed_origins)}

@@ -1,21 +1,20 @@
-"""What is for sale?"""
+"""GET plans: list the plans of the catalog."""
 
 from billing.api.contracts.contract import Operation
-from billing.api.operation import Call, Facts, facts_of, operation
-from billing.catalog import load_catalog
+from billing.api.operation import ApiRequest, ResponseData, as_dict
+from billing.bootstrap import app
 
 
-@operation(Operation.PLANS)
-def handler(_call: Call) -> Facts:
-    """Answer the price page: the catalog, which no table has to be asked for."""
-    catalog = load_catalog()
+@app.operation(Operation.PLANS)
+def handler(_request: ApiRequest) -> ResponseData:
+    """Return every plan with its prices, features and limits."""
     return {
         "plans": [
             {
-                **facts_of(plan),
-                "prices": [facts_of(price) for price in plan.prices],
-                "limits": catalog.limits(plan),
+                **as_dict(plan),
+                "prices": [as_dict(price) for price in plan.prices],
+                "limits": app.catalog.limits(plan),
             }
-            for plan in catalog.plans
+            for plan in app.catalog.plans
         ]
     }

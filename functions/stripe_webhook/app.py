@@ -1,25 +1,25 @@
-"""Stripe tells what happened."""
+"""POST webhooks: receive Stripe events."""
 
+from billing.adapters.secrets import SECRETS_AGE_SECONDS_MAX, SECRETS_REREAD_SECONDS_MIN
 from billing.api.contracts.contract import Operation
-from billing.api.operation import Call, Facts, operation
+from billing.api.operation import ApiRequest, ResponseData
 from billing.api.request_parsing import parse_json
-from billing.bootstrap import open_event_processor
+from billing.bootstrap import app
 from billing.domain.errors import SignatureInvalid
-from billing.settings import SECRETS_AGE_SECONDS_MAX, SECRETS_REREAD_SECONDS_MIN, load_stripe_secrets
 from billing.stripe_events.webhook_signature import verify
 
 
-@operation(Operation.STRIPE_WEBHOOK)
-def handler(call: Call) -> Facts:
-    """Accept what Stripe signed, and answer 200 only once it is durable."""
+@app.operation(Operation.STRIPE_WEBHOOK)
+def handler(request: ApiRequest) -> ResponseData:
+    """Verify the signature and process the event. The response is 200 only once the effect is durable."""
     try:
-        _verify(call, SECRETS_AGE_SECONDS_MAX)
+        _verify(request, SECRETS_AGE_SECONDS_MAX)
     except SignatureInvalid:
-        # Perhaps signed with a secret that is newer than the ones that this process knows.
-        _verify(call, SECRETS_REREAD_SECONDS_MIN)
-    return {"outcome": open_event_processor().process(parse_json(call.raw_body))}
+        # The event may be signed with a secret that was added after this process read them.
+        _verify(request, SECRETS_REREAD_SECONDS_MIN)
+    return {"outcome": app.event_processor().process(parse_json(request.raw_body))}
 
 
-def _verify(call: Call, age_seconds_max: int) -> None:
-    secrets = load_stripe_secrets(age_seconds_max).webhook_secrets
-    verify(call.raw_body, call.headers.get("stripe-signature"), secrets, call.now)
+def _verify(request: ApiRequest, age_seconds_max: int) -> None:
+    secrets = app.stripe_secrets.get(age_seconds_max).webhook_secrets
+    verify(request.raw_body, request.headers.get("stripe-signature"), secrets, request.now)

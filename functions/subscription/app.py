@@ -1,12 +1,11 @@
-"""Which plan is this account on?"""
+"""GET subscription: plan and subscription status of an account."""
 
 from billing.api.contracts.contract import Operation
-from billing.api.operation import Call, Facts, facts_of, operation
-from billing.catalog import load_catalog
-from billing.settings import load_settings
+from billing.api.operation import ApiRequest, ResponseData, as_dict
+from billing.bootstrap import app
 
 
-@operation(Operation.SUBSCRIPTION, loads_account=True)
-def handler(call: Call) -> Facts:
-    """Answer from the table alone: Stripe's webhooks keep it right."""
-    return facts_of(call.account.status(load_catalog(), call.now, load_settings().past_due_grace))
+@app.operation(Operation.SUBSCRIPTION, loads_account=True)
+def handler(request: ApiRequest) -> ResponseData:
+    """Return the status from the table, which Stripe's webhooks keep current."""
+    return as_dict(request.account.status(app.catalog, request.now, app.settings.past_due_grace))

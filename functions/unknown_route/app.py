@@ -1,4 +1,4 @@
-"""Whatever no other route takes."""
+"""`$default`: requests that no other route matches."""
 
 from billing.api.operation import unknown_route
 

@@ -1,22 +1,21 @@
-"""How much of my plan have I used?"""
+"""GET usage: usage against the plan's limits."""
 
-from billing.adapters.usage_repository import open_usage_ledger
 from billing.api.contracts.contract import Operation
-from billing.api.operation import Call, Facts, facts_of, operation
-from billing.catalog import load_catalog
-from billing.domain.usage import usage_of
-from billing.settings import load_settings
+from billing.api.operation import ApiRequest, ResponseData, as_dict
+from billing.bootstrap import app
+from billing.domain.usage import summarize_usage
 
 
-@operation(Operation.USAGE, loads_account=True)
-def handler(call: Call) -> Facts:
-    """Answer every metric of the catalog, for the period that counts now."""
-    catalog = load_catalog()
-    quota = call.account.quota(catalog, call.now, load_settings().past_due_grace)
-    counted = open_usage_ledger().read_counters(call.account_id, quota.period, catalog.metrics)
+@app.operation(Operation.USAGE, loads_account=True)
+def handler(request: ApiRequest) -> ResponseData:
+    """Return every metric of the catalog for the current period."""
+    quota = request.account.quota(app.catalog, request.now, app.settings.past_due_grace)
+    counters = app.usage.read_counters(request.account_id, quota.period, app.catalog.metrics)
     return {
         "plan": quota.plan.id,
         "period_start": quota.period.start,
         "period_end": quota.period.end,
-        "usage": [facts_of(each) for each in usage_of(catalog.metrics, quota, call.account.gauges | counted)],
+        "usage": [
+            as_dict(each) for each in summarize_usage(app.catalog.metrics, quota, request.account.gauges | counters)
+        ],
     }

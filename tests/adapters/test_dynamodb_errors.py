@@ -15,34 +15,36 @@ from billing.adapters.dynamodb import BATCH_ATTEMPTS_MAX, Table
 from billing.adapters.repository import (
     Commit,
     EventAlreadyProcessed,
-    EventMarker,
     KeyRecord,
-    Store,
+    ProcessedEvent,
+    Repository,
     VersionConflict,
 )
 from billing.domain.accounts import Profile
 from billing.domain.errors import StoreUnavailable
 from billing.domain.subscriptions import Subscription
-from billing.stripe_events.event_types import Outcome, Target
-from tests.adapters.wire import SILENCE_SECONDS, Answer, Wire
+from billing.stripe_events.event_types import EventOutcome, ObjectRef
 from tests.samples import NOW
+from tests.wire import SILENCE_SECONDS, Answer, Wire
 
-COMMIT = Commit(EventMarker("evt_1", "invoice.paid", Outcome.APPLIED, NOW, account_id="acme"), profile=Profile("acme"))
-READS: Mapping[str, Callable[[Store], object]] = {
-    "load_account": lambda store: store.load_account("acme"),
-    "load_subscription_rows": lambda store: store.load_subscription_rows("acme"),
-    "find_key": lambda store: store.find_key("digest"),
-    "list_keys": lambda store: store.list_keys("acme"),
-    "revoke_key": lambda store: store.revoke_key("acme", "key_1", NOW),
-    "read_event_context": lambda store: store.read_event_context(
-        "evt_1", "cus_1", "acme", [Target(Subscription, "sub_1")]
+COMMIT = Commit(
+    ProcessedEvent("evt_1", "invoice.paid", EventOutcome.APPLIED, NOW, account_id="acme"), profile=Profile("acme")
+)
+READS: Mapping[str, Callable[[Repository], object]] = {
+    "load_account": lambda repository: repository.load_account("acme"),
+    "load_subscription_rows": lambda repository: repository.load_subscription_rows("acme"),
+    "find_key": lambda repository: repository.find_key("digest"),
+    "list_keys": lambda repository: repository.list_keys("acme"),
+    "revoke_key": lambda repository: repository.revoke_key("acme", "key_1", NOW),
+    "read_event_context": lambda repository: repository.read_event_context(
+        "evt_1", "cus_1", "acme", [ObjectRef(Subscription, "sub_1")]
     ),
 }
-WRITES: Mapping[str, Callable[[Store], object]] = {
-    "create_account": lambda store: store.create_account(Profile("acme")),
-    "save_profile": lambda store: store.save_profile(Profile("acme"), new_customer_id="cus_1"),
-    "create_key": lambda store: store.create_key("digest", KeyRecord("key_1", "acme", "secret", NOW, "abcd")),
-    "commit": lambda store: store.commit(COMMIT),
+WRITES: Mapping[str, Callable[[Repository], object]] = {
+    "create_account": lambda repository: repository.create_account(Profile("acme")),
+    "save_profile": lambda repository: repository.save_profile(Profile("acme"), new_customer_id="cus_1"),
+    "create_key": lambda repository: repository.create_key("digest", KeyRecord("key_1", "acme", "secret", NOW, "abcd")),
+    "commit": lambda repository: repository.commit(COMMIT),
 }
 CALLS = {**READS, **WRITES}
 
@@ -51,15 +53,15 @@ each_write = pytest.mark.parametrize("call", WRITES)
 
 
 @cache
-def connect(url: str, read_timeout: float = 4) -> Store:
+def connect(url: str, read_timeout: float = 4) -> Repository:
     """A store whose client is as the functions', but asks once. Made once: a client takes botocore half a second."""
     once = CLIENT_CONFIG.merge(Config(retries={"total_max_attempts": 1}, read_timeout=read_timeout))
     client: Any = session().create_client("dynamodb", endpoint_url=url, config=once)
-    return Store(Table(client, "billing"))
+    return Repository(Table(client, "billing"))
 
 
 @pytest.fixture
-def unsure(wire: Wire) -> Store:
+def unsure(wire: Wire) -> Repository:
     """The store over a DynamoDB that answers what it is told."""
     return connect(wire.url)
 
@@ -94,7 +96,7 @@ TEMPORARY = [
 
 @pytest.mark.parametrize("code", TEMPORARY)
 @each_call
-def test_throttling_is_worth_another_try(call: str, code: str, wire: Wire, unsure: Store) -> None:
+def test_throttling_is_worth_another_try(call: str, code: str, wire: Wire, unsure: Repository) -> None:
     """What DynamoDB cannot do now it may do soon: nothing was written, and the caller is told so."""
     wire.answer(failure(code))
     with pytest.raises(StoreUnavailable) as refused:
@@ -113,7 +115,7 @@ OUTAGES = {
 
 @pytest.mark.parametrize("outage", OUTAGES)
 @each_call
-def test_an_outage_is_worth_another_try(call: str, outage: str, wire: Wire, unsure: Store) -> None:
+def test_an_outage_is_worth_another_try(call: str, outage: str, wire: Wire, unsure: Repository) -> None:
     """Any failure on DynamoDB's side is StoreUnavailable."""
     wire.answer(OUTAGES[outage])
     with pytest.raises(StoreUnavailable):
@@ -142,7 +144,7 @@ def test_an_unreachable_table_is_unavailable(call: str) -> None:
     ["ValidationException", "ResourceNotFoundException", "AccessDeniedException", "UnrecognizedClientException"],
 )
 @each_call
-def test_a_fault_of_ours_is_not_hidden(call: str, code: str, wire: Wire, unsure: Store) -> None:
+def test_a_fault_of_ours_is_not_hidden(call: str, code: str, wire: Wire, unsure: Repository) -> None:
     """A wrong request, table, policy or credential is no outage: it passes through and is logged as it is."""
     wire.answer(failure(code))
     with pytest.raises(ClientError, match=code):
@@ -151,7 +153,7 @@ def test_a_fault_of_ours_is_not_hidden(call: str, code: str, wire: Wire, unsure:
 
 @pytest.mark.parametrize("reasons", [("None", "ConditionalCheckFailed"), ("None", "TransactionConflict")])
 @each_write
-def test_another_writer_was_faster(call: str, reasons: tuple[str, ...], wire: Wire, unsure: Store) -> None:
+def test_another_writer_was_faster(call: str, reasons: tuple[str, ...], wire: Wire, unsure: Repository) -> None:
     """A refused condition and a collision with another transaction are both reasons to read again."""
     wire.answer(cancelled(*reasons))
     with pytest.raises(VersionConflict):
@@ -160,7 +162,7 @@ def test_another_writer_was_faster(call: str, reasons: tuple[str, ...], wire: Wi
 
 @pytest.mark.parametrize("reason", ["ThrottlingError", "ProvisionedThroughputExceeded"])
 @each_write
-def test_a_throttled_transaction_is_worth_another_try(call: str, reason: str, wire: Wire, unsure: Store) -> None:
+def test_a_throttled_transaction_is_worth_another_try(call: str, reason: str, wire: Wire, unsure: Repository) -> None:
     """A transaction that was only throttled says nothing of versions."""
     wire.answer(cancelled("None", reason))
     with pytest.raises(StoreUnavailable):
@@ -169,14 +171,14 @@ def test_a_throttled_transaction_is_worth_another_try(call: str, reason: str, wi
 
 @pytest.mark.parametrize("reason", ["ValidationError", "ItemCollectionSizeLimitExceeded"])
 @each_write
-def test_an_impossible_transaction_is_a_fault_of_ours(call: str, reason: str, wire: Wire, unsure: Store) -> None:
+def test_an_impossible_transaction_is_a_fault_of_ours(call: str, reason: str, wire: Wire, unsure: Repository) -> None:
     """Neither another try nor another version would help."""
     wire.answer(cancelled("None", reason))
     with pytest.raises(ClientError):
         WRITES[call](unsure)
 
 
-def test_the_markers_condition_means_a_duplicate(wire: Wire, unsure: Store) -> None:
+def test_the_markers_condition_means_a_duplicate(wire: Wire, unsure: Repository) -> None:
     """A refused marker is an event that somebody else has committed, whatever else was refused with it."""
     wire.answer(cancelled("ConditionalCheckFailed", "ConditionalCheckFailed"))
     with pytest.raises(EventAlreadyProcessed):
@@ -184,16 +186,16 @@ def test_the_markers_condition_means_a_duplicate(wire: Wire, unsure: Store) -> N
 
 
 @pytest.mark.parametrize("reasons", [("TransactionConflict", "None"), ("TransactionConflict", "TransactionConflict")])
-def test_a_collision_on_the_marker_is_no_duplicate(reasons: tuple[str, ...], wire: Wire, unsure: Store) -> None:
+def test_a_collision_on_the_marker_is_no_duplicate(reasons: tuple[str, ...], wire: Wire, unsure: Repository) -> None:
     """The other transaction may yet fail: to answer 200 now could lose the event."""
     wire.answer(cancelled(*reasons))
     with pytest.raises(VersionConflict) as refused:
         unsure.commit(COMMIT)
-    assert not refused.value.refused_first
+    assert not refused.value.first_write_rejected
 
 
 @each_call
-def test_reads_are_consistent(call: str, wire: Wire, unsure: Store) -> None:
+def test_reads_are_consistent(call: str, wire: Wire, unsure: Repository) -> None:
     """No answer is given from a replica that may lag; every write is one transaction."""
     wire.answer(ok({"Items": [], "Responses": {}}))
     CALLS[call](unsure)
@@ -211,15 +213,15 @@ KEYS = [{"pk": {"S": "EVENT#evt_1"}, "sk": {"S": "RECEIVED"}}]
 UNPROCESSED = {"Responses": {}, "UnprocessedKeys": {"billing": {"Keys": KEYS, "ConsistentRead": True}}}
 
 
-def test_unprocessed_keys_are_asked_for_again(wire: Wire, unsure: Store) -> None:
+def test_unprocessed_keys_are_asked_for_again(wire: Wire, unsure: Repository) -> None:
     """A read that DynamoDB did only in part is completed: half a context would look like an unknown event."""
     marker = KEYS[0] | {"outcome": {"S": "applied"}}
     wire.answer(ok(UNPROCESSED), ok({"Responses": {"billing": [marker]}}))
-    assert unsure.read_event_context("evt_1", "cus_1", None, ()).outcome is Outcome.APPLIED
+    assert unsure.read_event_context("evt_1", "cus_1", None, ()).outcome is EventOutcome.APPLIED
     assert json.loads(wire.requests[1].body)["RequestItems"]["billing"]["Keys"] == KEYS
 
 
-def test_a_read_that_is_never_completed_is_unavailable(wire: Wire, unsure: Store) -> None:
+def test_a_read_that_is_never_completed_is_unavailable(wire: Wire, unsure: Repository) -> None:
     """DynamoDB may go on answering in part: after a few times it counts as unavailable."""
     wire.answer(ok(UNPROCESSED))
     with pytest.raises(StoreUnavailable):

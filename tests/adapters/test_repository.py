@@ -20,9 +20,9 @@ from billing.adapters.repository import (
     EVENT_RETENTION,
     Commit,
     EventAlreadyProcessed,
-    EventMarker,
     KeyRecord,
-    Store,
+    ProcessedEvent,
+    Repository,
     VersionConflict,
 )
 from billing.domain.accounts import Account, OpenCheckout, Profile
@@ -30,10 +30,10 @@ from billing.domain.errors import StripeUnavailable
 from billing.domain.invoices import Invoice
 from billing.domain.outbound_events import OutboundEvent
 from billing.domain.subscriptions import Subscription
-from billing.services.event_processor import EventProcessor, Fetched
-from billing.stripe_events.event_types import Outcome, Snapshot, Target
+from billing.services.event_processor import EventProcessor
+from billing.stripe_events.event_types import EventOutcome, FetchedObject, ObjectRef, Snapshot
 from billing.stripe_events.objects import read_invoice, read_subscription
-from billing.stripe_events.ordering import Sighting
+from billing.stripe_events.ordering import StoredObject
 from tests.conftest import template
 from tests.protocol import model
 from tests.samples import INVOICE, NOW, SUBSCRIPTION
@@ -45,14 +45,16 @@ PROCESSORS = 4
 OUTBOUND = OutboundEvent("evt_1.sub_1", "subscription.created", "acme", NOW, {"plan": "pro", "ended_at": None})
 
 
-def marker(event_id: str = "evt_1", outcome: Outcome = Outcome.APPLIED, account_id: str | None = "acme") -> EventMarker:
+def marker(
+    event_id: str = "evt_1", outcome: EventOutcome = EventOutcome.APPLIED, account_id: str | None = "acme"
+) -> ProcessedEvent:
     """An event's marker."""
-    return EventMarker(event_id, "customer.subscription.updated", outcome, NOW, account_id=account_id)
+    return ProcessedEvent(event_id, "customer.subscription.updated", outcome, NOW, account_id=account_id)
 
 
-def row(content: Snapshot = SUBSCRIPTION, version: int = 1) -> Sighting[Snapshot]:
+def row(content: Snapshot = SUBSCRIPTION, version: int = 1) -> StoredObject[Snapshot]:
     """A row as it is to be written: `version` is one more than that of the row it replaces."""
-    return Sighting(content, NOW, NOW, version)
+    return StoredObject(content, NOW, NOW, version)
 
 
 def items(dynamodb: Any, table_name: str) -> dict[tuple[str, str], dict[str, Any]]:
@@ -74,19 +76,19 @@ def in_parallel[T](work: Callable[[int], T], writers: int = WRITERS) -> list[T]:
 
 
 @pytest.fixture
-def acme(store: Store) -> Profile:
+def acme(repository: Repository) -> Profile:
     """The account that most tests write to."""
-    store.create_account(Profile("acme", email="billing@acme.test"))
-    return store.load_account("acme").profile
+    repository.create_account(Profile("acme", email="billing@acme.test"))
+    return repository.load_account("acme").profile
 
 
 # --- one transaction --------------------------------------------------------------------------------------------------
 
 
-def test_a_commit_writes_all_of_it(store: Store, acme: Profile, dynamodb: Any, table_name: str) -> None:
+def test_a_commit_writes_all_of_it(repository: Repository, acme: Profile, dynamodb: Any, table_name: str) -> None:
     """Marker, rows, outbound events, profile and customer are all there after a commit."""
     linked = replace(acme, customer_id="cus_1", trial_used=True)
-    store.commit(Commit(marker(), (row(), row(INVOICE)), (OUTBOUND,), linked, new_customer_id="cus_1"))
+    repository.commit(Commit(marker(), (row(), row(INVOICE)), (OUTBOUND,), linked, new_customer_id="cus_1"))
     second = int(NOW.timestamp())
     assert set(items(dynamodb, table_name)) == {
         ("ACCOUNT#acme", "PROFILE"),
@@ -96,7 +98,7 @@ def test_a_commit_writes_all_of_it(store: Store, acme: Profile, dynamodb: Any, t
         ("CUSTOMER#cus_1", "ACCOUNT"),
         ("EVENT#evt_1", "RECEIVED"),
     }
-    assert store.load_account("acme") == Account(replace(linked, version=2), (SUBSCRIPTION,))
+    assert repository.load_account("acme") == Account(replace(linked, version=2), (SUBSCRIPTION,))
 
 
 REFUSED_COMMITS: Mapping[str, tuple[Callable[[Profile], Commit], type[Exception]]] = {
@@ -124,69 +126,69 @@ REFUSED_COMMITS: Mapping[str, tuple[Callable[[Profile], Commit], type[Exception]
 
 @pytest.mark.parametrize("refused", REFUSED_COMMITS)
 def test_a_refused_commit_writes_nothing(
-    refused: str, store: Store, acme: Profile, dynamodb: Any, table_name: str
+    refused: str, repository: Repository, acme: Profile, dynamodb: Any, table_name: str
 ) -> None:
     """Whatever part of a commit is refused, no part of it is written: never an effect without its marker."""
-    store.commit(Commit(marker("evt_0"), (row(),)))
-    store.save_profile(Profile("globex"), new_customer_id="cus_of_globex")
+    repository.commit(Commit(marker("evt_0"), (row(),)))
+    repository.save_profile(Profile("globex"), new_customer_id="cus_of_globex")
     before = items(dynamodb, table_name)
     commit, error = REFUSED_COMMITS[refused]
     with pytest.raises(error):
-        store.commit(commit(acme))
+        repository.commit(commit(acme))
     assert items(dynamodb, table_name) == before
 
 
-RECORDED = [outcome for outcome in Outcome if outcome is not Outcome.DUPLICATE]
+RECORDED = [outcome for outcome in EventOutcome if outcome is not EventOutcome.DUPLICATE]
 
 
 @pytest.mark.parametrize("first", RECORDED)
-def test_only_an_open_outcome_is_overwritten(first: Outcome, store: Store) -> None:
-    """A final outcome stays; an unmatched event, and others worth another look, can still be applied."""
-    store.commit(Commit(marker(outcome=first)))
+def test_only_an_open_outcome_is_overwritten(first: EventOutcome, repository: Repository) -> None:
+    """A final outcome stays; an unknown_customer event, and others worth another look, can still be applied."""
+    repository.commit(Commit(marker(outcome=first)))
     if first.is_final:
         with pytest.raises(EventAlreadyProcessed):
-            store.commit(Commit(marker(outcome=Outcome.INCLUDED)))
+            repository.commit(Commit(marker(outcome=EventOutcome.NO_CHANGE)))
     else:
-        store.commit(Commit(marker(outcome=Outcome.INCLUDED)))
-    assert store.read_event_context("evt_1", "cus_1", None, ()).outcome is (
-        first if first.is_final else Outcome.INCLUDED
+        repository.commit(Commit(marker(outcome=EventOutcome.NO_CHANGE)))
+    assert repository.read_event_context("evt_1", "cus_1", None, ()).outcome is (
+        first if first.is_final else EventOutcome.NO_CHANGE
     )
 
 
-def test_a_row_is_written_over_the_version_that_was_read(store: Store) -> None:
+def test_a_row_is_written_over_the_version_that_was_read(repository: Repository) -> None:
     """Each write counts one up; writing over an older version is refused."""
     for version in (1, 2, 3):
-        store.commit(Commit(marker(f"evt_{version}"), (row(version=version),)))
+        repository.commit(Commit(marker(f"evt_{version}"), (row(version=version),)))
     with pytest.raises(VersionConflict):
-        store.commit(Commit(marker("evt_late"), (row(version=3),)))
-    assert store.load_subscription_rows("acme")["sub_1"].version == 3
+        repository.commit(Commit(marker("evt_late"), (row(version=3),)))
+    assert repository.load_subscription_rows("acme")["sub_1"].version == 3
 
 
-def test_a_profile_is_written_over_the_version_that_was_read(store: Store, acme: Profile) -> None:
+def test_a_profile_is_written_over_the_version_that_was_read(repository: Repository, acme: Profile) -> None:
     """Of two changes to the same version the second is refused, and can be made to the new one."""
-    saved = store.save_profile(replace(acme, trial_used=True))
+    saved = repository.save_profile(replace(acme, trial_used=True))
     with pytest.raises(VersionConflict):
-        store.save_profile(replace(acme, email="other@acme.test"))
-    store.save_profile(replace(saved, email="other@acme.test"))
-    profile = store.load_account("acme").profile
+        repository.save_profile(replace(acme, email="other@acme.test"))
+    repository.save_profile(replace(saved, email="other@acme.test"))
+    profile = repository.load_account("acme").profile
     assert (profile.trial_used, profile.email, profile.version) == (True, "other@acme.test", 3)
 
 
-def test_an_account_is_created_once(store: Store, acme: Profile) -> None:
+def test_an_account_is_created_once(repository: Repository, acme: Profile) -> None:
     """Creating what exists is refused and changes nothing."""
     with pytest.raises(VersionConflict):
-        store.create_account(Profile("acme", email="thief@example.com"))
-    assert store.load_account("acme").profile == acme
+        repository.create_account(Profile("acme", email="thief@example.com"))
+    assert repository.load_account("acme").profile == acme
 
 
-def test_a_customer_belongs_to_one_account(store: Store, acme: Profile) -> None:
+def test_a_customer_belongs_to_one_account(repository: Repository, acme: Profile) -> None:
     """A Stripe customer that one account has cannot become another's; linking it again to the same is no conflict."""
-    linked = store.save_profile(replace(acme, customer_id="cus_1"), new_customer_id="cus_1")
-    store.save_profile(linked, new_customer_id="cus_1")
+    linked = repository.save_profile(replace(acme, customer_id="cus_1"), new_customer_id="cus_1")
+    repository.save_profile(linked, new_customer_id="cus_1")
     with pytest.raises(VersionConflict):
-        store.save_profile(Profile("globex", customer_id="cus_1"), new_customer_id="cus_1")
-    assert store.read_event_context("evt_1", "cus_1", None, ()).account_of_customer == "acme"
-    assert store.load_account("globex") == Account(Profile("globex"))
+        repository.save_profile(Profile("globex", customer_id="cus_1"), new_customer_id="cus_1")
+    assert repository.read_event_context("evt_1", "cus_1", None, ()).account_of_customer == "acme"
+    assert repository.load_account("globex") == Account(Profile("globex"))
 
 
 # --- parallel writers -------------------------------------------------------------------------------------------------
@@ -201,26 +203,30 @@ def succeeds(write: Callable[[], object]) -> bool:
     return True
 
 
-def test_one_of_many_writers_of_a_version_wins(store: Store, acme: Profile) -> None:
+def test_one_of_many_writers_of_a_version_wins(repository: Repository, acme: Profile) -> None:
     """Simultaneous changes to one version: exactly one is made."""
-    wins = in_parallel(lambda number: succeeds(lambda: store.save_profile(replace(acme, email=f"{number}@acme.test"))))
+    wins = in_parallel(
+        lambda number: succeeds(lambda: repository.save_profile(replace(acme, email=f"{number}@acme.test")))
+    )
     assert wins.count(True) == 1
-    profile = store.load_account("acme").profile
+    profile = repository.load_account("acme").profile
     assert (profile.email, profile.version) == (f"{wins.index(True)}@acme.test", 2)
 
 
-def test_one_of_many_creators_wins(store: Store) -> None:
+def test_one_of_many_creators_wins(repository: Repository) -> None:
     """Simultaneous creations of an account: exactly one is made."""
-    wins = in_parallel(lambda number: succeeds(lambda: store.create_account(Profile("acme", email=f"{number}@a.test"))))
+    wins = in_parallel(
+        lambda number: succeeds(lambda: repository.create_account(Profile("acme", email=f"{number}@a.test")))
+    )
     assert wins.count(True) == 1
-    assert store.load_account("acme").profile.email == f"{wins.index(True)}@a.test"
+    assert repository.load_account("acme").profile.email == f"{wins.index(True)}@a.test"
 
 
 @dataclass
 class Deliveries:
     """Stripe's events in the hands of parallel processors, while Stripe's state goes on changing."""
 
-    store: Store
+    repository: Repository
     stripe: model.Stripe
     lock: threading.Condition = field(default_factory=threading.Condition)
     queue: list[model.Json] = field(default_factory=list)
@@ -229,16 +235,16 @@ class Deliveries:
     def processor(self) -> EventProcessor:
         """As the function makes one, on the model's clock."""
         now: Callable[[], datetime] = lambda: model.moment(self.stripe.time)  # noqa: E731
-        return EventProcessor(self.store, model.CATALOG, self.fetch, livemode=False, now=now)
+        return EventProcessor(self.repository, model.CATALOG, self.fetch, livemode=False, now=now)
 
-    def fetch(self, target: Target) -> Fetched:
+    def fetch(self, target: ObjectRef) -> FetchedObject:
         """A fetch whose answer may be old when it arrives: others change Stripe's state between the two locks."""
         with self.lock:
             asked, source = self.stripe.time, self.stripe.objects[target.id]
         with self.lock:
             answered = model.moment(self.stripe.stamp())
             took = timedelta(seconds=self.stripe.time - asked)
-        return Fetched(read(source), answered - took, answered)
+        return FetchedObject(read(source), answered - took, answered)
 
     def put(self, events: Sequence[model.Json]) -> None:
         """Deliver events, some time and in any order."""
@@ -287,11 +293,11 @@ def facts(content: Snapshot) -> Snapshot:
 
 
 @pytest.fixture
-def deliveries(store: Store, acme: Profile) -> Deliveries:
+def deliveries(repository: Repository, acme: Profile) -> Deliveries:
     """A Stripe whose events reach the table of these tests, for an account that it knows."""
     del acme
     choice = random.Random(0)
-    return Deliveries(store, model.Stripe(choice))
+    return Deliveries(repository, model.Stripe(choice))
 
 
 def test_one_of_many_processors_of_an_event_applies_it(deliveries: Deliveries, dynamodb: Any, table_name: str) -> None:
@@ -299,8 +305,8 @@ def test_one_of_many_processors_of_an_event_applies_it(deliveries: Deliveries, d
     deliveries.stripe.put(model.subscription("sub_1", "cus_1", "active", model.START), "customer.subscription.created")
     [event] = deliveries.stripe.events
     outcomes = Counter(in_parallel(lambda _number: deliveries.processor().process(event)))
-    assert outcomes == {Outcome.APPLIED: 1, Outcome.DUPLICATE: WRITERS - 1}
-    assert deliveries.store.load_subscription_rows("acme")["sub_1"].version == 1
+    assert outcomes == {EventOutcome.APPLIED: 1, EventOutcome.DUPLICATE: WRITERS - 1}
+    assert deliveries.repository.load_subscription_rows("acme")["sub_1"].version == 1
     assert sum(sk.startswith("OUT#") for _, sk in items(dynamodb, table_name)) == 1
 
 
@@ -312,8 +318,8 @@ def test_processors_of_different_events_converge(deliveries: Deliveries) -> None
         changed = stripe.objects["sub_1"] | {"items": model.items("team_monthly", quantity, model.START)}
         stripe.put(changed, "customer.subscription.updated")
     outcomes = in_parallel(lambda number: deliveries.processor().process(stripe.events[number]))
-    assert Outcome.DUPLICATE not in outcomes
-    [row] = deliveries.store.load_subscription_rows("acme").values()
+    assert EventOutcome.DUPLICATE not in outcomes
+    [row] = deliveries.repository.load_subscription_rows("acme").values()
     assert row.content == read(stripe.objects["sub_1"])
 
 
@@ -330,7 +336,7 @@ def test_lives_delivered_in_parallel_end_as_stripe_has_them(seed: int, deliverie
             deliveries.end()
     for worker in workers:
         worker.result()
-    rows = deliveries.store.load_subscription_rows("acme")
+    rows = deliveries.repository.load_subscription_rows("acme")
     subscriptions = {key: source for key, source in stripe.objects.items() if key.startswith("sub_")}
     assert {key: facts(row.content) for key, row in rows.items()} == {
         key: read(source) for key, source in subscriptions.items()
@@ -361,7 +367,7 @@ def test_an_event_takes_two_calls(deliveries: Deliveries, dynamodb: Any) -> None
         deliveries.processor().process(deliveries.stripe.events[0])
     assert calls == ["BatchGetItem", "TransactWriteItems"]
     with calls_of(dynamodb) as calls:
-        deliveries.store.load_account("acme")
+        deliveries.repository.load_account("acme")
     assert calls == ["Query"]
 
 
@@ -398,42 +404,42 @@ on_one_table = settings(max_examples=30, deadline=None, suppress_health_check=[H
 
 @on_one_table
 @given(content=any_of(Subscription, id="sub_1") | any_of(Invoice, id="in_1"), seen=st.tuples(MOMENTS, MOMENTS))
-def test_a_row_comes_back_whole(store: Store, content: Snapshot, seen: tuple[datetime, datetime]) -> None:
+def test_a_row_comes_back_whole(repository: Repository, content: Snapshot, seen: tuple[datetime, datetime]) -> None:
     """Every field of a subscription, an invoice and its sighting is read as it was written."""
     account_id = f"acme-{next(NUMBERS)}"
-    written = Sighting(content, *seen, version=1)
-    store.commit(Commit(marker(account_id, account_id=account_id), (written,)))
-    target = Target(type(content), content.id, content)
-    assert store.read_event_context("evt", "cus", account_id, (target,)).rows == {content.id: written}
+    written = StoredObject(content, *seen, version=1)
+    repository.commit(Commit(marker(account_id, account_id=account_id), (written,)))
+    target = ObjectRef(type(content), content.id, content)
+    assert repository.read_event_context("evt", "cus", account_id, (target,)).rows == {content.id: written}
 
 
 @on_one_table
 @given(profile=any_of(Profile, version=0))
-def test_a_profile_comes_back_whole(store: Store, profile: Profile) -> None:
+def test_a_profile_comes_back_whole(repository: Repository, profile: Profile) -> None:
     """Every field of a profile is read as it was written."""
     profile = replace(profile, account_id=f"acme-{next(NUMBERS)}")
-    saved = store.save_profile(profile)
-    assert store.load_account(profile.account_id).profile == saved == replace(profile, version=1)
+    saved = repository.save_profile(profile)
+    assert repository.load_account(profile.account_id).profile == saved == replace(profile, version=1)
 
 
 @on_one_table
 @given(record=any_of(KeyRecord))
-def test_a_key_comes_back_whole(store: Store, record: KeyRecord) -> None:
+def test_a_key_comes_back_whole(repository: Repository, record: KeyRecord) -> None:
     """Every field of a key is read as it was written, by its digest and in its account's list."""
     record = replace(record, id="key_1", account_id=f"acme-{next(NUMBERS)}")
-    store.create_key(f"digest-{record.account_id}", record)
-    assert store.find_key(f"digest-{record.account_id}") == record
-    assert store.list_keys(record.account_id) == [record]
+    repository.create_key(f"digest-{record.account_id}", record)
+    assert repository.find_key(f"digest-{record.account_id}") == record
+    assert repository.list_keys(record.account_id) == [record]
 
 
 @on_one_table
 @given(data=st.dictionaries(TEXT.filter(bool), st.none() | st.booleans() | INTEGERS | TEXT, max_size=5))
 def test_an_outbound_event_is_kept_whole(
-    store: Store, dynamodb: Any, table_name: str, data: dict[str, str | int | bool | None]
+    repository: Repository, dynamodb: Any, table_name: str, data: dict[str, str | int | bool | None]
 ) -> None:
     """What is to be told lies in the outbox with all of its data, nulls too."""
     event_id = f"evt_{next(NUMBERS)}"
-    store.commit(Commit(marker(event_id), outbound=(replace(OUTBOUND, id=event_id, data=data),)))
+    repository.commit(Commit(marker(event_id), outbound=(replace(OUTBOUND, id=event_id, data=data),)))
     key = {"pk": {"S": "ACCOUNT#acme"}, "sk": {"S": f"OUT#{int(NOW.timestamp()):012d}#{event_id}"}}
     item = dynamodb.get_item(TableName=table_name, Key=key)["Item"]
     plain = {name: None if "NULL" in value else next(iter(value.values())) for name, value in item["data"]["M"].items()}
@@ -447,32 +453,32 @@ def test_an_outbound_event_is_kept_whole(
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_account_that_nobody_wrote_is_empty(store: Store) -> None:
+def test_an_account_that_nobody_wrote_is_empty(repository: Repository) -> None:
     """An account exists as soon as a credential names it: nothing stored is no error."""
-    assert store.load_account("acme") == Account(Profile("acme"))
+    assert repository.load_account("acme") == Account(Profile("acme"))
 
 
-def test_all_subscriptions_of_an_account_and_no_others(store: Store, acme: Profile) -> None:
+def test_all_subscriptions_of_an_account_and_no_others(repository: Repository, acme: Profile) -> None:
     """Several subscriptions are all kept; invoices and other accounts' rows are none of them."""
     mine = [replace(SUBSCRIPTION, id=f"sub_{number}") for number in range(3)]
-    store.commit(Commit(marker("evt_1"), (*map(row, mine), row(INVOICE)), (OUTBOUND,)))
-    store.create_key("digest", KeyRecord("key_1", "acme", "secret", NOW, "last"))
+    repository.commit(Commit(marker("evt_1"), (*map(row, mine), row(INVOICE)), (OUTBOUND,)))
+    repository.create_key("digest", KeyRecord("key_1", "acme", "secret", NOW, "last"))
     other = row(replace(SUBSCRIPTION, id="sub_other"))
     for account_id in ("acme2", "acm", "globex"):
-        store.commit(Commit(marker(account_id, account_id=account_id), (other,)))
-    assert store.load_account("acme") == Account(acme, tuple(mine))
-    assert set(store.load_subscription_rows("acme")) == {"sub_0", "sub_1", "sub_2"}
+        repository.commit(Commit(marker(account_id, account_id=account_id), (other,)))
+    assert repository.load_account("acme") == Account(acme, tuple(mine))
+    assert set(repository.load_subscription_rows("acme")) == {"sub_0", "sub_1", "sub_2"}
 
 
-def test_a_query_reads_all_of_its_pages(store: Store, acme: Profile, dynamodb: Any) -> None:
+def test_a_query_reads_all_of_its_pages(repository: Repository, acme: Profile, dynamodb: Any) -> None:
     """An account whose rows do not fit one page of DynamoDB is still read whole."""
     rows = [row(replace(SUBSCRIPTION, id=f"sub_{number}")) for number in range(5)]
-    store.commit(Commit(marker(), rows))
+    repository.commit(Commit(marker(), rows))
     for number in range(5):
-        store.create_key(f"digest_{number}", KeyRecord(f"key_{number}", "acme", "secret", NOW, "last"))
+        repository.create_key(f"digest_{number}", KeyRecord(f"key_{number}", "acme", "secret", NOW, "last"))
     with calls_of(dynamodb, Limit=2) as calls:
-        account = store.load_account("acme")
-        keys = store.list_keys("acme")
+        account = repository.load_account("acme")
+        keys = repository.list_keys("acme")
     assert calls.count("Query") >= 6
     assert account == Account(acme, tuple(each.content for each in rows if isinstance(each.content, Subscription)))
     assert [key.id for key in keys] == [f"key_{number}" for number in range(5)]
@@ -499,19 +505,19 @@ def calls_of(dynamodb: Any, **limits: int) -> Iterator[list[str]]:
             dynamodb.meta.events.unregister(event, handler)
 
 
-def test_what_an_event_names_is_read_together(store: Store, acme: Profile) -> None:
+def test_what_an_event_names_is_read_together(repository: Repository, acme: Profile) -> None:
     """Marker, customer, profile and rows come back together; what is not there is left out."""
-    empty = store.read_event_context("evt_1", "cus_1", None, ())
+    empty = repository.read_event_context("evt_1", "cus_1", None, ())
     assert (empty.outcome, empty.account_of_customer, empty.profile, empty.rows) == (None, None, None, {})
     linked = replace(acme, customer_id="cus_1")
-    store.commit(Commit(marker(), (row(), row(INVOICE)), profile=linked, new_customer_id="cus_1"))
+    repository.commit(Commit(marker(), (row(), row(INVOICE)), profile=linked, new_customer_id="cus_1"))
     targets = (
-        Target(Subscription, "sub_1", SUBSCRIPTION),
-        Target(Invoice, "in_1", INVOICE),
-        Target(Subscription, "sub_none"),
+        ObjectRef(Subscription, "sub_1", SUBSCRIPTION),
+        ObjectRef(Invoice, "in_1", INVOICE),
+        ObjectRef(Subscription, "sub_none"),
     )
-    found = store.read_event_context("evt_1", "cus_1", "acme", targets)
-    assert found.outcome is Outcome.APPLIED
+    found = repository.read_event_context("evt_1", "cus_1", "acme", targets)
+    assert found.outcome is EventOutcome.APPLIED
     assert found.account_of_customer == "acme"
     assert found.profile == replace(linked, version=2)
     assert found.rows == {"sub_1": row(), "in_1": row(INVOICE)}
@@ -520,34 +526,34 @@ def test_what_an_event_names_is_read_together(store: Store, acme: Profile) -> No
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_key_is_found_until_it_is_revoked(store: Store) -> None:
+def test_a_key_is_found_until_it_is_revoked(repository: Repository) -> None:
     """A key is known by its digest alone; revoking it is final, told to all who ask, and keeps its first time."""
     record = KeyRecord("key_1", "acme", "secret", NOW, "abcd")
-    assert store.find_key("digest") is None
-    store.create_key("digest", record)
-    assert store.find_key("digest") == record
+    assert repository.find_key("digest") is None
+    repository.create_key("digest", record)
+    assert repository.find_key("digest") == record
     revoked = replace(record, revoked=NOW + timedelta(hours=1))
-    assert store.revoke_key("acme", "key_1", NOW + timedelta(hours=1)) == revoked
-    assert store.revoke_key("acme", "key_1", NOW + timedelta(hours=2)) == revoked
-    assert store.find_key("digest") == revoked
-    assert store.list_keys("acme") == [revoked]
+    assert repository.revoke_key("acme", "key_1", NOW + timedelta(hours=1)) == revoked
+    assert repository.revoke_key("acme", "key_1", NOW + timedelta(hours=2)) == revoked
+    assert repository.find_key("digest") == revoked
+    assert repository.list_keys("acme") == [revoked]
 
 
-def test_a_key_is_revoked_by_its_account_only(store: Store) -> None:
+def test_a_key_is_revoked_by_its_account_only(repository: Repository) -> None:
     """Neither another account nor another id touches a key."""
     record = KeyRecord("key_1", "acme", "secret", NOW, "abcd")
-    store.create_key("digest", record)
-    assert store.revoke_key("globex", "key_1", NOW) is None
-    assert store.revoke_key("acme", "key_2", NOW) is None
-    assert store.find_key("digest") == record
+    repository.create_key("digest", record)
+    assert repository.revoke_key("globex", "key_1", NOW) is None
+    assert repository.revoke_key("acme", "key_2", NOW) is None
+    assert repository.find_key("digest") == record
 
 
-def test_a_digest_names_one_key(store: Store, dynamodb: Any, table_name: str) -> None:
+def test_a_digest_names_one_key(repository: Repository, dynamodb: Any, table_name: str) -> None:
     """The same key cannot be given to a second account."""
-    store.create_key("digest", KeyRecord("key_1", "acme", "secret", NOW, "abcd"))
+    repository.create_key("digest", KeyRecord("key_1", "acme", "secret", NOW, "abcd"))
     before = items(dynamodb, table_name)
     with pytest.raises(VersionConflict):
-        store.create_key("digest", KeyRecord("key_2", "globex", "secret", NOW, "abcd"))
+        repository.create_key("digest", KeyRecord("key_2", "globex", "secret", NOW, "abcd"))
     assert items(dynamodb, table_name) == before
 
 
@@ -555,11 +561,11 @@ def test_a_digest_names_one_key(store: Store, dynamodb: Any, table_name: str) ->
 
 
 def test_markers_and_outbox_expire_and_nothing_else(
-    store: Store, acme: Profile, dynamodb: Any, table_name: str
+    repository: Repository, acme: Profile, dynamodb: Any, table_name: str
 ) -> None:
     """A marker outlives the 30 days in which Stripe resends; accounts, subscriptions, invoices and keys stay."""
-    store.commit(Commit(marker(), (row(), row(INVOICE)), (OUTBOUND,), acme, new_customer_id="cus_1"))
-    store.create_key("digest", KeyRecord("key_1", "acme", "secret", NOW, "abcd"))
+    repository.commit(Commit(marker(), (row(), row(INVOICE)), (OUTBOUND,), acme, new_customer_id="cus_1"))
+    repository.create_key("digest", KeyRecord("key_1", "acme", "secret", NOW, "abcd"))
     attribute = template()["Resources"]["Table"]["Properties"]["TimeToLiveSpecification"]["AttributeName"]
     expiring = {
         sk: int(item[attribute]["N"]) for (_, sk), item in items(dynamodb, table_name).items() if attribute in item

@@ -15,12 +15,12 @@ import httpx
 import pytest
 import stripe
 
-from billing.adapters.stripe_gateway import CheckoutOrder, Payments
+from billing.adapters.stripe_gateway import CheckoutOrder, StripeGateway
 from billing.catalog import load_catalog
 from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
-from billing.stripe_events.event_types import Target
+from billing.stripe_events.event_types import ObjectRef
 from cli.changes import Change
 from cli.stripe_account import sync_catalog, sync_portal
 from cli.webhook_setup import set_up_webhook
@@ -108,11 +108,11 @@ def replace_webhook(client: stripe.StripeClient, secret: Mapping[str, Any]) -> M
     """Its part about the endpoint, which makes another one. Returns what is to be stored."""
     stored: list[Mapping[str, Any]] = []
 
-    def store(value: Mapping[str, Any]) -> Change:
+    def repository(value: Mapping[str, Any]) -> Change:
         stored.append(value)
         return Change("secret", "webhook", "arn", "updated")
 
-    set_up_webhook(client, "billing", WEBHOOK_URL, secret, store, rotates=True)
+    set_up_webhook(client, "billing", WEBHOOK_URL, secret, repository, rotates=True)
     return stored[-1]
 
 
@@ -162,19 +162,19 @@ def order(customer_id: str, price_id: str, trial_days: int) -> CheckoutOrder:
 
 def test_the_functions_send_nothing_that_stripe_does_not_know(client: stripe.StripeClient, judged: Judged) -> None:
     """Every way in which the functions call Stripe is known to Stripe's document."""
-    payments = Payments(client, set_up(client, load_catalog()))
+    gateway = StripeGateway(client, set_up(client, load_catalog()))
     judged.operations.clear()
-    customer_id = payments.create_customer("acme", "billing@acme.test", idempotency_key="customer")
-    price_id = payments.price_id("team_monthly")
+    customer_id = gateway.create_customer("acme", "billing@acme.test", idempotency_key="customer")
+    price_id = gateway.price_id("team_monthly")
     for trial_days in (0, 14):
-        session = payments.create_checkout_session(
+        session = gateway.create_checkout_session(
             order(customer_id, price_id, trial_days), idempotency_key=f"checkout-{trial_days}"
         )
-        assert payments.find_checkout_session(session.id) == session
-        closed = payments.close_checkout_session(session.id)
+        assert gateway.find_checkout_session(session.id) == session
+        closed = gateway.close_checkout_session(session.id)
         assert closed is not None
         assert closed.status == "expired"
-    assert payments.create_portal_session(customer_id, "https://app.example.com/").startswith("http")
+    assert gateway.create_portal_session(customer_id, "https://app.example.com/").startswith("http")
     written = {"POST /v1/customers", "POST /v1/checkout/sessions", "POST /v1/billing_portal/sessions"}
     assert written <= judged.operations
 
@@ -182,18 +182,18 @@ def test_the_functions_send_nothing_that_stripe_does_not_know(client: stripe.Str
 def test_what_is_fetched_is_asked_for_as_stripe_knows_it(client: stripe.StripeClient, judged: Judged) -> None:
     """A subscription and its invoice are read back from ids that events name."""
     set_up(client, load_catalog())
-    payments = Payments(client)
+    gateway = StripeGateway(client)
     customer = client.v1.customers.create(
         {"payment_method": "pm_card_visa", "invoice_settings": {"default_payment_method": "pm_card_visa"}}
     )
-    items: Any = [{"price": payments.price_id("pro_monthly")}]
+    items: Any = [{"price": gateway.price_id("pro_monthly")}]
     subscription = client.v1.subscriptions.create({"customer": customer.id, "items": items})
-    fetched = payments.fetch(Target(Subscription, subscription.id), load_catalog())
+    fetched = gateway.fetch(ObjectRef(Subscription, subscription.id), load_catalog())
     assert fetched is not None
     assert isinstance(fetched.content, Subscription)
     assert (fetched.content.status, fetched.content.plan) == ("active", "pro")
     invoice_id = str(subscription.latest_invoice)
-    invoice = payments.fetch(Target(Invoice, invoice_id), load_catalog())
+    invoice = gateway.fetch(ObjectRef(Invoice, invoice_id), load_catalog())
     assert invoice is not None
     assert isinstance(invoice.content, Invoice)
     assert invoice.content.subscription_id == subscription.id

@@ -22,7 +22,7 @@ def test_no_more_a_second_than_that() -> None:
     bucket = TokenBucket(10, lambda: clock.now, clock.sleep)
     taken: list[float] = []
     for _ in range(100):
-        bucket.take()
+        bucket.acquire()
         taken.append(clock.now)
     assert taken[9] == 100.0
     assert abs(taken[-1] - 109.0) < 1e-6
@@ -36,5 +36,5 @@ def test_idle_time_is_not_saved_up() -> None:
     bucket = TokenBucket(10, lambda: clock.now, clock.sleep)
     clock.now += 3600
     for _ in range(11):
-        bucket.take()
+        bucket.acquire()
     assert len(clock.slept) == 1

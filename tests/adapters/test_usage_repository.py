@@ -17,14 +17,14 @@ from botocore.config import Config
 
 from billing.adapters.aws import CLIENT_CONFIG, session
 from billing.adapters.dynamodb import Table
-from billing.adapters.repository import Store
-from billing.adapters.usage_repository import ATTEMPTS_MAX, BATCH_SIZE, PAUSE_SECONDS_MAX, UsageLedger
+from billing.adapters.repository import Repository
+from billing.adapters.usage_repository import ATTEMPTS_MAX, BATCH_SIZE, PAUSE_SECONDS_MAX, UsageRepository
 from billing.domain.accounts import Account, Profile
 from billing.domain.errors import StoreUnavailable
 from billing.domain.plans import Metric, MetricKind, Plan
-from billing.domain.usage import Action, Decision, Measurement, Outcome, Period, Quota
-from tests.adapters.wire import Answer, Wire
+from billing.domain.usage import Action, Measurement, MeasurementOutcome, Period, Quota, UsageDecision
 from tests.samples import NOW
+from tests.wire import Answer, Wire
 
 CALLERS = 32
 LIMIT = 1000
@@ -55,30 +55,30 @@ def track(id: str, value: int = 1, metric: Metric = CALLS) -> Measurement:  # no
 class Usage:
     """Acme's ledger, and what its client sends."""
 
-    ledger: UsageLedger
-    store: Store
+    usage: UsageRepository
+    repository: Repository
 
-    def record(self, *measurements: Measurement, quota: Quota = QUOTA) -> list[tuple[Outcome, int]]:
+    def record(self, *measurements: Measurement, quota: Quota = QUOTA) -> list[tuple[MeasurementOutcome, int]]:
         """What becomes of measurements, and how much is used after each."""
-        account = self.store.load_account("acme")
-        return [(each.outcome, each.used) for each in self.ledger.record(account, quota, measurements, NOW)]
+        account = self.repository.load_account("acme")
+        return [(each.outcome, each.used) for each in self.usage.record(account, quota, measurements, NOW)]
 
-    def outcomes(self, *measurements: Measurement, quota: Quota = QUOTA) -> list[Outcome]:
+    def outcomes(self, *measurements: Measurement, quota: Quota = QUOTA) -> list[MeasurementOutcome]:
         """The same, without the count: after one attempt it is no more than what is known."""
         return [outcome for outcome, _ in self.record(*measurements, quota=quota)]
 
     def used(self, period: Period = NOVEMBER, account_id: str = "acme") -> dict[str, int]:
         """All that is used: counters of the period, and gauges."""
-        counted = self.ledger.read_counters(account_id, period, [CALLS, RUNS, PROJECTS])
-        return {**self.store.load_account(account_id).gauges, **counted}
+        counted = self.usage.read_counters(account_id, period, [CALLS, RUNS, PROJECTS])
+        return {**self.repository.load_account(account_id).gauges, **counted}
 
 
 @pytest.fixture
-def usage(table: Table, store: Store) -> Usage:
+def usage(table: Table, repository: Repository) -> Usage:
     """A ledger in which nothing is recorded, with a client as the functions have it: 32 callers need 32 connections."""
     url = table.client.meta.endpoint_url
     client: Any = session().create_client("dynamodb", endpoint_url=url, config=CLIENT_CONFIG)
-    return Usage(UsageLedger(Table(client, table.name)), store)
+    return Usage(UsageRepository(Table(client, table.name)), repository)
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def calls_of(usage: Usage) -> Iterator[list[str]]:
     def see(model: Any, **_: Any) -> None:
         calls.append(model.name)
 
-    events = usage.ledger.table.client.meta.events
+    events = usage.usage.table.client.meta.events
     events.register("before-call.dynamodb", see)
     try:
         yield calls
@@ -103,12 +103,12 @@ def calls_of(usage: Usage) -> Iterator[list[str]]:
 @pytest.mark.engine
 def test_a_measurement_counts_once(usage: Usage) -> None:
     """However often it is sent, also beside others, and whatever else it says the second time."""
-    assert usage.record(consume("m_1", 3)) == [(Outcome.RECORDED, 3)]
-    assert usage.outcomes(consume("m_1", 3)) == [Outcome.DUPLICATE]
+    assert usage.record(consume("m_1", 3)) == [(MeasurementOutcome.RECORDED, 3)]
+    assert usage.outcomes(consume("m_1", 3)) == [MeasurementOutcome.DUPLICATE]
     assert usage.outcomes(track("m_2", 4), track("m_1", 50), track("m_3", 5)) == [
-        Outcome.RECORDED,
-        Outcome.DUPLICATE,
-        Outcome.RECORDED,
+        MeasurementOutcome.RECORDED,
+        MeasurementOutcome.DUPLICATE,
+        MeasurementOutcome.RECORDED,
     ]
     assert usage.used() == {"api_calls": 12, "team_members": 1}
 
@@ -117,8 +117,11 @@ def test_a_measurement_counts_once(usage: Usage) -> None:
 def test_a_duplicate_is_one_also_where_it_would_not_fit(usage: Usage) -> None:
     """At the limit, and under a smaller one: it is told that it was recorded, not that it is refused."""
     usage.record(consume("m_1", LIMIT), consume("p_1", 10, PROJECTS))
-    assert usage.outcomes(consume("m_1", LIMIT)) == [Outcome.DUPLICATE]
-    assert usage.outcomes(consume("m_1", LIMIT), consume("p_1", 10, PROJECTS), quota=SMALLER) == [Outcome.DUPLICATE] * 2
+    assert usage.outcomes(consume("m_1", LIMIT)) == [MeasurementOutcome.DUPLICATE]
+    assert (
+        usage.outcomes(consume("m_1", LIMIT), consume("p_1", 10, PROJECTS), quota=SMALLER)
+        == [MeasurementOutcome.DUPLICATE] * 2
+    )
     assert usage.used() == {"api_calls": LIMIT, "projects": 10, "team_members": 1}
 
 
@@ -126,10 +129,10 @@ def test_a_duplicate_is_one_also_where_it_would_not_fit(usage: Usage) -> None:
 def test_what_is_refused_is_not_remembered(usage: Usage) -> None:
     """The same id is recorded once there is room for it."""
     assert usage.record(consume("m_1", 2), consume("p_1", 2, PROJECTS), quota=SMALLER) == [
-        (Outcome.LIMIT_REACHED, 0),
-        (Outcome.LIMIT_REACHED, 0),
+        (MeasurementOutcome.LIMIT_REACHED, 0),
+        (MeasurementOutcome.LIMIT_REACHED, 0),
     ]
-    assert usage.outcomes(consume("m_1", 2), consume("p_1", 2, PROJECTS)) == [Outcome.RECORDED] * 2
+    assert usage.outcomes(consume("m_1", 2), consume("p_1", 2, PROJECTS)) == [MeasurementOutcome.RECORDED] * 2
     assert usage.used() == {"api_calls": 2, "projects": 2, "team_members": 1}
 
 
@@ -137,10 +140,10 @@ def test_what_is_refused_is_not_remembered(usage: Usage) -> None:
 def test_a_refusal_tells_what_is_used(usage: Usage) -> None:
     """What the counter holds, not what this caller knows of it."""
     usage.record(track("m_1", 999))
-    assert usage.record(consume("m_2", 2)) == [(Outcome.LIMIT_REACHED, 999)]
-    assert usage.record(consume("m_3", LIMIT + 1)) == [(Outcome.LIMIT_REACHED, 999)]
-    assert usage.outcomes(consume("m_4", 1)) == [Outcome.RECORDED]
-    assert usage.record(consume("m_5", 1)) == [(Outcome.LIMIT_REACHED, LIMIT)]
+    assert usage.record(consume("m_2", 2)) == [(MeasurementOutcome.LIMIT_REACHED, 999)]
+    assert usage.record(consume("m_3", LIMIT + 1)) == [(MeasurementOutcome.LIMIT_REACHED, 999)]
+    assert usage.outcomes(consume("m_4", 1)) == [MeasurementOutcome.RECORDED]
+    assert usage.record(consume("m_5", 1)) == [(MeasurementOutcome.LIMIT_REACHED, LIMIT)]
 
 
 @pytest.mark.engine
@@ -158,18 +161,18 @@ def test_a_mixed_batch(usage: Usage) -> None:
     assert len(measurements) == 2 * BATCH_SIZE
     outcomes = usage.outcomes(*measurements)
     assert outcomes == [
-        *[Outcome.RECORDED] * 33,
-        *[Outcome.LIMIT_REACHED] * 7,
-        Outcome.DUPLICATE,
-        *[Outcome.RECORDED] * 40,
-        Outcome.LIMIT_REACHED,
-        Outcome.RECORDED,
-        Outcome.RECORDED,
-        *[Outcome.LIMIT_REACHED] * 16,
+        *[MeasurementOutcome.RECORDED] * 33,
+        *[MeasurementOutcome.LIMIT_REACHED] * 7,
+        MeasurementOutcome.DUPLICATE,
+        *[MeasurementOutcome.RECORDED] * 40,
+        MeasurementOutcome.LIMIT_REACHED,
+        MeasurementOutcome.RECORDED,
+        MeasurementOutcome.RECORDED,
+        *[MeasurementOutcome.LIMIT_REACHED] * 16,
     ]
     assert usage.used() == {"api_calls": LIMIT, "runs": 280, "projects": 9, "team_members": 1}
     again = usage.outcomes(*measurements)
-    assert Counter(again) == {Outcome.DUPLICATE: 76, Outcome.LIMIT_REACHED: 24}
+    assert Counter(again) == {MeasurementOutcome.DUPLICATE: 76, MeasurementOutcome.LIMIT_REACHED: 24}
     assert usage.used() == {"api_calls": LIMIT, "runs": 280, "projects": 9, "team_members": 1}
 
 
@@ -179,11 +182,11 @@ def test_periods_and_accounts_are_apart(usage: Usage) -> None:
     usage.record(consume("m_1", LIMIT))
     december = replace(QUOTA, period=DECEMBER)
     assert usage.outcomes(consume("m_1", LIMIT), consume("m_2", LIMIT), quota=december) == [
-        Outcome.DUPLICATE,
-        Outcome.RECORDED,
+        MeasurementOutcome.DUPLICATE,
+        MeasurementOutcome.RECORDED,
     ]
-    [other] = usage.ledger.record(GLOBEX, QUOTA, [consume("m_1", 7)], NOW)
-    assert other.outcome is Outcome.RECORDED
+    [other] = usage.usage.record(GLOBEX, QUOTA, [consume("m_1", 7)], NOW)
+    assert other.outcome is MeasurementOutcome.RECORDED
     assert (usage.used()["api_calls"], usage.used(DECEMBER)["api_calls"]) == (LIMIT, LIMIT)
     assert usage.used(account_id="globex")["api_calls"] == 7
 
@@ -191,10 +194,10 @@ def test_periods_and_accounts_are_apart(usage: Usage) -> None:
 @pytest.mark.engine
 def test_gauges_come_with_the_account(usage: Usage) -> None:
     """What was said last; a team that was never counted is one person."""
-    assert usage.store.load_account("acme").member_count == 1
-    usage.ledger.set_gauge("acme", "team_members", 12)
+    assert usage.repository.load_account("acme").member_count == 1
+    usage.usage.set_gauge("acme", "team_members", 12)
     usage.record(track("p_1", 3, PROJECTS), track("p_2", 2, PROJECTS))
-    account = usage.store.load_account("acme")
+    account = usage.repository.load_account("acme")
     assert account.gauges == {"team_members": 12, "projects": 2}
     assert account.member_count == 12
 
@@ -250,9 +253,9 @@ def plain(item: dict[str, Any]) -> dict[str, str | int]:
 def test_one_measurement_is_one_request(usage: Usage, asked: Sequence[Measurement], calls: list[str]) -> None:
     """Whatever becomes of it; a batch takes another only where a part of it was in the way."""
     usage.record(consume("m_1", 990))
-    account = usage.store.load_account("acme")
+    account = usage.repository.load_account("acme")
     with calls_of(usage) as made:
-        usage.ledger.record(account, QUOTA, asked, NOW)
+        usage.usage.record(account, QUOTA, asked, NOW)
     assert made == calls
 
 
@@ -275,16 +278,19 @@ def in_parallel[T](work: Callable[[int], T], callers: int = CALLERS) -> list[T]:
 def test_parallel_callers_end_at_the_limit(usage: Usage) -> None:
     """32 callers ask for 1,280 of 1,000: exactly 1,000 are recorded, and asking for each again changes nothing."""
 
-    def work(caller: int) -> list[tuple[Outcome, Outcome]]:
+    def work(caller: int) -> list[tuple[MeasurementOutcome, MeasurementOutcome]]:
         told = []
         for number in range(10):
             asked = [consume(f"{caller}.{number}.{part}") for part in range(4)]
-            first, second = (usage.ledger.record(ACME, QUOTA, asked, NOW) for _ in range(2))
+            first, second = (usage.usage.record(ACME, QUOTA, asked, NOW) for _ in range(2))
             told += [(one.outcome, two.outcome) for one, two in zip(first, second, strict=True)]
         return told
 
     told = Counter(itertools.chain.from_iterable(in_parallel(work)))
-    assert told == {(Outcome.RECORDED, Outcome.DUPLICATE): LIMIT, (Outcome.LIMIT_REACHED, Outcome.LIMIT_REACHED): 280}
+    assert told == {
+        (MeasurementOutcome.RECORDED, MeasurementOutcome.DUPLICATE): LIMIT,
+        (MeasurementOutcome.LIMIT_REACHED, MeasurementOutcome.LIMIT_REACHED): 280,
+    }
     assert usage.used()["api_calls"] == LIMIT
 
 
@@ -292,14 +298,14 @@ def test_parallel_callers_end_at_the_limit(usage: Usage) -> None:
 def test_a_request_sent_twice_at_once_counts_once(usage: Usage) -> None:
     """A caller that gives up waiting sends again while the first is still at work: one of the two is the duplicate."""
 
-    def work(caller: int) -> list[Decision]:
+    def work(caller: int) -> list[UsageDecision]:
         asked = [consume(f"{caller // 2}.{part}", 10) for part in range(5)]
-        return usage.ledger.record(ACME, QUOTA, asked, NOW)
+        return usage.usage.record(ACME, QUOTA, asked, NOW)
 
     decided = in_parallel(work)
     for one, two in itertools.batched(decided, 2, strict=True):
         told = [{first.outcome, second.outcome} for first, second in zip(one, two, strict=True)]
-        assert told == [{Outcome.RECORDED, Outcome.DUPLICATE}] * 5
+        assert told == [{MeasurementOutcome.RECORDED, MeasurementOutcome.DUPLICATE}] * 5
     assert usage.used()["api_calls"] == CALLERS // 2 * 5 * 10
 
 
@@ -307,7 +313,7 @@ def test_a_request_sent_twice_at_once_counts_once(usage: Usage) -> None:
 def test_parallel_batches_of_several_metrics(usage: Usage) -> None:
     """What the decisions say is what the counters hold, and a consume never leads beyond the limit."""
 
-    def work(caller: int) -> list[Decision]:
+    def work(caller: int) -> list[UsageDecision]:
         asked = [
             measurement
             for part in range(8)
@@ -317,19 +323,19 @@ def test_parallel_batches_of_several_metrics(usage: Usage) -> None:
                 track(f"{caller}.{part}.p", caller, PROJECTS),
             )
         ]
-        return usage.ledger.record(ACME, QUOTA, asked, NOW)
+        return usage.usage.record(ACME, QUOTA, asked, NOW)
 
     decisions = list(itertools.chain.from_iterable(in_parallel(work)))
     consumed = sum(
         each.measurement.value
         for each in decisions
-        if each.measurement.metric is CALLS and each.outcome is Outcome.RECORDED
+        if each.measurement.metric is CALLS and each.outcome is MeasurementOutcome.RECORDED
     )
     used = usage.used()
     assert used["api_calls"] == consumed <= LIMIT
     assert used["runs"] == CALLERS * 8 * 2
     assert used["projects"] in range(CALLERS)
-    refused = [each for each in decisions if each.outcome is Outcome.LIMIT_REACHED]
+    refused = [each for each in decisions if each.outcome is MeasurementOutcome.LIMIT_REACHED]
     assert all(each.used + each.measurement.value > LIMIT for each in refused if each.measurement.metric is CALLS)
 
 
@@ -351,10 +357,10 @@ class Unsure:
     wire: Wire
     pauses: list[float]
 
-    def record(self, *measurements: Measurement) -> list[Outcome]:
+    def record(self, *measurements: Measurement) -> list[MeasurementOutcome]:
         """What becomes of acme's measurements."""
-        ledger = UsageLedger(unsure_table(self.wire.url), self.pauses.append)
-        return [each.outcome for each in ledger.record(ACME, QUOTA, measurements, NOW)]
+        usage = UsageRepository(unsure_table(self.wire.url), self.pauses.append)
+        return [each.outcome for each in usage.record(ACME, QUOTA, measurements, NOW)]
 
     @property
     def asked(self) -> list[str]:
@@ -390,19 +396,19 @@ def cancelled(*reasons: dict[str, Any]) -> Answer:
 @pytest.mark.parametrize(
     ("answers", "outcome", "pauses"),
     [
-        ([cancelled(NONE, CONFLICT), OK], Outcome.RECORDED, 1),
-        ([cancelled(CONFLICT, NONE), cancelled(NONE, CONFLICT), OK], Outcome.RECORDED, 2),
-        ([cancelled(FOUND, NONE)], Outcome.DUPLICATE, 0),
-        ([cancelled(FOUND, FULL)], Outcome.DUPLICATE, 0),
-        ([cancelled(FOUND, CONFLICT)], Outcome.DUPLICATE, 1),
-        ([cancelled(NONE, FULL)], Outcome.LIMIT_REACHED, 0),
-        ([cancelled(CONFLICT, FULL), cancelled(FOUND, FULL)], Outcome.DUPLICATE, 1),
-        ([cancelled(CONFLICT, FULL), cancelled(NONE, FULL)], Outcome.LIMIT_REACHED, 1),
-        ([cancelled(THROTTLED, FULL), cancelled(FOUND, FULL)], Outcome.DUPLICATE, 1),
+        ([cancelled(NONE, CONFLICT), OK], MeasurementOutcome.RECORDED, 1),
+        ([cancelled(CONFLICT, NONE), cancelled(NONE, CONFLICT), OK], MeasurementOutcome.RECORDED, 2),
+        ([cancelled(FOUND, NONE)], MeasurementOutcome.DUPLICATE, 0),
+        ([cancelled(FOUND, FULL)], MeasurementOutcome.DUPLICATE, 0),
+        ([cancelled(FOUND, CONFLICT)], MeasurementOutcome.DUPLICATE, 1),
+        ([cancelled(NONE, FULL)], MeasurementOutcome.LIMIT_REACHED, 0),
+        ([cancelled(CONFLICT, FULL), cancelled(FOUND, FULL)], MeasurementOutcome.DUPLICATE, 1),
+        ([cancelled(CONFLICT, FULL), cancelled(NONE, FULL)], MeasurementOutcome.LIMIT_REACHED, 1),
+        ([cancelled(THROTTLED, FULL), cancelled(FOUND, FULL)], MeasurementOutcome.DUPLICATE, 1),
     ],
 )
 def test_a_refused_transaction_is_decided_on_again(
-    unsure: Unsure, answers: list[Answer], outcome: Outcome, pauses: int
+    unsure: Unsure, answers: list[Answer], outcome: MeasurementOutcome, pauses: int
 ) -> None:
     """A limit is not believed to be reached while the measurement itself may be what reached it."""
     unsure.wire.answer(*answers)
@@ -415,7 +421,7 @@ def test_a_snapshot_that_collides_is_taken_again(unsure: Unsure) -> None:
     """What is too much in any case is refused only once it is known not to be recorded."""
     item = {"sk": {"S": "USAGE#001793491200#api_calls"}, "used": {"N": "7"}}
     unsure.wire.answer(cancelled(CONFLICT, NONE), answer(200, {"Responses": [{}, {"Item": item}]}))
-    assert unsure.record(consume("m_1", LIMIT + 1)) == [Outcome.LIMIT_REACHED]
+    assert unsure.record(consume("m_1", LIMIT + 1)) == [MeasurementOutcome.LIMIT_REACHED]
     assert unsure.asked == ["TransactGetItems"] * 2
     assert len(unsure.pauses) == 1
 
@@ -437,4 +443,4 @@ def test_a_later_batch_that_fails_is_sent_again_whole(unsure: Unsure) -> None:
     with pytest.raises(StoreUnavailable):
         unsure.record(*asked)
     unsure.wire.answer(cancelled(*[FOUND] * BATCH_SIZE, NONE), OK)
-    assert unsure.record(*asked) == [*[Outcome.DUPLICATE] * BATCH_SIZE, Outcome.RECORDED]
+    assert unsure.record(*asked) == [*[MeasurementOutcome.DUPLICATE] * BATCH_SIZE, MeasurementOutcome.RECORDED]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.adapters.repository import KeyRecord, Store
+from billing.adapters.repository import KeyRecord, Repository
 from billing.api import authentication
 from billing.api.authentication import CACHE_ENTRIES_MAX, Authenticator, KeyKind, digest_of, new_key
 from billing.domain.credentials import CredentialKind
@@ -49,7 +49,7 @@ def keys() -> Keys:
 @pytest.fixture
 def authenticator(keys: Keys) -> Authenticator:
     """A process that has seen no credential yet."""
-    return Authenticator(cast(Store, keys))
+    return Authenticator(cast(Repository, keys))
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_known_key_acts_for_its_account(authenticator: Authenticator, scheme: 
 def test_a_keys_kind_is_known(authenticator: Authenticator, keys: Keys, key: str, kind: CredentialKind) -> None:
     """What a key may do follows from its kind, also when it is remembered; each key counts requests of its own."""
     credentials = [authenticator.authenticate(f"Bearer {key}", NOW) for _ in range(2)]
-    assert {(each.kind, each.account_id, each.may_pay) for each in credentials} == {(kind, "acme", True)}
+    assert {(each.kind, each.account_id, each.can_manage_billing) for each in credentials} == {(kind, "acme", True)}
     assert len(keys.asked) == 1
     other = authenticator.authenticate(f"Bearer {PUBLISHABLE_KEY if key == KEY else KEY}", NOW)
     assert {each.subject for each in credentials} != {other.subject}
@@ -91,7 +91,7 @@ def test_a_live_deployment_takes_live_keys(keys: Keys) -> None:
     """And no others, also if they are in its table."""
     live = new_key(KeyKind.SECRET, livemode=True)
     keys.add(live)
-    authenticator = Authenticator(cast(Store, keys), livemode=True)
+    authenticator = Authenticator(cast(Repository, keys), livemode=True)
     assert authenticator.authenticate(f"Bearer {live}", NOW).account_id == "acme"
     with pytest.raises(Unauthenticated):
         authenticator.authenticate(f"Bearer {KEY}", NOW)
@@ -135,7 +135,7 @@ def test_a_malformed_credential_never_reaches_the_store(
 def test_no_text_does_more_than_be_refused(header: str) -> None:
     """Whatever a header holds, Unauthenticated is all that is raised."""
     with pytest.raises(Unauthenticated):
-        Authenticator(cast(Store, Keys())).authenticate(f"Bearer {header}", NOW)
+        Authenticator(cast(Repository, Keys())).authenticate(f"Bearer {header}", NOW)
 
 
 def test_the_key_itself_is_never_looked_up(authenticator: Authenticator, keys: Keys) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from billing.adapters.dynamodb import Table
-from billing.api.rate_limit import Allowance, RateLimiter
+from billing.api.rate_limit import RateLimiter, RateLimitStatus
 from billing.domain.credentials import Credential, CredentialKind
 from billing.domain.errors import RateLimited
 
@@ -24,7 +24,7 @@ def credential(subject: str, account_id: str = "acme") -> Credential:
 def passes(limiter: RateLimiter, who: Credential, now: datetime = NOW) -> bool:
     """Whether one more request is let through."""
     try:
-        limiter.take(who, now)
+        limiter.acquire(who, now)
     except RateLimited:
         return False
     return True
@@ -66,22 +66,22 @@ def test_a_publishable_key_takes_from_an_hour_of_its_own(table: Table) -> None:
 def test_a_refusal_says_when_to_come_back(table: Table) -> None:
     """At the end of the minute; or of the hour, once that is exhausted."""
     limiter = RateLimiter(table, 1, 2)
-    limiter.take(credential("u"), NOW)
+    limiter.acquire(credential("u"), NOW)
     with pytest.raises(RateLimited, match=r"^Rate limit exceeded\. Try again in 30 seconds$") as refused:
-        limiter.take(credential("u"), NOW)
+        limiter.acquire(credential("u"), NOW)
     assert (refused.value.limit, refused.value.retry_after_seconds) == (1, 30)
-    limiter.take(credential("u"), NOW + MINUTE)
+    limiter.acquire(credential("u"), NOW + MINUTE)
     with pytest.raises(RateLimited) as refused:
-        limiter.take(credential("u"), NOW + 2 * MINUTE)
+        limiter.acquire(credential("u"), NOW + 2 * MINUTE)
     assert (refused.value.limit, refused.value.retry_after_seconds) == (2, 37 * 60 + 30)
 
 
 def test_what_is_left_is_told(table: Table) -> None:
     """Of the window that has least left."""
     limiter = RateLimiter(table, 3, 4)
-    told = [limiter.take(credential("u"), NOW) for _ in range(2)]
-    assert told == [Allowance(3, 2, 30), Allowance(3, 1, 30)]
-    assert limiter.take(credential("other"), NOW) == Allowance(4, 1, 39 * 60 + 30)
+    told = [limiter.acquire(credential("u"), NOW) for _ in range(2)]
+    assert told == [RateLimitStatus(3, 2, 30), RateLimitStatus(3, 1, 30)]
+    assert limiter.acquire(credential("other"), NOW) == RateLimitStatus(4, 1, 39 * 60 + 30)
 
 
 def test_a_new_window_is_whole(table: Table) -> None:
@@ -108,6 +108,6 @@ def test_counting_costs_one_write(table: Table, written: list[str]) -> None:
 
 def test_counters_expire(table: Table) -> None:
     """Nobody has to clean up: a row goes some time after its hour."""
-    RateLimiter(table, 2, 10).take(credential("u"), NOW)
+    RateLimiter(table, 2, 10).acquire(credential("u"), NOW)
     [row] = table.query("RATE#acme", " ", "~")
     assert datetime.fromtimestamp(row["expires_at"], UTC) == datetime(2026, 11, 21, 12, tzinfo=UTC)

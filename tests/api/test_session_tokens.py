@@ -17,16 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from billing import settings
-from billing.adapters.repository import Store
+from billing.adapters import aws
+from billing.adapters.repository import Repository
+from billing.adapters.secrets import read_session_secrets
 from billing.api.authentication import Authenticator
 from billing.api.jwks import Jwks
-from billing.api.session_tokens import LENGTH_MAX, SessionTokens, open_session_tokens
+from billing.api.session_tokens import LENGTH_MAX, SessionTokens
+from billing.bootstrap import app
 from billing.domain.credentials import Credential, CredentialKind
 from billing.domain.errors import ConfigurationMissing, IdentityProviderUnavailable, Unauthenticated
-from billing.settings import SessionSettings, load_session_secrets, load_settings, read_session_secrets
+from billing.settings import SessionSettings
 from local.stack import ROOT
-from tests.adapters.wire import Answer, Wire
+from tests.wire import Answer, Wire
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SECONDS = int(NOW.timestamp())
@@ -38,7 +40,7 @@ SETTINGS = SessionSettings(
     secret_id="arn:session",
     account_claim="org.id",
     role_claim="role",
-    paying_roles=frozenset({"owner", "billing"}),
+    billing_roles=frozenset({"owner", "billing"}),
 )
 CLAIMS: Mapping[str, Any] = {
     "iss": "https://login.example.com",
@@ -50,7 +52,7 @@ CLAIMS: Mapping[str, Any] = {
     "org": {"id": "acme"},
     "role": "owner",
 }
-ACME = Credential(CredentialKind.SESSION_TOKEN, "acme", "user:user_1", may_pay=True)
+ACME = Credential(CredentialKind.SESSION_TOKEN, "acme", "user:user_1", can_manage_billing=True)
 
 type Json = Mapping[str, Any]
 type Sign = Callable[[bytes], bytes]
@@ -148,7 +150,7 @@ def test_the_account_is_in_the_claim_of_that_name(name: str, claims: Json) -> No
 
 
 @pytest.mark.parametrize(
-    ("role_claim", "claims", "may_pay"),
+    ("role_claim", "claims", "can_manage_billing"),
     [
         (None, {}, True),
         ("role", {"role": "owner"}, True),
@@ -163,10 +165,10 @@ def test_the_account_is_in_the_claim_of_that_name(name: str, claims: Json) -> No
         ("cognito:groups", {"cognito:groups": ["owner"]}, True),
     ],
 )
-def test_the_role_says_who_may_pay(role_claim: str | None, claims: Json, *, may_pay: bool) -> None:
+def test_the_role_says_who_may_pay(role_claim: str | None, claims: Json, *, can_manage_billing: bool) -> None:
     """Without a role claim everyone may; with one only who has one of the roles."""
     tokens = SessionTokens(replace(SETTINGS, role_claim=role_claim), lambda: (SECRET,), None)
-    assert tokens.check(token({**CLAIMS, **claims}), NOW) == replace(ACME, may_pay=may_pay)
+    assert tokens.check(token({**CLAIMS, **claims}), NOW) == replace(ACME, can_manage_billing=can_manage_billing)
 
 
 def test_without_a_configured_audience_none_is_asked_for(tokens: SessionTokens) -> None:
@@ -653,14 +655,11 @@ def test_an_address_with_https_is_asked() -> None:
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """The least that a function has, in a process that has read none of it."""
-    caches: tuple[Any, ...] = (load_settings, settings._session_secrets)
     monkeypatch.setenv("TABLE_NAME", "billing")
     monkeypatch.setenv("ALLOWED_ORIGINS", "https://app.example.com")
-    for cached in caches:
-        cached.cache_clear()
+    app.reset()
     yield monkeypatch
-    for cached in caches:
-        cached.cache_clear()
+    app.reset()
 
 
 class SecretsManager:
@@ -679,15 +678,15 @@ def test_without_an_issuer_no_session_token_counts(environment: pytest.MonkeyPat
     """Whatever else is configured, and as every other credential that does not count."""
     environment.setenv("SESSION_JWKS_URL", "https://login.example.com/jwks.json")
     environment.setenv("SESSION_ISSUER", "")
-    assert open_session_tokens() is None
+    assert app.session_tokens is None
     with pytest.raises(Unauthenticated):
-        Authenticator(cast(Store, None), open_session_tokens()).authenticate(f"Bearer {token()}", NOW)
+        Authenticator(cast(Repository, None), app.session_tokens).authenticate(f"Bearer {token()}", NOW)
 
 
 def test_every_parameter_counts(environment: pytest.MonkeyPatch) -> None:
     """Each of the template's variables reaches the setting it is for, and the whole takes a token."""
     stored = SecretsManager(json.dumps({"shared_secrets": [SECRET, OLD_SECRET]}))
-    environment.setattr(settings, "client", lambda _service: stored)
+    environment.setattr(aws, "client", lambda _service: stored)
     for name, value in {
         "SESSION_ISSUER": "https://login.example.com",
         "SESSION_AUDIENCE": "billing",
@@ -698,8 +697,8 @@ def test_every_parameter_counts(environment: pytest.MonkeyPatch) -> None:
         "SESSION_SECRET_ID": "arn:session",
     }.items():
         environment.setenv(name, value)
-    assert load_settings().session == SETTINGS
-    authenticator = Authenticator(cast(Store, None), open_session_tokens())
+    assert app.settings.session == SETTINGS
+    authenticator = Authenticator(cast(Repository, None), app.session_tokens)
     assert [authenticator.authenticate(f"Bearer {token()}", NOW) for _ in range(3)] == [ACME] * 3
     assert stored.calls == ["arn:session"]
 
@@ -708,8 +707,9 @@ def test_the_defaults(environment: pytest.MonkeyPatch) -> None:
     """An issuer alone: any audience, the claim account_id, everyone may pay; nothing to check a signature with."""
     environment.setenv("SESSION_ISSUER", "https://login.example.com")
     expected = SessionSettings("https://login.example.com", None, None, "", "account_id", None, frozenset())
-    assert load_settings().session == expected
-    assert load_session_secrets() == ()
+    assert app.settings.session == expected
+    assert app.session_tokens
+    assert tuple(app.session_tokens.shared_secrets()) == ()
 
 
 @pytest.mark.parametrize("value", [None, {"shared_secrets": SECRET}, {"shared_secrets": None}, {"shared_secrets": [5]}])
@@ -730,7 +730,7 @@ def test_a_secret_that_can_be_guessed_is_no_secret() -> None:
 WHAT_A_CHECK_IMPORTS = """
 import json, sys
 from datetime import UTC, datetime
-from billing.api.session_tokens import SessionTokens
+from billing.api.session_tokens import LENGTH_MAX, SessionTokens
 from billing.settings import SessionSettings
 settings = SessionSettings("https://login.example.com", "billing", None, "", "org.id", "role", frozenset({"owner"}))
 tokens = SessionTokens(settings, lambda: ("s" * 32,), None)

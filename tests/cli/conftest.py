@@ -14,7 +14,7 @@ import stripe
 from typer.testing import CliRunner, Result
 
 from billing.adapters.dynamodb import Table
-from billing.adapters.repository import Store
+from billing.adapters.repository import Repository
 from billing.adapters.stripe_gateway import connect
 from cli.main import app
 from stripe_simulator import running_simulator
@@ -63,9 +63,9 @@ class Stack:
         """Replace what the Stripe secret holds."""
         self._secrets.put_secret_value(SecretId=self.secret_id, SecretString=text)
 
-    def store(self) -> Store:
+    def repository(self) -> Repository:
         """The stack's table."""
-        return Store(Table(aws("dynamodb", self.endpoint_url), self.table_name))
+        return Repository(Table(aws("dynamodb", self.endpoint_url), self.table_name))
 
     def write_session_secret(self, text: str) -> None:
         """Replace what the session tokens' secret holds."""

@@ -8,10 +8,10 @@ import pytest
 import stripe
 
 import billing.adapters.stripe_gateway
-from billing.adapters.repository import Commit, EventMarker, Store
+from billing.adapters.repository import Commit, ProcessedEvent, Repository
 from billing.domain.accounts import Profile
-from billing.stripe_events.event_types import Outcome
-from billing.stripe_events.ordering import Sighting
+from billing.stripe_events.event_types import EventOutcome
+from billing.stripe_events.ordering import StoredObject
 from tests.cli.conftest import Billing, Stack, StripeAccount, answer, refusal
 from tests.cli.stripe_side import customer_of, sell, table
 from tests.cli.stripe_side import subscribe as buy
@@ -24,14 +24,16 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 def subscribe(stack: Stack, account_id: str) -> None:
     """Let the account have an active subscription, as an event would."""
-    store = stack.store()
-    store.save_profile(
+    repository = stack.repository()
+    repository.save_profile(
         Profile(account_id, version=1, customer_id="cus_1", email="billing@acme.example"), new_customer_id="cus_1"
     )
     subscription = replace(SUBSCRIPTION, current_period_start=NOW, current_period_end=NOW + timedelta(days=30))
     subscription = replace(subscription, created=NOW, cancel_at_period_end=True)
-    marker = EventMarker("evt_1", "customer.subscription.created", Outcome.APPLIED, NOW, NOW, account_id, "cus_1")
-    store.commit(Commit(marker, [Sighting(subscription, NOW, NOW, 1)]))
+    marker = ProcessedEvent(
+        "evt_1", "customer.subscription.created", EventOutcome.APPLIED, NOW, NOW, account_id, "cus_1"
+    )
+    repository.commit(Commit(marker, [StoredObject(subscription, NOW, NOW, 1)]))
 
 
 def test_a_new_account_is_on_the_free_plan(billing: Billing, stack: Stack) -> None:
@@ -51,7 +53,7 @@ def test_a_new_account_is_on_the_free_plan(billing: Billing, stack: Stack) -> No
         "keys": 0,
         "subscriptions": [],
     }
-    assert stack.store().load_account("acme").profile.email == "billing@acme.example"
+    assert stack.repository().load_account("acme").profile.email == "billing@acme.example"
 
 
 def test_an_account_shows_its_plan_and_subscriptions(billing: Billing, stack: Stack) -> None:
@@ -74,7 +76,7 @@ def test_members_are_set_and_shown(billing: Billing, stack: Stack) -> None:
     billing("accounts", "create", "acme")
     assert answer(billing("accounts", "members", "acme", "--json")) == {"account_id": "acme", "members": 1}
     assert answer(billing("accounts", "members", "acme", "5", "--json")) == {"account_id": "acme", "members": 5}
-    assert stack.store().load_account("acme").member_count == 5
+    assert stack.repository().load_account("acme").member_count == 5
     assert billing("accounts", "members", "acme").stdout == "account_id  acme\nmembers     5\n"
     assert billing("accounts", "members", "acme", "0").exit_code == 0
     assert answer(billing("accounts", "show", "acme", "--json"))["members"] == 0
@@ -83,7 +85,7 @@ def test_members_are_set_and_shown(billing: Billing, stack: Stack) -> None:
 def test_members_of_an_unknown_account_are_not_set(billing: Billing, stack: Stack) -> None:
     """A slip of the pen makes no account."""
     assert refusal(billing("accounts", "members", "acmee", "5", "--json"))["code"] == "account_not_found"
-    assert stack.store().load_account("acmee").member_count == 1
+    assert stack.repository().load_account("acmee").member_count == 1
 
 
 @pytest.mark.parametrize("count", ["-1", "five", "1.5", ""])
@@ -156,7 +158,7 @@ def test_an_operator_decides_between_two_customers(
     operator("reconcile", "--account", "acme")
     shown = answer(operator("accounts", "show", "acme", "--json"))
     assert (shown["plan"], shown["customer"]) == ("pro", customer_of(second))
-    assert stack.store().find_owners([customer_of(first)]) == {customer_of(first): "acme"}
+    assert stack.repository().find_owners([customer_of(first)]) == {customer_of(first): "acme"}
 
 
 def test_a_customer_that_the_account_had_is_linked_again(
@@ -164,7 +166,7 @@ def test_a_customer_that_the_account_had_is_linked_again(
 ) -> None:
     """People are told what it was before, and what to do next."""
     former, current = (stripe_client.v1.customers.create({}).id for _ in range(2))
-    stack.store().create_account(Profile("acme", customer_id=former))
+    stack.repository().create_account(Profile("acme", customer_id=former))
     operator("accounts", "link", "acme", current)
     would = operator("accounts", "link", "acme", former, "--dry-run")
     assert (would.stdout, would.stderr) == (f"would be linked  acme  {former}  (before: {current})\n", "")
@@ -173,8 +175,8 @@ def test_a_customer_that_the_account_had_is_linked_again(
     assert result.stderr.endswith("billing reconcile --account acme\n")
     again = operator("accounts", "link", "acme", former)
     assert (again.stdout, again.stderr) == (f"unchanged  acme  {former}\n", "")
-    assert stack.store().load_account("acme").profile.customer_id == former
-    assert stack.store().find_owners([former, current]) == {former: "acme", current: "acme"}
+    assert stack.repository().load_account("acme").profile.customer_id == former
+    assert stack.repository().find_owners([former, current]) == {former: "acme", current: "acme"}
 
 
 def test_a_customer_that_cannot_be_the_accounts(
@@ -183,8 +185,8 @@ def test_a_customer_that_cannot_be_the_accounts(
     """Another account's, one that Stripe does not have, a deleted one, an unknown account: nothing is written."""
     gone = stripe_client.v1.customers.create({}).id
     stripe_client.v1.customers.delete(gone)
-    stack.store().create_account(Profile("acme", customer_id="cus_acme"))
-    stack.store().create_account(Profile("globex", customer_id="cus_globex"))
+    stack.repository().create_account(Profile("acme", customer_id="cus_acme"))
+    stack.repository().create_account(Profile("globex", customer_id="cus_globex"))
     before = table(stack)
     refusals = {
         words: refusal(operator("accounts", "link", *words, "--json"))
@@ -205,23 +207,23 @@ def test_a_link_beside_another_change(
     operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other change stays, and the operator is told to decide again."""
-    stack.store().create_account(Profile("acme"))
-    find_owners = Store.find_owners
+    stack.repository().create_account(Profile("acme"))
+    find_owners = Repository.find_owners
 
-    def changed_meanwhile(store: Store, customer_ids: list[str]) -> object:
-        profile = store.load_account("acme").profile
-        store.save_profile(replace(profile, customer_id="cus_faster"), new_customer_id="cus_faster")
-        return find_owners(store, customer_ids)
+    def changed_meanwhile(repository: Repository, customer_ids: list[str]) -> object:
+        profile = repository.load_account("acme").profile
+        repository.save_profile(replace(profile, customer_id="cus_faster"), new_customer_id="cus_faster")
+        return find_owners(repository, customer_ids)
 
-    monkeypatch.setattr(Store, "find_owners", changed_meanwhile)
+    monkeypatch.setattr(Repository, "find_owners", changed_meanwhile)
     wanted = stripe_client.v1.customers.create({}).id
     assert refusal(operator("accounts", "link", "acme", wanted, "--json"))["code"] == "account_changed"
-    assert stack.store().load_account("acme").profile.customer_id == "cus_faster"
+    assert stack.repository().load_account("acme").profile.customer_id == "cus_faster"
 
 
 def test_a_link_without_stripe(operator: Billing, stack: Stack, stripe_account: StripeAccount) -> None:
     """Says so, and links nothing unseen."""
-    stack.store().create_account(Profile("acme"))
+    stack.repository().create_account(Profile("acme"))
     stripe_account.fail("status:401", path="/v1/customers", count=10)
     assert refusal(operator("accounts", "link", "acme", "cus_1", "--json"))["code"] == "stripe_key"
-    assert stack.store().load_account("acme").profile.customer_id is None
+    assert stack.repository().load_account("acme").profile.customer_id is None

@@ -14,11 +14,11 @@ import stripe
 from typer.testing import Result
 
 import cli.event_replay
-from billing.adapters.repository import Commit, EventMarker
+from billing.adapters.repository import Commit, ProcessedEvent
 from billing.adapters.stripe_gateway import connect
-from billing.domain.outbound_events import iso
-from billing.stripe_events.drift import MENDING_ID
-from billing.stripe_events.event_types import Outcome
+from billing.domain.timestamps import iso
+from billing.stripe_events.drift import REPAIR_ID_PREFIX
+from billing.stripe_events.event_types import EventOutcome
 from cli.deployment import Deployment
 from tests.cli.conftest import STRIPE_KEY, Billing, Stack, StripeAccount, answer, aws, refusal
 from tests.cli.stripe_side import customer_of, sell, subscribe, table
@@ -29,10 +29,10 @@ EVENT_SOURCE = "aws.partner/stripe.com/ed_test_1"
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
-def record(stack: Stack, event_id: str, outcome: Outcome, **facts: Any) -> EventMarker:
+def record(stack: Stack, event_id: str, outcome: EventOutcome, **facts: Any) -> ProcessedEvent:
     """Have the table know an event, processed now."""
-    marker = EventMarker(event_id, facts.pop("type", "invoice.paid"), outcome, facts.pop("processed", NOW), **facts)
-    stack.store().commit(Commit(marker))
+    marker = ProcessedEvent(event_id, facts.pop("type", "invoice.paid"), outcome, facts.pop("processed", NOW), **facts)
+    stack.repository().commit(Commit(marker))
     return marker
 
 
@@ -58,11 +58,11 @@ def needing_somebody(result: Result) -> dict[str, Any]:
 def test_the_events_of_an_account(billing: Billing, stack: Stack) -> None:
     """What was done with them and what still needs somebody, the latest first; nobody else's, and no Stripe asked."""
     billing("accounts", "create", "acme")
-    record(stack, "evt_done", Outcome.APPLIED, account_id="acme", processed=NOW - timedelta(minutes=3))
-    record(stack, "evt_included", Outcome.INCLUDED, account_id="acme", processed=NOW - timedelta(minutes=1))
-    record(stack, "evt_open", Outcome.MISMATCHED, account_id="acme", processed=NOW - timedelta(minutes=2))
-    record(stack, "evt_other", Outcome.APPLIED, account_id="globex")
-    record(stack, "evt_nobody", Outcome.UNMATCHED, customer_id="cus_nobody")
+    record(stack, "evt_done", EventOutcome.APPLIED, account_id="acme", processed=NOW - timedelta(minutes=3))
+    record(stack, "evt_included", EventOutcome.NO_CHANGE, account_id="acme", processed=NOW - timedelta(minutes=1))
+    record(stack, "evt_open", EventOutcome.CUSTOMER_CONFLICT, account_id="acme", processed=NOW - timedelta(minutes=2))
+    record(stack, "evt_other", EventOutcome.APPLIED, account_id="globex")
+    record(stack, "evt_nobody", EventOutcome.UNKNOWN_CUSTOMER, customer_id="cus_nobody")
     assert event_ids(billing("events", "list", "--account", "acme", "--json")) == [
         "evt_included",
         "evt_open",
@@ -74,8 +74,8 @@ def test_the_events_of_an_account(billing: Billing, stack: Stack) -> None:
 def test_what_needs_somebody(billing: Billing, stack: Stack) -> None:
     """By outcome, with everything that is recorded."""
     failed = {"type": "invoice.paid", "reason": "items.data is not a list", "created": NOW - timedelta(hours=1)}
-    record(stack, "evt_failed", Outcome.FAILED, **failed)
-    record(stack, "evt_unmatched", Outcome.UNMATCHED)
+    record(stack, "evt_failed", EventOutcome.FAILED, **failed)
+    record(stack, "evt_unmatched", EventOutcome.UNKNOWN_CUSTOMER)
     assert answer(billing("events", "list", "--outcome", "failed", "--json")) == {
         "events": [
             {
@@ -100,8 +100,8 @@ def test_a_part_of_the_time_and_of_the_list(billing: Billing, stack: Stack) -> N
     for hours in range(4):
         processed = NOW - timedelta(hours=hours, minutes=30)
         kind = "invoice.paid" if hours % 2 else "customer.deleted"
-        record(stack, f"evt_{hours}", Outcome.UNMATCHED, processed=processed, type=kind)
-    listed = ("events", "list", "--outcome", "unmatched", "--json")
+        record(stack, f"evt_{hours}", EventOutcome.UNKNOWN_CUSTOMER, processed=processed, type=kind)
+    listed = ("events", "list", "--outcome", "unknown_customer", "--json")
     assert event_ids(billing(*listed, "--since", "2h")) == ["evt_0", "evt_1"]
     assert event_ids(billing(*listed, "--until", iso(NOW - timedelta(hours=2)) or "")) == ["evt_2", "evt_3"]
     assert event_ids(billing(*listed, "--type", "invoice.paid")) == ["evt_1", "evt_3"]
@@ -112,9 +112,9 @@ def test_a_part_of_the_time_and_of_the_list(billing: Billing, stack: Stack) -> N
 def test_an_event_that_is_settled_leaves_the_open_ones(billing: Billing, stack: Stack) -> None:
     """Once it is applied it is with its account, and nobody has to look at it any more."""
     billing("accounts", "create", "acme")
-    record(stack, "evt_1", Outcome.UNMATCHED)
-    record(stack, "evt_1", Outcome.APPLIED, account_id="acme")
-    assert event_ids(billing("events", "list", "--outcome", "unmatched", "--json")) == []
+    record(stack, "evt_1", EventOutcome.UNKNOWN_CUSTOMER)
+    record(stack, "evt_1", EventOutcome.APPLIED, account_id="acme")
+    assert event_ids(billing("events", "list", "--outcome", "unknown_customer", "--json")) == []
     assert event_ids(billing("events", "list", "--account", "acme", "--json")) == ["evt_1"]
 
 
@@ -124,7 +124,7 @@ def test_events_that_never_came(operator: Billing, stack: Stack, stripe_client: 
     subscription = subscribe(stripe_client, "acme")
     [created] = events_of(stripe_client, "customer.subscription.created")
     [paid] = events_of(stripe_client, "invoice.paid")
-    record(stack, created, Outcome.APPLIED, account_id="acme")
+    record(stack, created, EventOutcome.APPLIED, account_id="acme")
     listed = answer(operator("events", "list", "--json"))["events"]
     outcomes = {each["id"]: each["outcome"] for each in listed}
     assert (outcomes[created], outcomes[paid]) == ("applied", "absent")
@@ -177,10 +177,10 @@ def test_both_sides_of_an_event(operator: Billing, stack: Stack, stripe_client: 
     sell(stripe_client)
     subscription = subscribe(stripe_client, "acme")
     [paid] = events_of(stripe_client, "invoice.paid")
-    record(stack, paid, Outcome.UNMATCHED, customer_id=customer_of(subscription))
+    record(stack, paid, EventOutcome.UNKNOWN_CUSTOMER, customer_id=customer_of(subscription))
     result = operator("events", "show", paid, "--json")
     shown = answer(result)
-    assert (shown["recorded"]["outcome"], shown["stripe"]["type"]) == ("unmatched", "invoice.paid")
+    assert (shown["recorded"]["outcome"], shown["stripe"]["type"]) == ("unknown_customer", "invoice.paid")
     assert shown["stripe"]["object"]["status"] == "paid"
     assert shown["stripe"]["account_id"] == "acme"
     for text in (result.stdout, operator("events", "show", paid).stdout):
@@ -204,14 +204,14 @@ def test_unmatched_events_are_replayed(operator: Billing, stripe_client: stripe.
     subscribe(stripe_client, "acme")
     [updated] = events_of(stripe_client, "customer.subscription.updated")
     still = needing_somebody(operator("events", "replay", updated, "--json"))
-    assert [(each["before"], each["outcome"]) for each in still["events"]] == [("absent", "unmatched")]
+    assert [(each["before"], each["outcome"]) for each in still["events"]] == [("absent", "unknown_customer")]
     operator("accounts", "create", "acme")
-    done = answer(operator("events", "replay", "--outcome", "unmatched", "--json"))
+    done = answer(operator("events", "replay", "--outcome", "unknown_customer", "--json"))
     assert [(each["id"], each["before"], each["outcome"]) for each in done["events"]] == [
-        (updated, "unmatched", "applied")
+        (updated, "unknown_customer", "applied")
     ]
     assert answer(operator("accounts", "show", "acme", "--json"))["plan"] == "pro"
-    assert answer(operator("events", "replay", "--outcome", "unmatched", "--json"))["events"] == []
+    assert answer(operator("events", "replay", "--outcome", "unknown_customer", "--json"))["events"] == []
     again = answer(operator("events", "replay", updated, updated, "--json"))
     assert [(each["before"], each["outcome"]) for each in again["events"]] == [("applied", "duplicate")]
 
@@ -223,7 +223,7 @@ def test_events_that_never_came_are_replayed(operator: Billing, stripe_client: s
     subscribe(stripe_client, "acme")
     done = answer(operator("events", "replay", "--outcome", "absent", "--since", "1h", "--json"))["events"]
     assert {each["before"] for each in done} == {"absent"}
-    assert {each["outcome"] for each in done} <= {"applied", "included"}
+    assert {each["outcome"] for each in done} <= {"applied", "no_change"}
     assert answer(operator("accounts", "show", "acme", "--json"))["plan"] == "pro"
     assert answer(operator("events", "list", "--outcome", "absent", "--json"))["events"] == []
 
@@ -242,7 +242,7 @@ def test_a_dry_run_replays_nothing(operator: Billing, stack: Stack, stripe_clien
 
 def test_what_stripe_forgot_is_gone(operator: Billing, stack: Stack) -> None:
     """An event older than Stripe's thirty days cannot be had again."""
-    record(stack, "evt_forgotten", Outcome.MISSING)
+    record(stack, "evt_forgotten", EventOutcome.MISSING)
     told = needing_somebody(operator("events", "replay", "evt_forgotten", "--json"))
     assert [each["outcome"] for each in told["events"]] == ["gone"]
 
@@ -254,8 +254,8 @@ def test_what_reconciliation_left_is_no_event(
     sell(stripe_client)
     subscribe(stripe_client, None)
     [paid] = events_of(stripe_client, "invoice.paid")
-    record(stack, paid, Outcome.MISSING)
-    left = record(stack, f"{MENDING_ID}sub_1_1795000000", Outcome.MISSING, account_id="acme").event_id
+    record(stack, paid, EventOutcome.MISSING)
+    left = record(stack, f"{REPAIR_ID_PREFIX}sub_1_1795000000", EventOutcome.MISSING, account_id="acme").event_id
     assert set(event_ids(operator("events", "list", "--outcome", "missing", "--json"))) == {left, paid}
     for words in (["--dry-run"], []):
         told = json.loads(operator("events", "replay", "--outcome", "missing", *words, "--json").stdout)
@@ -328,7 +328,7 @@ def test_a_replay_says_what_of(operator: Billing, words: tuple[str, ...]) -> Non
     """Everything, or what was done already, is never replayed by accident."""
     result = operator("events", "replay", *words, "--json")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "name either events or one --outcome: unmatched" in result.stderr
+    assert "name either events or one --outcome: unknown_customer" in result.stderr
 
 
 def test_a_stripe_that_fails_is_one_line(operator: Billing, stripe_account: StripeAccount) -> None:

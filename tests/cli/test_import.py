@@ -53,7 +53,7 @@ def test_accounts_come_from_metadata(operator: Billing, stack: Stack, stripe_cli
     assert (first["unchanged"], first["unnamed"], first["skipped"]) == (0, 1, [])
     shown = answer(operator("accounts", "show", "acme", "--json"))
     assert (shown["plan"], shown["status"], shown["email"]) == ("pro", "active", "acme@example.com")
-    assert len(stack.store().list_invoices("acme", 10).invoices) == 1
+    assert len(stack.repository().list_invoices("acme", 10).invoices) == 1
     before = table(stack)
     second = answer(operator("import", "--json"))
     assert (second["customers"]["unchanged"], second["customers"]["linked"], second["findings"]) == (2, [], [])
@@ -73,8 +73,8 @@ def test_accounts_come_from_a_file(
         ("globex", "linked"),
     }
     assert [plan(operator, each) for each in ("acme", "globex")] == ["pro", "pro"]
-    assert stack.store().load_account("globex").profile.email == "own@globex.example"
-    assert stack.store().load_account("somebody").profile.version == 0
+    assert stack.repository().load_account("globex").profile.email == "own@globex.example"
+    assert stack.repository().load_account("somebody").profile.version == 0
 
 
 def test_a_dry_run_writes_nothing(operator: Billing, stack: Stack, stripe_client: stripe.StripeClient) -> None:
@@ -97,9 +97,9 @@ def test_conflicts_are_told_one_by_one_and_skipped(
     operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, tmp_path: Path
 ) -> None:
     """Each with its line and reason; nothing of them is written, and all the rest is."""
-    stack.store().create_account(Profile("owned", customer_id="cus_other"))
+    stack.repository().create_account(Profile("owned", customer_id="cus_other"))
     taken, second, rival, torn, bad, good = (customer_of(subscribe(stripe_client, None)) for _ in range(6))
-    stack.store().create_account(Profile("first", customer_id=taken))
+    stack.repository().create_account(Profile("first", customer_id=taken))
     mapping = csv_file(
         tmp_path,
         f"{taken},another",
@@ -133,7 +133,7 @@ def test_conflicts_are_told_one_by_one_and_skipped(
     assert [each["account_id"] for each in found["linked"]] == ["acme"]
     assert plan(operator, "acme") == "pro"
     for account_id in ("another", "twins", "ghost", "nobody", "this", "that", "extra"):
-        assert stack.store().load_account(account_id).profile.version == 0
+        assert stack.repository().load_account(account_id).profile.version == 0
     shown = operator("import", "--mapping", mapping).stderr
     assert f"Skipped: line 2: {taken} for another: it belongs to the account first" in shown
 
@@ -179,7 +179,7 @@ def test_a_corrected_file_is_taken(
     found = incomplete(operator("import", "--mapping", mapping, "--json"))["customers"]
     assert found["linked"] == []
     assert [each["origin"] for each in found["skipped"]] == [*(f"line {n}" for n, _ in enumerate(lines, 2)), "metadata"]
-    assert stack.store().find_owners([customer]) == {}
+    assert stack.repository().find_owners([customer]) == {}
     corrected = csv_file(tmp_path, f"{customer},acme")
     assert answer(operator("import", "--mapping", corrected, "--json"))["customers"]["linked"] == [
         {"customer": customer, "account_id": "acme", "link": "created"}
@@ -198,7 +198,7 @@ def test_what_is_skipped_keeps_its_rival_away(
         beside: f"the account twins is also to have {torn}",
     }
     assert found["linked"] == []
-    assert stack.store().load_account("twins").profile.version == 0
+    assert stack.repository().load_account("twins").profile.version == 0
 
 
 def test_a_line_beats_metadata(
@@ -218,7 +218,7 @@ def test_a_line_beats_metadata(
             "reason": f"the account twins is also to have {customer_of(new)}",
         }
     ]
-    assert [each.id for each in stack.store().load_account("twins").subscriptions] == [new.id]
+    assert [each.id for each in stack.repository().load_account("twins").subscriptions] == [new.id]
 
 
 def test_an_account_in_conflict_gets_no_customer(
@@ -230,10 +230,10 @@ def test_an_account_in_conflict_gets_no_customer(
     for words in (["--dry-run"], []):
         found = incomplete(operator("import", *words, "--json"))
         assert {each["customer"] for each in found["customers"]["skipped"]} == {*rivals}
-        assert (found["unmatched"]["subscriptions"], found["unmatched"]["invoices"]) == (2, 2)
+        assert (found["unknown_customer"]["subscriptions"], found["unknown_customer"]["invoices"]) == (2, 2)
         assert found["differences"] == 0
-    assert stack.store().load_account("twins").profile.customer_id is None
-    assert stack.store().find_owners(rivals) == {}
+    assert stack.repository().load_account("twins").profile.customer_id is None
+    assert stack.repository().find_owners(rivals) == {}
 
 
 def test_an_account_keeps_its_customer(operator: Billing, stack: Stack, stripe_client: stripe.StripeClient) -> None:
@@ -251,7 +251,7 @@ def test_an_account_keeps_its_customer(operator: Billing, stack: Stack, stripe_c
         }
     ]
     assert found["unchanged"] == 1
-    assert [each.id for each in stack.store().load_account("acme").subscriptions] == [first.id]
+    assert [each.id for each in stack.repository().load_account("acme").subscriptions] == [first.id]
 
 
 @pytest.mark.parametrize("content", ["", "cus_1,acme\n", "customer;account_id\n", 'customer,account_id\n"cus_1,a'])

@@ -29,19 +29,19 @@ def test_a_key_works_until_it_is_revoked(
     """What was printed authenticates its account; after the revocation no function that starts takes it."""
     billing("accounts", "create", "acme")
     created = answer(billing("keys", "create", "acme", *kind, "--json"))
-    credential = Authenticator(stack.store()).authenticate(f"Bearer {created['key']}", NOW)
+    credential = Authenticator(stack.repository()).authenticate(f"Bearer {created['key']}", NOW)
     assert (credential.kind, credential.account_id) == (means, "acme")
     revoked = answer(billing("keys", "revoke", "acme", created["id"], "--json"))
     assert revoked["revoked"]
     with pytest.raises(Unauthenticated):
-        Authenticator(stack.store()).authenticate(f"Bearer {created['key']}", NOW)
+        Authenticator(stack.repository()).authenticate(f"Bearer {created['key']}", NOW)
 
 
 def test_a_key_alone_is_on_stdout(billing: Billing, stack: Stack) -> None:
     """`KEY=$(billing keys create acme)` takes the key and nothing else."""
     billing("accounts", "create", "acme")
     result = billing("keys", "create", "acme", COLUMNS="10")
-    record = stack.store().find_key(digest_of(result.stdout.removesuffix("\n")))
+    record = stack.repository().find_key(digest_of(result.stdout.removesuffix("\n")))
     assert record is not None
     assert record.account_id == "acme"
     assert record.id in result.stderr

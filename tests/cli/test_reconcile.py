@@ -10,10 +10,10 @@ from typer.testing import Result
 
 import billing.adapters.stripe_gateway
 import billing.services.reconciler
-from billing.adapters.stripe_gateway import Payments
+from billing.adapters.stripe_gateway import StripeGateway
 from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
-from billing.services.checkout import Checkout, CheckoutRequest
+from billing.services.checkout import Checkout, CheckoutParams
 from tests.cli.conftest import Billing, Stack, StripeAccount, answer, refusal
 from tests.cli.stripe_side import age_events, customer_of, sell, spoil, subscribe, table
 
@@ -43,7 +43,7 @@ def test_nothing_to_compare(operator: Billing, stack: Stack) -> None:
         "account": None,
         "dry_run": False,
         "compared": NOTHING,
-        "unmatched": NOTHING,
+        "unknown_customer": NOTHING,
         "differences": 0,
         "findings": [],
     }
@@ -172,7 +172,7 @@ def test_what_belongs_to_nobody_is_counted(operator: Billing, stripe_client: str
     """Another product's customers are no difference."""
     subscribe(stripe_client, None)
     found = answer(operator("reconcile", "--json"))
-    assert (found["unmatched"]["subscriptions"], found["unmatched"]["invoices"]) == (1, 1)
+    assert (found["unknown_customer"]["subscriptions"], found["unknown_customer"]["invoices"]) == (1, 1)
     assert found["differences"] == 0
 
 
@@ -226,9 +226,9 @@ def open_checkout(stack: Stack, client: stripe.StripeClient) -> str:
     """The page on which acme buys the plan that the Stripe account sells."""
     urls = ("https://acme.example/paid", "https://acme.example/")
     checkout = Checkout(
-        stack.store(), Payments(client), load_catalog(), timedelta(days=14), allow_promotion_codes=False
+        stack.repository(), StripeGateway(client), load_catalog(), timedelta(days=14), allow_promotion_codes=False
     )
-    return checkout.open("acme", CheckoutRequest("pro", None, 1, *urls), datetime.now(UTC))
+    return checkout.open("acme", CheckoutParams("pro", None, 1, *urls), datetime.now(UTC))
 
 
 def test_two_customers_that_name_one_account(operator: Billing, stripe_client: stripe.StripeClient) -> None:
@@ -241,14 +241,14 @@ def test_two_customers_that_name_one_account(operator: Billing, stripe_client: s
     operator("reconcile")
     found = differing(operator("reconcile", "--json"))
     assert found["findings"] == [
-        {"list": "subscriptions", "id": second.id, "account_id": "acme", "outcome": "mismatched"},
-        {"list": "invoices", "id": second.latest_invoice, "account_id": "acme", "outcome": "mismatched"},
+        {"list": "subscriptions", "id": second.id, "account_id": "acme", "outcome": "customer_conflict"},
+        {"list": "invoices", "id": second.latest_invoice, "account_id": "acme", "outcome": "customer_conflict"},
     ]
     assert found["differences"] == 2
     operator("accounts", "link", "acme", customer_of(second))
     settled = differing(operator("reconcile", "--account", "acme", "--json"))["findings"]
     assert {each["list"] for each in settled} == {"events"}
-    assert {each["outcome"] for each in settled} <= {"applied", "included"}
+    assert {each["outcome"] for each in settled} <= {"applied", "no_change"}
     assert answer(operator("accounts", "show", "acme", "--json"))["plan"] == "pro"
     assert answer(operator("reconcile", "--json"))["findings"] == []
 
@@ -271,13 +271,13 @@ def test_stdout_carries_nothing_else(
     operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, stripe_account: StripeAccount
 ) -> None:
     """Neither logs nor metrics of the product, which are for CloudWatch."""
-    stack.store().create_account(Profile("acme"))
+    stack.repository().create_account(Profile("acme"))
     subscription = subscribe(stripe_client, "acme")
     operator("reconcile")
     spoil(stack, stripe_account, "acme", subscription.id, "canceled")
     result = operator("reconcile")
     assert "_aws" not in result.stdout
     assert "level" not in result.stdout + result.stderr
-    assert result.stdout.splitlines()[0].split() == ["list", "compared", "differ", "unmatched"]
+    assert result.stdout.splitlines()[0].split() == ["list", "compared", "differ", "unknown_customer"]
     assert result.stdout.splitlines()[-1].split() == ["applied", subscription.id, "acme"]
     assert customer_of(subscription).startswith("cus_")

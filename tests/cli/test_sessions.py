@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from billing.adapters.secrets import read_session_secrets
 from billing.api.session_tokens import SessionTokens
 from billing.domain.credentials import Credential, CredentialKind
 from billing.domain.errors import Unauthenticated
-from billing.settings import SessionSettings, read_session_secrets
+from billing.settings import SessionSettings
 from tests.cli.conftest import Billing, Stack, answer, refusal
 
 pytestmark = pytest.mark.engine
@@ -87,13 +88,20 @@ def test_without_an_issuer_the_operator_is_told(
     assert "SessionIssuer" in billing("sessions", "add-secret", typed=FIRST).stderr
 
 
-@pytest.mark.parametrize(("role", "may_pay"), [((), False), (("--role", "owner"), True), (("--role", "guest"), False)])
-def test_a_development_token_counts(billing: Billing, stack: Stack, role: tuple[str, ...], may_pay: bool) -> None:  # noqa: FBT001 - a case
+@pytest.mark.parametrize(
+    ("role", "can_manage_billing"), [((), False), (("--role", "owner"), True), (("--role", "guest"), False)]
+)
+def test_a_development_token_counts(
+    billing: Billing,
+    stack: Stack,
+    role: tuple[str, ...],
+    can_manage_billing: bool,  # noqa: FBT001 - a case
+) -> None:
     """What is signed here is what the functions take: for the account, the user, the role, until it expires."""
     billing("sessions", "add-secret", typed=FIRST)
     signed = answer(billing("sessions", "token", "acme", "--user", "user_1", *role, "--expires-in", "24", "--json"))
     tokens = session_tokens(stack)
-    expected = Credential(CredentialKind.SESSION_TOKEN, "acme", "user:user_1", may_pay)
+    expected = Credential(CredentialKind.SESSION_TOKEN, "acme", "user:user_1", can_manage_billing)
     assert tokens.check(signed["token"], NOW) == expected
     assert tokens.check(signed["token"], NOW + timedelta(hours=23)) == expected
     with pytest.raises(Unauthenticated):

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import stripe
 
+from billing.adapters.secrets import read_stripe_secrets
 from billing.catalog import load_catalog
-from billing.settings import read_stripe_secrets
-from billing.stripe_events.event_types import READERS
+from billing.stripe_events.event_types import EVENT_PARSERS
 from cli.failures import THROTTLED
 from stripe_simulator import Settings, running_simulator
 from tests.cli.conftest import STRIPE_KEY, WEBHOOK_URL, Billing, Stack, StripeAccount, answer, refusal
@@ -90,7 +90,7 @@ def test_stripe_sends_what_is_handled(operator: Billing, stripe_client: stripe.S
     answer(operator("setup", "--json"))
     [endpoint] = endpoints_of(stripe_client)
     assert (endpoint.url, endpoint.status, endpoint.api_version) == (WEBHOOK_URL, "enabled", stripe.api_version)
-    assert set(endpoint.enabled_events) == set(READERS)
+    assert set(endpoint.enabled_events) == set(EVENT_PARSERS)
 
 
 def test_the_functions_find_their_secrets(operator: Billing, stack: Stack, stripe_account: StripeAccount) -> None:
@@ -168,7 +168,7 @@ def test_what_somebody_changed_is_set_right(operator: Billing, stripe_client: st
     assert stripe_client.v1.products.retrieve(str(price.product)).name == PRO.name
     assert portal_of(stripe_client).features.subscription_cancel.enabled
     [endpoint] = endpoints_of(stripe_client)
-    assert (endpoint.status, set(endpoint.enabled_events)) == ("enabled", set(READERS))
+    assert (endpoint.status, set(endpoint.enabled_events)) == ("enabled", set(EVENT_PARSERS))
 
 
 def test_an_interrupted_run_is_continued(operator: Billing, stack: Stack, stripe_account: StripeAccount) -> None:
@@ -337,7 +337,7 @@ def test_the_signing_secret_is_rotated(
         ("webhook endpoint", WEBHOOK_URL): "replaced",
         ("secret", "Stripe keys"): "updated",
     }
-    assert (endpoint.status, set(endpoint.enabled_events)) == ("enabled", set(READERS))
+    assert (endpoint.status, set(endpoint.enabled_events)) == ("enabled", set(EVENT_PARSERS))
     assert stack.secret()["webhook_secrets"] == [new, old]
     assert ["drop the older" in warning for warning in changes["warnings"]] == [True]
     assert len(waits) == 1

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 import stripe
 
-from billing.adapters.stripe_gateway import Payments, connect
+from billing.adapters.stripe_gateway import StripeGateway, connect
 from billing.domain.plans import Catalog, Plan, Price
 from cli.comparison import stripe_explained
 from cli.failures import CommandFailed
@@ -130,7 +130,7 @@ def failures(api_base: str) -> set[tuple[str, str]]:
         client.v1.customers.list({"limit": 100})
     told.add((failed.value.code, failed.value.message))
     with pytest.raises(CommandFailed) as failed, stripe_explained():
-        Payments(client).list_customers(None)
+        StripeGateway(client).list_customers(None)
     return told | {(failed.value.code, failed.value.message)}
 
 

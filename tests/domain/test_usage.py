@@ -14,19 +14,19 @@ from billing.domain.plans import Catalog, Metric, MetricKind, Plan, Price
 from billing.domain.subscriptions import Subscription
 from billing.domain.usage import (
     Action,
-    Change,
-    Decision,
-    Known,
     Measurement,
+    MeasurementOutcome,
+    MetricUpdate,
     MetricUsage,
-    Outcome,
     Period,
     Quota,
-    changes_of,
-    decide,
+    UsageDecision,
+    UsageState,
+    decide_usage,
+    metric_updates,
     month_of,
     read_measurements,
-    usage_of,
+    summarize_usage,
 )
 from tests.samples import NOW, SUBSCRIPTION
 
@@ -50,67 +50,71 @@ def track(value: int, metric: Metric = CALLS, *, id: str = "m_1") -> Measurement
     return Measurement(id, metric, value)
 
 
-def outcomes(decisions: Sequence[Decision]) -> list[tuple[Outcome, int]]:
+def outcomes(decisions: Sequence[UsageDecision]) -> list[tuple[MeasurementOutcome, int]]:
     """What became of each, and what was used after it."""
     return [(each.outcome, each.used) for each in decisions]
 
 
 def test_consume_is_refused_from_the_limit_on() -> None:
     """The limit itself can be used up, and one more is refused; what is smaller may still fit."""
-    decisions = decide([consume(9), consume(2), consume(1), consume(1)], QUOTA, Known({}))
+    decisions = decide_usage([consume(9), consume(2), consume(1), consume(1)], QUOTA, UsageState({}))
     assert outcomes(decisions) == [
-        (Outcome.RECORDED, 9),
-        (Outcome.LIMIT_REACHED, 9),
-        (Outcome.RECORDED, 10),
-        (Outcome.LIMIT_REACHED, 10),
+        (MeasurementOutcome.RECORDED, 9),
+        (MeasurementOutcome.LIMIT_REACHED, 9),
+        (MeasurementOutcome.RECORDED, 10),
+        (MeasurementOutcome.LIMIT_REACHED, 10),
     ]
     assert {each.limit for each in decisions} == {10}
 
 
 def test_track_passes_the_limit() -> None:
     """What was used was used; afterwards nothing more can be consumed."""
-    decisions = decide([track(12), consume(0), track(1)], QUOTA, Known({}))
-    assert outcomes(decisions) == [(Outcome.RECORDED, 12), (Outcome.LIMIT_REACHED, 12), (Outcome.RECORDED, 13)]
+    decisions = decide_usage([track(12), consume(0), track(1)], QUOTA, UsageState({}))
+    assert outcomes(decisions) == [
+        (MeasurementOutcome.RECORDED, 12),
+        (MeasurementOutcome.LIMIT_REACHED, 12),
+        (MeasurementOutcome.RECORDED, 13),
+    ]
 
 
 def test_without_a_limit_everything_is_recorded() -> None:
     """A plan that does not name a metric does not limit it."""
-    [decision] = decide([consume(10**12, RUNS)], QUOTA, Known({"runs": 10**15}))
-    assert decision == Decision(consume(10**12, RUNS), Outcome.RECORDED, 10**15 + 10**12, None)
+    [decision] = decide_usage([consume(10**12, RUNS)], QUOTA, UsageState({"runs": 10**15}))
+    assert decision == UsageDecision(consume(10**12, RUNS), MeasurementOutcome.RECORDED, 10**15 + 10**12, None)
 
 
 def test_a_gauge_is_set() -> None:
     """It holds the last value that was recorded, also a smaller one; consume refuses more than the limit."""
     asked = [track(7, PROJECTS), consume(4, PROJECTS), consume(3, PROJECTS), track(1, PROJECTS)]
-    decisions = decide(asked, QUOTA, Known({"projects": 2}))
+    decisions = decide_usage(asked, QUOTA, UsageState({"projects": 2}))
     assert outcomes(decisions) == [
-        (Outcome.RECORDED, 7),
-        (Outcome.LIMIT_REACHED, 7),
-        (Outcome.RECORDED, 3),
-        (Outcome.RECORDED, 1),
+        (MeasurementOutcome.RECORDED, 7),
+        (MeasurementOutcome.LIMIT_REACHED, 7),
+        (MeasurementOutcome.RECORDED, 3),
+        (MeasurementOutcome.RECORDED, 1),
     ]
-    assert changes_of(decisions, Known({"projects": 2})) == [Change(PROJECTS, 1, None)]
+    assert metric_updates(decisions, UsageState({"projects": 2})) == [MetricUpdate(PROJECTS, 1, None)]
 
 
 def test_what_was_recorded_before_changes_nothing() -> None:
     """Neither the counter nor what may follow; also where it would not fit any more."""
-    known = Known({"api_calls": 10}, frozenset({"m_2"}))
-    decisions = decide([consume(20, id="m_2"), consume(1)], QUOTA, known)
-    assert outcomes(decisions) == [(Outcome.DUPLICATE, 10), (Outcome.LIMIT_REACHED, 10)]
-    assert changes_of(decisions, known) == []
+    known = UsageState({"api_calls": 10}, frozenset({"m_2"}))
+    decisions = decide_usage([consume(20, id="m_2"), consume(1)], QUOTA, known)
+    assert outcomes(decisions) == [(MeasurementOutcome.DUPLICATE, 10), (MeasurementOutcome.LIMIT_REACHED, 10)]
+    assert metric_updates(decisions, known) == []
 
 
 def test_changes_are_one_for_each_metric() -> None:
     """In a transaction a row can be written once: a counter grows by the sum, as long as every consume has room."""
     asked = [consume(2), track(1, RUNS), track(3), consume(4), track(50), track(2, PROJECTS)]
-    known = Known({"api_calls": 1})
-    changes = changes_of(decide(asked, QUOTA, known), known)
-    assert changes == [Change(CALLS, 59, 1), Change(RUNS, 1, None), Change(PROJECTS, 2, None)]
+    known = UsageState({"api_calls": 1})
+    changes = metric_updates(decide_usage(asked, QUOTA, known), known)
+    assert changes == [MetricUpdate(CALLS, 59, 1), MetricUpdate(RUNS, 1, None), MetricUpdate(PROJECTS, 2, None)]
 
 
 def test_what_is_told_of_a_decision() -> None:
     """How much is used, and of how much, belongs to a refusal alone."""
-    [recorded, refused] = decide([consume(10), consume(1, id="m_2")], QUOTA, Known({}))
+    [recorded, refused] = decide_usage([consume(10), consume(1, id="m_2")], QUOTA, UsageState({}))
     assert recorded.result == {"id": "m_1", "outcome": "recorded"}
     assert refused.result == {"id": "m_2", "outcome": "limit_reached", "used": 10, "limit": 10}
 
@@ -136,13 +140,13 @@ def test_each_decision_follows_from_those_before_it(
 ) -> None:
     """In the order they came: a consume never leads beyond the limit, and what is refused would have."""
     count = used
-    for each in decide(measurements, QUOTA, Known({"api_calls": used}, recorded)):
+    for each in decide_usage(measurements, QUOTA, UsageState({"api_calls": used}, recorded)):
         asked = each.measurement
-        assert (each.outcome is Outcome.DUPLICATE) is (asked.id in recorded)
-        if asked.metric is not CALLS or each.outcome is Outcome.DUPLICATE:
+        assert (each.outcome is MeasurementOutcome.DUPLICATE) is (asked.id in recorded)
+        if asked.metric is not CALLS or each.outcome is MeasurementOutcome.DUPLICATE:
             continue
         passes = asked.action is Action.CONSUME and count + asked.value > 10
-        assert each.outcome is (Outcome.LIMIT_REACHED if passes else Outcome.RECORDED)
+        assert each.outcome is (MeasurementOutcome.LIMIT_REACHED if passes else MeasurementOutcome.RECORDED)
         count += 0 if passes else asked.value
         assert each.used == count
 
@@ -152,16 +156,16 @@ def test_what_is_written_is_what_the_actual_count_allows(
     measurements: list[Measurement], known: int, more: int, recorded: frozenset[str]
 ) -> None:
     """Decisions made on an older count are written only where they are those of the count that is there."""
-    guess, actual = Known({"api_calls": known}, recorded), Known({"api_calls": known + more}, recorded)
-    decisions = decide(measurements, QUOTA, guess)
-    change = next((each for each in changes_of(decisions, guess) if each.metric is CALLS), None)
+    guess, actual = UsageState({"api_calls": known}, recorded), UsageState({"api_calls": known + more}, recorded)
+    decisions = decide_usage(measurements, QUOTA, guess)
+    change = next((each for each in metric_updates(decisions, guess) if each.metric is CALLS), None)
     if change is None:
         return
-    is_written = change.used_at_most is None or known + more <= change.used_at_most
-    right = decide(measurements, QUOTA, actual)
+    is_written = change.max_current is None or known + more <= change.max_current
+    right = decide_usage(measurements, QUOTA, actual)
     if is_written:
         assert [each.outcome for each in decisions] == [each.outcome for each in right]
-        assert change.value == next(each.value for each in changes_of(right, actual) if each.metric is CALLS)
+        assert change.value == next(each.value for each in metric_updates(right, actual) if each.metric is CALLS)
     else:
         assert [each.outcome for each in decisions] != [each.outcome for each in right]
 
@@ -197,7 +201,7 @@ def test_every_wrong_measurement_is_told() -> None:
 
 def test_usage_shows_every_metric() -> None:
     """Used or not; nothing remains where a track passed the limit, and without a limit there is no remainder."""
-    assert usage_of(CATALOG.metrics, QUOTA, {"api_calls": 12, "runs": 5}) == [
+    assert summarize_usage(CATALOG.metrics, QUOTA, {"api_calls": 12, "runs": 5}) == [
         MetricUsage("api_calls", 12, 10, 0),
         MetricUsage("runs", 5, None, None),
         MetricUsage("projects", 0, 3, 3),

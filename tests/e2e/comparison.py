@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from billing.adapters.dynamodb import Table
-from billing.adapters.repository import Store
+from billing.adapters.repository import Repository
 from billing.catalog import load_catalog
 from billing.domain.subscriptions import Subscription
 from billing.stripe_events.objects import read_invoice, read_subscription
@@ -43,12 +43,12 @@ async def differences(
     ]
 
     def stored() -> list[str]:
-        store = Store(table)
+        repository = Repository(table)
         return [
-            *_of_subscriptions(store, life.account_id, subscriptions),
-            *_of_invoices(store, life.account_id, invoices),
-            *_of_profile(store, life, subscriptions, is_deleted=customer.get("deleted", False)),
-            *_of_markers(store, events),
+            *_of_subscriptions(repository, life.account_id, subscriptions),
+            *_of_invoices(repository, life.account_id, invoices),
+            *_of_profile(repository, life, subscriptions, is_deleted=customer.get("deleted", False)),
+            *_of_markers(repository, events),
             *_of_outbox(table, life.account_id, subscriptions, invoices, events.values()),
         ]
 
@@ -56,8 +56,8 @@ async def differences(
 
 
 # --- The table --------------------------------------------------------------------------------------------------------
-def _of_subscriptions(store: Store, account_id: str, subscriptions: Iterable[Json]) -> Iterator[str]:
-    rows = store.load_subscription_rows(account_id)
+def _of_subscriptions(repository: Repository, account_id: str, subscriptions: Iterable[Json]) -> Iterator[str]:
+    rows = repository.load_subscription_rows(account_id)
     found = {key: row.content for key, row in rows.items()}
     truth = {each["id"]: read_subscription(each, load_catalog()) for each in subscriptions}
     for name, row in found.items():
@@ -69,29 +69,31 @@ def _of_subscriptions(store: Store, account_id: str, subscriptions: Iterable[Jso
     yield from _unequal(found, truth)
 
 
-def _of_invoices(store: Store, account_id: str, invoices: Iterable[Json]) -> Iterator[str]:
+def _of_invoices(repository: Repository, account_id: str, invoices: Iterable[Json]) -> Iterator[str]:
     """No event that we take tells of a draft."""
-    found = {each.id: each for each in store.list_invoices(account_id, INVOICES_MAX).invoices}
+    found = {each.id: each for each in repository.list_invoices(account_id, INVOICES_MAX).invoices}
     yield from _unequal(found, {each["id"]: read_invoice(each) for each in invoices if each["status"] != "draft"})
 
 
-def _of_profile(store: Store, life: Life, subscriptions: Iterable[Json], *, is_deleted: bool) -> Iterator[str]:
-    profile = store.load_account(life.account_id).profile
+def _of_profile(
+    repository: Repository, life: Life, subscriptions: Iterable[Json], *, is_deleted: bool
+) -> Iterator[str]:
+    profile = repository.load_account(life.account_id).profile
     customer_id = None if is_deleted else life.customer_id
     if profile.customer_id != customer_id:
         yield f"the profile has customer {profile.customer_id}, not {customer_id}"
-    if store.find_owners([life.customer_id]) != {life.customer_id: life.account_id}:
+    if repository.find_owners([life.customer_id]) != {life.customer_id: life.account_id}:
         yield f"the customer {life.customer_id} does not lead to the account"
     if profile.trial_used != any(each["trial_end"] for each in subscriptions):
         yield f"the profile says trial_used {profile.trial_used}"
 
 
-def _of_markers(store: Store, events: Iterable[str]) -> Iterator[str]:
+def _of_markers(repository: Repository, events: Iterable[str]) -> Iterator[str]:
     """One for each event, with an outcome that says that its effect is there."""
-    found = {name: marker for ids in batched(events, 100) for name, marker in store.find_markers(ids).items()}  # noqa: B911
+    found = {name: marker for ids in batched(events, 100) for name, marker in repository.find_markers(ids).items()}  # noqa: B911
     for event_id in events:
         outcome = found[event_id].outcome if event_id in found else None
-        if outcome not in {"applied", "included"}:
+        if outcome not in {"applied", "no_change"}:
             yield f"{event_id} is recorded as {outcome}"
 
 

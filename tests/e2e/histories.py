@@ -31,7 +31,7 @@ import boto3
 import httpx
 
 from billing.adapters.dynamodb import Table
-from billing.adapters.repository import Store
+from billing.adapters.repository import Repository
 from billing.api.authentication import KeyKind
 from billing.domain.accounts import Profile
 from billing.stripe_events.webhook_signature import sign
@@ -80,15 +80,15 @@ class Figures:
         yield f"  deliveries in flight, at most    {self.in_flight_max}"
         yield f"  function processes, at most      {self.functions_max}"
         yield f"  DynamoDB requests at once        {self.requests_at_once_max}"
-        yield f"  answers to deliveries            {_told(self.answers)}"
-        yield f"  troubles with DynamoDB           {_told(self.troubles)}"
-        yield f"  troubles with Stripe             {_told(self.stripe_troubles)}"
+        yield f"  answers to deliveries            {_report_discrepancy(self.answers)}"
+        yield f"  troubles with DynamoDB           {_report_discrepancy(self.troubles)}"
+        yield f"  troubles with Stripe             {_report_discrepancy(self.stripe_troubles)}"
         yield f"  fetches from Stripe              {self.fetches}"
         yield f"  differences                      {len(self.differences)}"
         yield from self.differences
 
 
-def _told(counts: Counter[str]) -> str:
+def _report_discrepancy(counts: Counter[str]) -> str:
     return f"{counts.total()}: " + ", ".join(f"{name} {count}" for name, count in counts.most_common())
 
 
@@ -203,9 +203,9 @@ async def begin(stage: Stage, seed: int) -> History:
 
 
 def _create_account(table: Table, account_id: str, customer_id: str | None) -> str:
-    store = Store(table)
-    store.create_account(Profile(account_id, customer_id=customer_id, created=datetime.now(UTC)))
-    return create_key(store, account_id, KeyKind.SECRET, livemode=False)[1]
+    repository = Repository(table)
+    repository.create_account(Profile(account_id, customer_id=customer_id, created=datetime.now(UTC)))
+    return create_key(repository, account_id, KeyKind.SECRET, livemode=False)[1]
 
 
 async def live(stage: Stage, history: History) -> None:

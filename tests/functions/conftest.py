@@ -15,18 +15,12 @@ import httpx
 import pytest
 import stripe
 
-import billing.adapters.aws
-import billing.adapters.dynamodb
-import billing.adapters.repository
-import billing.adapters.usage_repository
-import billing.api.authentication
-import billing.api.rate_limit
-import billing.settings
 import billing.telemetry
 from billing.adapters.dynamodb import Table
-from billing.adapters.repository import KeyRecord, Store
+from billing.adapters.repository import KeyRecord, Repository
 from billing.api.authentication import KeyKind, digest_of, new_key
 from billing.api.contracts import CONTRACTS
+from billing.bootstrap import app
 from billing.domain.accounts import Profile
 from billing.stripe_events.webhook_signature import sign
 from local.stack import ROOT
@@ -49,7 +43,7 @@ class Deployment:
     """What the tests call: functions by operation, the table behind them and a key for acme."""
 
     table: Table
-    store: Store
+    repository: Repository
     key: str
     handlers: dict[str, Callable[[dict[str, Any], object], dict[str, Any]]] = field(default_factory=dict)
 
@@ -157,7 +151,7 @@ def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def deployment(
     table: Table,
-    store: Store,
+    repository: Repository,
     dynamodb: Any,
     emulator_url: str,
     stripe_secret_id: Callable[[dict[str, Any]], str],
@@ -177,10 +171,10 @@ def deployment(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     key = new_key(KeyKind.SECRET, livemode=False)
-    store.create_account(Profile("acme", email="billing@acme.test"))
-    store.create_key(digest_of(key), KeyRecord("key_1", "acme", "secret", datetime.now(UTC), key[-4:]))
-    yield Deployment(table, store, key)
-    forget_process_state()
+    repository.create_account(Profile("acme", email="billing@acme.test"))
+    repository.create_key(digest_of(key), KeyRecord("key_1", "acme", "secret", datetime.now(UTC), key[-4:]))
+    yield Deployment(table, repository, key)
+    app.reset()
 
 
 @pytest.fixture(scope="module")
@@ -239,21 +233,3 @@ def control(simulator: Simulator, method: str, path: str, body: object = None) -
     """The simulator's control surface."""
     answer = httpx.request(method, f"{simulator.url}/_simulator/{path}", json=body, trust_env=False)
     return answer.raise_for_status().json()
-
-
-def forget_process_state() -> None:
-    """What a new Lambda process would not have."""
-    caches: tuple[Any, ...] = (
-        billing.adapters.aws.client,
-        billing.settings.load_settings,
-        billing.settings._stripe_secrets,
-        billing.settings._session_secrets,
-        billing.adapters.dynamodb.open_table,
-        billing.adapters.repository.open_store,
-        billing.api.authentication.open_authenticator,
-        billing.api.rate_limit.open_rate_limiter,
-        billing.adapters.usage_repository.open_usage_ledger,
-    )
-    for cached in caches:
-        cached.cache_clear()
-    billing.telemetry.logger().clear_state()

@@ -23,6 +23,6 @@ def deliver_all(deployment: Deployment, simulator: Simulator) -> None:
 
 def session_of(client: stripe.StripeClient, deployment: Deployment) -> stripe.checkout.Session:
     """The session that the account remembers."""
-    checkout = deployment.store.load_account("acme").profile.open_checkout
+    checkout = deployment.repository.load_account("acme").profile.open_checkout
     assert checkout
     return client.v1.checkout.sessions.retrieve(checkout.session_id, {"expand": ["line_items"]})

@@ -22,7 +22,7 @@ def test_a_tier_becomes_a_page_to_pay_on(deployment: Deployment, stripe_client: 
     answer = deployment.authorized("POST", CHECKOUT, {"tier": "pro", "success_url": "/done"})
     session = session_of(stripe_client, deployment)
     assert (answer.status, answer.body) == (200, {"checkout_url": session.url})
-    assert session.customer == deployment.store.load_account("acme").profile.customer_id
+    assert session.customer == deployment.repository.load_account("acme").profile.customer_id
     assert session.client_reference_id == "acme"
     assert session.metadata is not None
     assert session.metadata.to_dict() == {"account_id": "acme"}
@@ -84,23 +84,23 @@ def test_twenty_first_requests_make_one_customer_and_one_page(
 def test_a_customer_that_stripe_deleted_is_replaced(deployment: Deployment, stripe_client: stripe.StripeClient) -> None:
     """Nobody told the account that its customer is gone: it gets another one, and the page to pay on."""
     gone = stripe_client.v1.customers.create({"metadata": {"account_id": "acme"}}).id
-    profile = deployment.store.load_account("acme").profile
-    deployment.store.save_profile(replace(profile, customer_id=gone), new_customer_id=gone)
+    profile = deployment.repository.load_account("acme").profile
+    deployment.repository.save_profile(replace(profile, customer_id=gone), new_customer_id=gone)
     stripe_client.v1.customers.delete(gone)
     answer = deployment.authorized("POST", CHECKOUT, {"tier": "pro"})
     session = session_of(stripe_client, deployment)
     assert (answer.status, answer.body) == (200, {"checkout_url": session.url})
-    assert session.customer == deployment.store.load_account("acme").profile.customer_id != gone
+    assert session.customer == deployment.repository.load_account("acme").profile.customer_id != gone
 
 
 def test_a_customer_that_stripe_does_not_have_is_replaced(
     deployment: Deployment, stripe_client: stripe.StripeClient
 ) -> None:
     """As after "Delete all test data", or with the key of another sandbox."""
-    profile = deployment.store.load_account("acme").profile
-    deployment.store.save_profile(replace(profile, customer_id="cus_forgotten"), new_customer_id="cus_forgotten")
+    profile = deployment.repository.load_account("acme").profile
+    deployment.repository.save_profile(replace(profile, customer_id="cus_forgotten"), new_customer_id="cus_forgotten")
     assert deployment.authorized("POST", CHECKOUT, {"tier": "pro"}).status == 200
-    customer_id = deployment.store.load_account("acme").profile.customer_id
+    customer_id = deployment.repository.load_account("acme").profile.customer_id
     assert session_of(stripe_client, deployment).customer == customer_id != "cus_forgotten"
 
 
@@ -144,7 +144,7 @@ def test_simultaneous_different_orders_leave_one_page_open(
     orders = [{"tier": "team", "quantity": quantity} for quantity in range(1, 7)]
     with ThreadPoolExecutor(len(orders)) as pool:
         answers = list(pool.map(lambda order: deployment.authorized("POST", CHECKOUT, order), orders))
-    customer = deployment.store.load_account("acme").profile.customer_id or ""
+    customer = deployment.repository.load_account("acme").profile.customer_id or ""
     listed = stripe_client.v1.checkout.sessions.list({"customer": customer, "limit": 100}).data
     assert {answer.status for answer in answers} <= {200, 503}
     assert [each.id for each in listed if each.status == "open"] == [session_of(stripe_client, deployment).id]
@@ -157,7 +157,7 @@ def test_a_trial_is_given_once(
     deployment.authorized("POST", CHECKOUT, {"tier": "team"})
     control(simulator, "POST", f"checkout/{session_of(stripe_client, deployment).id}", {"outcome": "pay"})
     [trialing] = stripe_client.v1.subscriptions.list(
-        {"customer": deployment.store.load_account("acme").profile.customer_id or ""}
+        {"customer": deployment.repository.load_account("acme").profile.customer_id or ""}
     ).data
     assert trialing.status == "trialing"
     deliver_all(deployment, simulator)
@@ -167,7 +167,7 @@ def test_a_trial_is_given_once(
     deployment.authorized("POST", CHECKOUT, {"tier": "team"})
     control(simulator, "POST", f"checkout/{session_of(stripe_client, deployment).id}", {"outcome": "pay"})
     [second] = stripe_client.v1.subscriptions.list(
-        {"customer": deployment.store.load_account("acme").profile.customer_id or "", "status": "active"}
+        {"customer": deployment.repository.load_account("acme").profile.customer_id or "", "status": "active"}
     ).data
     assert second.trial_end is None
 
@@ -177,18 +177,18 @@ def test_after_its_customer_is_deleted_an_account_gets_another(
 ) -> None:
     """The next checkout makes a new customer."""
     deployment.authorized("POST", CHECKOUT, {"tier": "pro"})
-    former = deployment.store.load_account("acme").profile.customer_id or ""
+    former = deployment.repository.load_account("acme").profile.customer_id or ""
     stripe_client.v1.customers.delete(former)
     deployment.deliver(event("customer.deleted", {"id": former, "object": "customer"}))
     assert deployment.authorized("POST", CHECKOUT, {"tier": "pro"}).status == 200
-    assert deployment.store.load_account("acme").profile.customer_id not in {None, former}
+    assert deployment.repository.load_account("acme").profile.customer_id not in {None, former}
 
 
 @pytest.mark.usefixtures("stripe_client")
 def test_the_portal_opens_for_an_account_with_history(deployment: Deployment) -> None:
     """Also after the subscription has ended: for its invoices."""
     deployment.authorized("POST", CHECKOUT, {"tier": "pro"})
-    customer = deployment.store.load_account("acme").profile.customer_id
+    customer = deployment.repository.load_account("acme").profile.customer_id
     deployment.deliver(event("customer.subscription.deleted", subscription(customer=customer, status="canceled")))
     answer = deployment.authorized("POST", PORTAL, {"return_url": "/account"})
     assert answer.status == 200

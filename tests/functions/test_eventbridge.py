@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.functions.conftest import Deployment, LambdaContext, forget_process_state, load_handler
+from billing.bootstrap import app
+from tests.functions.conftest import Deployment, LambdaContext, load_handler
 from tests.functions.events import event, subscription_event
 from tests.functions.test_stripe_webhook import marker, rows
 
@@ -98,7 +99,7 @@ def test_what_failed_for_now_stays_in_the_queue(
     """A table that does not answer: the messages come again, and then have their effect."""
     messages = [envelope(subscription_event("sub_1")), envelope(subscription_event("sub_2"))]
     with monkeypatch.context() as broken:
-        broken.setattr("billing.adapters.repository.Store.commit", _unavailable)
+        broken.setattr("billing.adapters.repository.Repository.commit", _unavailable)
         assert deliver(*messages) == failures(0, 1)
     assert rows(deployment) == []
     assert deliver(*messages) == DONE
@@ -117,7 +118,7 @@ def test_with_a_key_of_the_other_mode_everything_stays_in_the_queue(
     [line] = [json.loads(each) for each in printed().splitlines()]
     assert (line["level"], line["message"], line["message_id"]) == ("ERROR", "Message not processed", "0")
     assert line["reason"].startswith("The stored Stripe key is of test mode, and STRIPE_MODE is live")
-    forget_process_state()
+    app.reset()
     assert deliver(message) == DONE
     assert deployment.authorized("GET", "/v1/billing").body["plan"] == "pro"
 

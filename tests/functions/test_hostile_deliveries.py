@@ -24,9 +24,9 @@ WEBHOOKS = "/v1/billing/webhooks"
 type Body = str | bytes
 
 REFUSED, FAILED, IGNORED, APPLIED = "refused", "failed", "ignored", "applied"
-UNMATCHED, MISSING, INCLUDED = "unmatched", "missing", "included"
+UNKNOWN_CUSTOMER, MISSING, NO_CHANGE = "unknown_customer", "missing", "no_change"
 NO_NEWS = "no news"
-OUTCOMES_OF = {NO_NEWS: {APPLIED, INCLUDED}}
+OUTCOMES_OF = {NO_NEWS: {APPLIED, NO_CHANGE}}
 """That a row still is as it was may move its interval forward, or not."""
 
 
@@ -160,7 +160,7 @@ EVENTS: Mapping[str, tuple[dict[str, Any], str]] = {
     "created is negative": (about() | {"created": -1}, FAILED),
     "created in the year 10000": (about() | {"created": FAR}, FAILED),
     "created in a year": (about() | {"created": int(datetime.now(UTC).timestamp()) + 31_536_000}, MISSING),
-    "created in 1970": (about(status="unpaid") | {"created": 0}, INCLUDED),
+    "created in 1970": (about(status="unpaid") | {"created": 0}, NO_CHANGE),
     "livemode is text": (about() | {"livemode": "false"}, FAILED),
     "livemode is null": (about() | {"livemode": None}, NO_NEWS),
     "account is an object": (about() | {"account": {}}, FAILED),
@@ -178,7 +178,7 @@ EVENTS: Mapping[str, tuple[dict[str, Any], str]] = {
     "subscription of two customers": (about(customer=["cus_acme", "cus_2"]), FAILED),
     "customer is expanded": (about(customer={"id": "cus_acme", "email": "x"}), NO_NEWS),
     "customer is deleted": (about(customer={"id": "cus_acme", "deleted": True}), NO_NEWS),
-    "customer is unknown": (about(id="sub_2", customer="cus_nobody", metadata={}), UNMATCHED),
+    "customer is unknown": (about(id="sub_2", customer="cus_nobody", metadata={}), UNKNOWN_CUSTOMER),
     "status is null": (about(status=None), FAILED),
     "status is a number": (about(status=1), FAILED),
     "status is empty": (about(status=""), FAILED),
@@ -298,7 +298,7 @@ def test_a_wrong_event_is_settled_at_once(acme: Deployment, subtests: pytest.Sub
             marker = acme.table.get(f"EVENT#{wrong['id']}", "RECEIVED") or {}
             assert marker["outcome"] == outcome
             assert rows(acme) == before
-            is_final = outcome in {APPLIED, IGNORED, INCLUDED}
+            is_final = outcome in {APPLIED, IGNORED, NO_CHANGE}
             assert told(send(acme, json.dumps(wrong))) == ("duplicate" if is_final else outcome)
 
 
@@ -374,10 +374,10 @@ def test_no_broken_event_breaks_anything(acme: Deployment, broken: dict[str, Any
         FAILED,
         IGNORED,
         APPLIED,
-        UNMATCHED,
+        UNKNOWN_CUSTOMER,
         MISSING,
-        INCLUDED,
-        "mismatched",
+        NO_CHANGE,
+        "customer_conflict",
         "duplicate",
     }
     status = acme.authorized("GET", "/v1/billing")

@@ -28,7 +28,7 @@ def keyed(deployment: Deployment, key: str, body: object, path: str = CHECKOUT) 
 def subscribe(deployment: Deployment) -> None:
     """Give acme a customer in Stripe and a past there."""
     deployment.authorized("POST", CHECKOUT, PRO)
-    customer = deployment.store.load_account("acme").profile.customer_id
+    customer = deployment.repository.load_account("acme").profile.customer_id
     deployment.deliver(event("customer.subscription.deleted", subscription(customer=customer, status="canceled")))
 
 
@@ -97,7 +97,7 @@ def test_twenty_at_once_make_one_session(deployment: Deployment, stripe_client: 
 
 def customer_of(deployment: Deployment) -> str:
     """Acme's customer."""
-    return deployment.store.load_account("acme").profile.customer_id or ""
+    return deployment.repository.load_account("acme").profile.customer_id or ""
 
 
 @pytest.mark.usefixtures("stripe_client")

@@ -18,18 +18,17 @@ from botocore.stub import Stubber
 import billing.adapters.aws
 import billing.adapters.stripe_gateway
 import billing.services.reconciler
-from billing.adapters.stripe_gateway import Payments, connect_paced_payments
+from billing.adapters.stripe_gateway import StripeGateway, rate_limited_gateway
 from billing.adapters.token_bucket import TokenBucket
 from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
 from billing.domain.errors import EventUnprocessable, StripeRefused, StripeUnavailable
 from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
-from billing.services.event_processor import Fetched
 from billing.services.reconciler import Reconciler
 from billing.services.reconciliation_job import PAGE_SECONDS
-from billing.stripe_events.drift import LEASE, STALE, SWEEP_EVERY, Progress, Step
-from billing.stripe_events.event_types import Outcome, Target
+from billing.stripe_events.drift import FULL_SYNC_INTERVAL, LEASE, STALE, Checkpoint, Phase
+from billing.stripe_events.event_types import EventOutcome, FetchedObject, ObjectRef
 from stripe_simulator import Simulator
 from tests.functions.conftest import Deployment, control, load_handler, stripe_with_prices
 from tests.functions.stripe_side import deliver_all, fault
@@ -159,10 +158,10 @@ def spoil(
 
 def pretend(deployment: Deployment, **changes: Any) -> None:
     """Let reconciliation have come so far."""
-    store = deployment.store
-    known = store.load_progress()
-    facts = {name: getattr(known, name) for name in Progress.__slots__} | changes
-    store.save_progress(Progress(**facts))
+    repository = deployment.repository
+    known = repository.load_checkpoint()
+    facts = {name: getattr(known, name) for name in Checkpoint.__slots__} | changes
+    repository.save_checkpoint(Checkpoint(**facts))
 
 
 # --- what it brings about ---------------------------------------------------------------------------------------------
@@ -209,7 +208,7 @@ def test_drift_is_mended_counted_and_logged(
     [line] = [json.loads(each) for each in said.splitlines() if "found a difference" in each]
     assert (line["object_id"], line["account_id"], line["outcome"]) == (subscription.id, "acme", "applied")
     pages = [json.loads(each) for each in said.splitlines() if "Reconciled a page" in each]
-    assert [(page["step"], page["drift"], page["unmatched"]) for page in pages] == [
+    assert [(page["step"], page["drift"], page["unknown_customer"]) for page in pages] == [
         ("events", 0, 0),
         ("subscriptions", 1, 0),
         ("invoices", 0, 0),
@@ -228,14 +227,14 @@ def test_a_change_that_is_under_way_is_no_drift(
     control(simulator, "POST", "clock", {"advance_seconds": 60})
     stripe_client.v1.subscriptions.update(subscription.id, {"cancel_at_period_end": True})
     reconciler = Reconciler(
-        deployment.store,
-        connect_paced_payments(),
+        deployment.repository,
+        rate_limited_gateway("sk_test_functions", simulator.url),
         load_catalog(),
         livemode=False,
         pause=lambda _: deliver_all(deployment, simulator),
     )
-    report = reconciler.page(Step.SUBSCRIPTIONS, datetime.now(UTC), None)
-    assert (report.ids, report.findings) == ((subscription.id,), ())
+    report = reconciler.page(Phase.SUBSCRIPTIONS, datetime.now(UTC), None)
+    assert (report.ids, report.discrepancies) == ((subscription.id,), ())
     assert deployment.authorized("GET", "/v1/billing").body["cancel_at_period_end"] is True
 
 
@@ -263,7 +262,7 @@ def test_a_sweep_is_daily(
     spoil(deployment, simulator, subscription.id, "canceled")
     reconciliation.start()
     assert status(deployment) == ("free", "canceled")
-    pretend(deployment, swept=datetime.now(UTC) - SWEEP_EVERY)
+    pretend(deployment, swept=datetime.now(UTC) - FULL_SYNC_INTERVAL)
     reconciliation.start()
     assert status(deployment) == ("pro", "active")
 
@@ -275,21 +274,21 @@ def test_unmatched_events_wait_for_their_account(
     subscribe(stripe_client, "late")
     deliver_all(deployment, simulator)
     reconciliation.start()
-    found = deployment.store.find_markers([item["event_id"]["S"] for item in rows(deployment, "EVENT#")])
-    assert Outcome.UNMATCHED in {marker.outcome for marker in found.values()}
-    deployment.store.create_account(Profile("late"))
+    found = deployment.repository.find_markers([item["event_id"]["S"] for item in rows(deployment, "EVENT#")])
+    assert EventOutcome.UNKNOWN_CUSTOMER in {marker.outcome for marker in found.values()}
+    deployment.repository.create_account(Profile("late"))
     pretend(deployment, swept=None)
     reconciliation.start()
-    account = deployment.store.load_account("late")
+    account = deployment.repository.load_account("late")
     assert [each.status for each in account.subscriptions] == ["active"]
-    outcomes = {marker.outcome for marker in deployment.store.find_markers(found).values()}
-    assert outcomes <= {Outcome.APPLIED, Outcome.INCLUDED, Outcome.IGNORED}
+    outcomes = {marker.outcome for marker in deployment.repository.find_markers(found).values()}
+    assert outcomes <= {EventOutcome.APPLIED, EventOutcome.NO_CHANGE, EventOutcome.IGNORED}
 
 
 def test_what_belongs_to_nobody_is_left_alone(
     deployment: Deployment, reconciliation: Reconciliation, stripe_client: stripe.StripeClient
 ) -> None:
-    """Another product's customers in the same Stripe account are recorded once as unmatched, and never again."""
+    """Another product's customers in the same Stripe account are recorded once as unknown_customer, and never again."""
     subscribe(stripe_client, None)
     reconciliation.start()
     before = rows(deployment, "")
@@ -307,7 +306,7 @@ def test_it_leaves_room_for_everybody_else(reconciliation: Reconciliation, monke
     monkeypatch.setattr(billing.adapters.stripe_gateway, "LISTS_A_SECOND", 0.001)
     monkeypatch.setattr(billing.adapters.stripe_gateway, "TokenBucket", partial(TokenBucket, sleep=waits.append))
     reconciliation.start()
-    assert len(waits) == len(Step)
+    assert len(waits) == len(Phase)
 
 
 # --- where it stops, and how it goes on -------------------------------------------------------------------------------
@@ -322,17 +321,17 @@ def test_it_goes_on_by_a_message(
     """A run that has no time for another page keeps its place and sends itself a message, until all is done."""
     monkeypatch.setattr(billing.adapters.stripe_gateway, "PAGE_SIZE", 3)
     for account_id in ("a1", "a2", "a3", "a4"):
-        deployment.store.create_account(Profile(account_id))
+        deployment.repository.create_account(Profile(account_id))
         subscribe(stripe_client, account_id)
     places = []
     reconciliation.start(Context(PAGE_SECONDS, PAGE_SECONDS - 1))
-    while (progress := deployment.store.load_progress()).step:
-        places.append((progress.step, progress.after))
+    while (progress := deployment.repository.load_checkpoint()).phase:
+        places.append((progress.phase, progress.after))
         reconciliation.go_on(Context(PAGE_SECONDS, PAGE_SECONDS - 1))
     assert len(places) == len(set(places)) > 3
-    assert {step for step, _ in places} == set(Step)
+    assert {phase for phase, _ in places} == set(Phase)
     assert reconciliation.waiting() == []
-    assert [len(deployment.store.load_account(each).subscriptions) for each in ("a1", "a2", "a3", "a4")] == [1] * 4
+    assert [len(deployment.repository.load_account(each).subscriptions) for each in ("a1", "a2", "a3", "a4")] == [1] * 4
 
 
 def test_a_failure_keeps_its_place(
@@ -348,14 +347,14 @@ def test_a_failure_keeps_its_place(
     fault(simulator, "status:500", SUBSCRIPTIONS, count=3)
     with pytest.raises(StripeUnavailable):
         reconciliation.start()
-    stopped = deployment.store.load_progress()
-    assert stopped.step is Step.SUBSCRIPTIONS
+    stopped = deployment.repository.load_checkpoint()
+    assert stopped.phase is Phase.SUBSCRIPTIONS
     assert reconciliation.waiting() == []
     assert stopped.run_id
     reconciliation.sqs.send_message(QueueUrl=reconciliation.url, MessageBody=json.dumps({"run": stopped.run_id}))
     reconciliation.go_on()
-    ended = deployment.store.load_progress()
-    assert (ended.step, ended.run_id, ended.swept) == (None, None, stopped.began)
+    ended = deployment.repository.load_checkpoint()
+    assert (ended.phase, ended.run_id, ended.swept) == (None, None, stopped.began)
     assert status(deployment) == ("pro", "active")
 
 
@@ -384,16 +383,16 @@ def test_a_run_that_crashed_is_taken_up_after_its_lease(
     """Nobody else may touch it before; then the next scheduled run goes on at the very page."""
     subscribe(stripe_client)
     now = datetime.now(UTC).replace(microsecond=0)
-    crashed: dict[str, Any] = {"run_id": "crashed", "began": now, "since": now, "sweeps": True, "step": Step.INVOICES}
+    crashed: dict[str, Any] = {"run_id": "crashed", "began": now, "since": now, "sweeps": True, "step": Phase.INVOICES}
     pretend(deployment, **crashed, turned_at=now, leased_until=now + LEASE)
     reconciliation.start()
-    assert deployment.store.load_progress().run_id == "crashed"
+    assert deployment.repository.load_checkpoint().run_id == "crashed"
     assert reconciliation.waiting() == []
     assert status(deployment) == ("free", None)
     pretend(deployment, leased_until=now - timedelta(seconds=1))
     reconciliation.start()
     assert (status(deployment), len(rows(deployment, "INV#"))) == (("free", None), 1)
-    assert deployment.store.load_progress().swept == now
+    assert deployment.repository.load_checkpoint().swept == now
 
 
 def test_a_run_that_is_overtaken_leaves_the_rest_to_the_other(
@@ -407,8 +406,8 @@ def test_a_run_that_is_overtaken_leaves_the_rest_to_the_other(
             return super().get_remaining_time_in_millis()
 
     reconciliation.start(Overtaken(PAGE_SECONDS))
-    progress = deployment.store.load_progress()
-    assert (progress.run_id, progress.step, progress.after) == ("other", Step.EVENTS, "evt_9")
+    progress = deployment.repository.load_checkpoint()
+    assert (progress.run_id, progress.phase, progress.after) == ("other", Phase.EVENTS, "evt_9")
     assert reconciliation.waiting() == []
 
 
@@ -419,7 +418,7 @@ def test_a_run_from_long_ago_is_begun_anew(
     subscribe(stripe_client)
     long_ago = datetime.now(UTC).replace(microsecond=0) - STALE
     old = {"run_id": "old", "turned_at": long_ago, "began": long_ago, "since": long_ago}
-    pretend(deployment, **old, step=Step.INVOICES, after="in_gone")
+    pretend(deployment, **old, phase=Phase.INVOICES, after="in_gone")
     reconciliation.start()
     assert status(deployment) == ("pro", "active")
 
@@ -430,9 +429,9 @@ def test_a_page_that_stripe_refuses_is_not_asked_for_for_ever(
     """The place was a draft that is deleted: the next run goes through the list from its beginning."""
     subscribe(stripe_client)
     now = datetime.now(UTC).replace(microsecond=0)
-    pretend(deployment, turned_at=now, began=now, since=now, sweeps=True, step=Step.INVOICES, after="in_gone")
+    pretend(deployment, turned_at=now, began=now, since=now, sweeps=True, phase=Phase.INVOICES, after="in_gone")
     reconciliation.start()
-    assert deployment.store.load_progress().step is None
+    assert deployment.repository.load_checkpoint().phase is None
     reconciliation.start()
     assert len(rows(deployment, "INV#")) == 1
 
@@ -444,11 +443,11 @@ def test_events_that_stripe_refuses_are_begun_anew(
     subscribe(stripe_client)
     now = datetime.now(UTC).replace(microsecond=0)
     long_ago = now - timedelta(days=30)
-    pretend(deployment, turned_at=now, began=now, since=long_ago, step=Step.EVENTS, after="evt_gone")
+    pretend(deployment, turned_at=now, began=now, since=long_ago, phase=Phase.EVENTS, after="evt_gone")
     with pytest.raises(StripeRefused):
         reconciliation.start()
-    stopped = deployment.store.load_progress()
-    assert (stopped.step, stopped.after) == (Step.EVENTS, None)
+    stopped = deployment.repository.load_checkpoint()
+    assert (stopped.phase, stopped.after) == (Phase.EVENTS, None)
     reconciliation.sqs.send_message(QueueUrl=reconciliation.url, MessageBody=json.dumps({"run": stopped.run_id}))
     reconciliation.go_on()
     assert status(deployment) == ("pro", "active")
@@ -489,7 +488,7 @@ def test_two_runs_at_once_and_an_unreliable_stripe_do_no_harm(
     for thread in threads:
         thread.join()
     control(simulator, "DELETE", "faults")
-    pretend(deployment, step=None, run_id=None, swept=None)
+    pretend(deployment, phase=None, run_id=None, swept=None)
     reconciliation.start()
     assert status(deployment) == ("pro", "active")
     assert outbox(deployment) == ["invoice.paid", "subscription.created"]
@@ -511,16 +510,16 @@ def test_an_object_that_stripe_fails_on_stops_nobody_else(
     """Its row stays as it is, the operator is alarmed, and the other account's row is mended."""
     monkeypatch.setattr(billing.services.reconciler, "TRIES_MAX", 1)
     monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.001)
-    deployment.store.create_account(Profile("globex"))
+    deployment.repository.create_account(Profile("globex"))
     refused, other = subscribe(stripe_client), subscribe(stripe_client, "globex")
     deliver_all(deployment, simulator)
     for subscription, account_id in ((refused, "acme"), (other, "globex")):
         spoil(deployment, simulator, subscription.id, "canceled", account_id)
     fault(simulator, kind, f"{SUBSCRIPTIONS}/{refused.id}")
     reconciliation.start()
-    assert deployment.store.load_progress().step is None
+    assert deployment.repository.load_checkpoint().phase is None
     assert status(deployment) == ("free", "canceled")
-    assert [each.status for each in deployment.store.load_account("globex").subscriptions] == ["active"]
+    assert [each.status for each in deployment.repository.load_account("globex").subscriptions] == ["active"]
     assert '"EventFailed":[1.0]' in printed().replace(" ", "")
 
 
@@ -535,20 +534,20 @@ def test_what_stripe_fails_on_for_too_long_is_left_for_the_next_sweep(
     monkeypatch.setattr(billing.services.reconciler, "TRIES_MAX", 1)
     monkeypatch.setattr(billing.services.reconciler, "PATIENCE_SECONDS", -1)
     monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.001)
-    deployment.store.create_account(Profile("globex"))
+    deployment.repository.create_account(Profile("globex"))
     subscriptions = {account_id: subscribe(stripe_client, account_id) for account_id in ("acme", "globex")}
     deliver_all(deployment, simulator)
     for account_id, subscription in subscriptions.items():
         spoil(deployment, simulator, subscription.id, "canceled", account_id)
     fault(simulator, "status:500", f"{SUBSCRIPTIONS}/{subscriptions['globex'].id}")
     reconciliation.start()
-    assert deployment.store.load_progress().step is None
+    assert deployment.repository.load_checkpoint().phase is None
     assert status(deployment) == ("free", "canceled")
     control(simulator, "DELETE", "faults")
     pretend(deployment, swept=None)
     reconciliation.start()
     assert status(deployment) == ("pro", "active")
-    assert [each.status for each in deployment.store.load_account("globex").subscriptions] == ["active"]
+    assert [each.status for each in deployment.repository.load_account("globex").subscriptions] == ["active"]
 
 
 def test_a_list_that_stripe_refuses_is_left_out(
@@ -564,13 +563,13 @@ def test_a_list_that_stripe_refuses_is_left_out(
     fault(simulator, "status:403", "/v1/invoices")
     reconciliation.start()
     assert status(deployment) == ("pro", "active")
-    progress = deployment.store.load_progress()
-    assert (progress.step, progress.swept) == (None, None)
+    progress = deployment.repository.load_checkpoint()
+    assert (progress.phase, progress.swept) == (None, None)
     assert '"EventFailed":[1.0]' in printed().replace(" ", "")
     control(simulator, "DELETE", "faults")
     reconciliation.start()
     assert len(rows(deployment, "INV#")) == 1
-    assert deployment.store.load_progress().swept
+    assert deployment.repository.load_checkpoint().swept
 
 
 # --- two customers that name one account ------------------------------------------------------------------------------
@@ -585,7 +584,7 @@ def test_the_customer_of_a_living_subscription_is_linked(
     stripe_client.v1.subscriptions.cancel(left.id)
     pretend_events_are_over(deployment)
     reconciliation.start()
-    assert deployment.store.load_account("acme").profile.customer_id == paying.customer
+    assert deployment.repository.load_account("acme").profile.customer_id == paying.customer
     assert status(deployment) == ("pro", "active")
 
 
@@ -597,7 +596,7 @@ def test_a_living_subscriptions_event_makes_the_link_first(
     stripe_client.v1.subscriptions.cancel(left.id)
     paying = subscribe(stripe_client)
     reconciliation.start()
-    assert deployment.store.load_account("acme").profile.customer_id == paying.customer
+    assert deployment.repository.load_account("acme").profile.customer_id == paying.customer
 
 
 def test_the_end_of_the_customer_before_is_looked_at_first(
@@ -605,13 +604,13 @@ def test_the_end_of_the_customer_before_is_looked_at_first(
 ) -> None:
     """While the webhook was down the account's customer was deleted, and another one subscribed for it."""
     gone = stripe_client.v1.customers.create({"metadata": {"account_id": "acme"}}).id
-    profile = deployment.store.load_account("acme").profile
-    deployment.store.save_profile(replace(profile, customer_id=gone), new_customer_id=gone)
+    profile = deployment.repository.load_account("acme").profile
+    deployment.repository.save_profile(replace(profile, customer_id=gone), new_customer_id=gone)
     stripe_client.v1.customers.delete(gone)
     paying = subscribe(stripe_client)
     pretend(deployment, swept=datetime.now(UTC).replace(microsecond=0))
     reconciliation.start()
-    assert deployment.store.load_account("acme").profile.customer_id == paying.customer
+    assert deployment.repository.load_account("acme").profile.customer_id == paying.customer
     assert status(deployment) == ("pro", "active")
 
 
@@ -625,12 +624,12 @@ def test_no_account_gets_a_customer_that_is_deleted(
     gone = subscribe(stripe_client)
     stripe_client.v1.customers.delete(str(gone.customer))
     reconciliation.start()
-    assert deployment.store.load_account("acme").profile.customer_id is None
-    assert {each["outcome"]["S"] for each in rows(deployment, "EVENT#evt_")} == {"unmatched"}
+    assert deployment.repository.load_account("acme").profile.customer_id is None
+    assert {each["outcome"]["S"] for each in rows(deployment, "EVENT#evt_")} == {"unknown_customer"}
     assert "found a difference" not in printed()
     paying = subscribe(stripe_client)
     reconciliation.start()
-    assert deployment.store.load_account("acme").profile.customer_id == paying.customer
+    assert deployment.repository.load_account("acme").profile.customer_id == paying.customer
     assert status(deployment) == ("pro", "active")
 
 
@@ -644,13 +643,13 @@ def test_another_customers_objects_are_told_of_each_day(
     first, second = subscribe(stripe_client), subscribe(stripe_client)
     pretend_events_are_over(deployment)
     reconciliation.start()
-    assert deployment.store.load_account("acme").profile.customer_id == second.customer
+    assert deployment.repository.load_account("acme").profile.customer_id == second.customer
     said = printed()
     told = [json.loads(line) for line in said.splitlines() if "found a difference" in line]
-    mismatched = [each["object_id"] for each in told if each["outcome"] == "mismatched"]
-    assert mismatched == [first.id, str(first.latest_invoice)]
-    assert said.count('"CustomerMismatch":[1.0]') == len(mismatched)
-    assert [each.id for each in deployment.store.load_account("acme").subscriptions] == [second.id]
+    customer_conflict = [each["object_id"] for each in told if each["outcome"] == "customer_conflict"]
+    assert customer_conflict == [first.id, str(first.latest_invoice)]
+    assert said.count('"CustomerMismatch":[1.0]') == len(customer_conflict)
+    assert [each.id for each in deployment.repository.load_account("acme").subscriptions] == [second.id]
 
 
 def test_events_of_a_mismatch_are_done_once_it_is_resolved(
@@ -662,23 +661,23 @@ def test_events_of_a_mismatch_are_done_once_it_is_resolved(
     """First nobody's, as their account is not stored; then another customer's, which alarms; then the account's own."""
     subscription = subscribe(stripe_client, "globex")
     reconciliation.start()
-    assert {each["outcome"]["S"] for each in rows(deployment, "EVENT#evt_")} == {"unmatched"}
-    deployment.store.create_account(Profile("globex", customer_id="cus_other"))
+    assert {each["outcome"]["S"] for each in rows(deployment, "EVENT#evt_")} == {"unknown_customer"}
+    deployment.repository.create_account(Profile("globex", customer_id="cus_other"))
     reconciliation.start()
-    assert {each["outcome"]["S"] for each in rows(deployment, "EVENT#evt_")} == {"mismatched"}
+    assert {each["outcome"]["S"] for each in rows(deployment, "EVENT#evt_")} == {"customer_conflict"}
     assert "CustomerMismatch" in printed()
-    [profile] = deployment.store.find_profiles(["globex"]).values()
+    [profile] = deployment.repository.find_profiles(["globex"]).values()
     customer_id = str(subscription.customer)
-    deployment.store.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)
+    deployment.repository.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)
     reconciliation.start()
-    assert [each.status for each in deployment.store.load_account("globex").subscriptions] == ["active"]
-    assert {each["outcome"]["S"] for each in rows(deployment, "EVENT#evt_")} == {"applied", "included"}
+    assert [each.status for each in deployment.repository.load_account("globex").subscriptions] == ["active"]
+    assert {each["outcome"]["S"] for each in rows(deployment, "EVENT#evt_")} == {"applied", "no_change"}
 
 
 def pretend_events_are_over(deployment: Deployment) -> None:
     """As if everything had happened so long ago that Stripe's list of events begins after it."""
     now = datetime.now(UTC).replace(microsecond=0)
-    pretend(deployment, began=now, turned_at=now, since=now, sweeps=True, step=Step.SUBSCRIPTIONS)
+    pretend(deployment, began=now, turned_at=now, since=now, sweeps=True, phase=Phase.SUBSCRIPTIONS)
 
 
 # --- one object that cannot be read -----------------------------------------------------------------------------------
@@ -691,20 +690,20 @@ def test_an_event_whose_object_cannot_be_read_stops_nobody_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is recorded as failed with the reason, and the rest of the run goes on to its end."""
-    deployment.store.create_account(Profile("globex"))
+    deployment.repository.create_account(Profile("globex"))
     subscribe(stripe_client)
     unreadable = subscribe(stripe_client, "globex").id
-    fetch = Payments.fetch
+    fetch = StripeGateway.fetch
 
-    def fetched(payments: Payments, target: Target, catalog: Catalog) -> Fetched | None:
+    def fetched(gateway: StripeGateway, target: ObjectRef, catalog: Catalog) -> FetchedObject | None:
         if target.id == unreadable:
             raise EventUnprocessable("lookup_key is not a string")
-        return fetch(payments, target, catalog)
+        return fetch(gateway, target, catalog)
 
-    monkeypatch.setattr(Payments, "fetch", fetched)
+    monkeypatch.setattr(StripeGateway, "fetch", fetched)
     monkeypatch.setattr("billing.stripe_events.ordering.OLD", timedelta(seconds=-10))
     reconciliation.start()
-    assert deployment.store.load_progress().step is None
+    assert deployment.repository.load_checkpoint().phase is None
     assert status(deployment) == ("pro", "active")
     reasons = {marker["reason"]["S"] for marker in rows(deployment, "EVENT#") if marker["outcome"]["S"] == "failed"}
     assert reasons == {f"what Stripe has of {unreadable}: lookup_key is not a string"}

@@ -24,7 +24,7 @@ def test_a_credential_that_does_not_count_says_why(deployment: Deployment, print
     """The caller is told nothing; the operator, what to look at."""
     revoked = new_key(KeyKind.SECRET, livemode=False)
     now = datetime.now(UTC)
-    deployment.store.create_key(digest_of(revoked), KeyRecord("key_2", "acme", "secret", now, "aaaa", revoked=now))
+    deployment.repository.create_key(digest_of(revoked), KeyRecord("key_2", "acme", "secret", now, "aaaa", revoked=now))
     for authorization, reason in (
         (None, "no bearer credential"),
         (f"Bearer {revoked}", "key_2, which is revoked"),

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from billing.adapters.repository import Commit, Store, VersionConflict
+from billing.adapters.repository import Commit, Repository, VersionConflict
+from billing.bootstrap import app
 from billing.domain.accounts import Profile
 from billing.services.event_processor import EventProcessor
 from billing.stripe_events.webhook_signature import sign
-from tests.functions.conftest import WEBHOOK_SECRET, Answer, Deployment, forget_process_state
+from tests.functions.conftest import WEBHOOK_SECRET, Answer, Deployment
 from tests.functions.events import event, invoice, subscription, subscription_event
 
 pytestmark = pytest.mark.engine
@@ -181,14 +182,14 @@ def test_a_conflict_while_a_failure_is_recorded_is_tried_again(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, printed: Callable[[], str]
 ) -> None:
     """Two deliveries of one event that fails may meet at its marker: it is recorded all the same, and counted once."""
-    commit, conflicts = Store.commit, iter([VersionConflict(refused_first=False)])
+    commit, conflicts = Repository.commit, iter([VersionConflict(first_write_rejected=False)])
 
-    def colliding(store: Store, wanted: Commit) -> None:
+    def colliding(repository: Repository, wanted: Commit) -> None:
         for conflict in conflicts:
             raise conflict
-        commit(store, wanted)
+        commit(repository, wanted)
 
-    monkeypatch.setattr(Store, "commit", colliding)
+    monkeypatch.setattr(Repository, "commit", colliding)
     sent = subscription_event() | {"data": {}}
     assert deployment.deliver(sent).body == {"received": True, "outcome": "failed"}
     assert marker(deployment, sent["id"])["outcome"] == "failed"
@@ -198,10 +199,10 @@ def test_a_conflict_while_a_failure_is_recorded_is_tried_again(
 def test_an_unknown_customer_is_unmatched_until_its_account_is_known(deployment: Deployment) -> None:
     """Recorded, and processed when it is seen again after the account exists."""
     sent = event("customer.subscription.updated", subscription(account_id="newcomer", customer="cus_new"))
-    assert deployment.deliver(sent).body["outcome"] == "unmatched"
-    deployment.store.create_account(Profile("newcomer"))
+    assert deployment.deliver(sent).body["outcome"] == "unknown_customer"
+    deployment.repository.create_account(Profile("newcomer"))
     assert deployment.deliver(sent).body["outcome"] == "applied"
-    assert len(deployment.store.load_account("newcomer").subscriptions) == 1
+    assert len(deployment.repository.load_account("newcomer").subscriptions) == 1
 
 
 def test_a_subscription_made_in_the_dashboard_is_found_by_its_customer(deployment: Deployment) -> None:
@@ -216,13 +217,13 @@ def test_the_stored_customer_counts_where_metadata_disagrees(
     deployment: Deployment, printed: Callable[[], str]
 ) -> None:
     """Applied to the customer's account, recorded and counted for the alarm; the account it names gets nothing."""
-    deployment.store.create_account(Profile("globex"))
+    deployment.repository.create_account(Profile("globex"))
     deployment.deliver(subscription_event())
     sent = event("customer.subscription.created", subscription("sub_2", account_id="globex"))
     deployment.deliver(sent)
     assert marker(deployment, sent["id"])["account_id"] == "acme"
     assert "names another account" in marker(deployment, sent["id"])["reason"]
-    assert deployment.store.load_account("globex").subscriptions == ()
+    assert deployment.repository.load_account("globex").subscriptions == ()
     assert '"CustomerMismatch":[1.0]' in printed().replace(" ", "")
 
 
@@ -230,7 +231,7 @@ def test_a_foreign_customer_cannot_claim_an_account_that_has_one(deployment: Dep
     """Metadata alone moves no account that has a customer already."""
     deployment.deliver(subscription_event(status="canceled"))
     sent = event("customer.subscription.created", subscription("sub_2", customer="cus_other"))
-    assert deployment.deliver(sent).body["outcome"] == "mismatched"
+    assert deployment.deliver(sent).body["outcome"] == "customer_conflict"
     assert deployment.authorized("GET", "/v1/billing").body["plan"] == "free"
 
 
@@ -320,7 +321,7 @@ def test_with_a_key_of_the_other_mode_nothing_is_recorded(
     assert (answer.status, answer.body["error"]["code"]) == (500, "INTERNAL_ERROR")
     assert "The stored Stripe key is of test mode, and STRIPE_MODE is live" in printed()
     assert rows(deployment) == []
-    forget_process_state()
+    app.reset()
     assert deployment.deliver(sent).body == {"received": True, "outcome": "applied"}
 
 

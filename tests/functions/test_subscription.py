@@ -88,7 +88,7 @@ def test_without_a_credential_that_counts_nothing_is_told(deployment: Deployment
 
 def test_a_revoked_key_is_refused(deployment: Deployment) -> None:
     """Revoked reads as unknown."""
-    deployment.store.revoke_key("acme", "key_1", datetime.now(UTC))
+    deployment.repository.revoke_key("acme", "key_1", datetime.now(UTC))
     assert deployment.authorized("GET", "/v1/billing").status == 401
 
 

@@ -10,8 +10,8 @@ import stripe
 
 from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
-from billing.services.event_processor import EventProcessor, Fetched
-from billing.stripe_events.event_types import Outcome
+from billing.services.event_processor import EventProcessor
+from billing.stripe_events.event_types import EventOutcome, FetchedObject
 from billing.stripe_events.objects import read_subscription
 from stripe_simulator import Simulator
 from tests.functions.conftest import Deployment, LambdaContext, control, load_handler
@@ -91,7 +91,7 @@ def test_a_forgotten_customer_is_a_deleted_one(deployment: Deployment) -> None:
     sent = thin_event("v1.customer.deleted", "customer", "cus_acme")
     assert deployment.deliver(sent).body["outcome"] == "applied"
     assert deployment.authorized("GET", "/v1/billing").body["plan"] == "free"
-    assert deployment.store.load_account("acme").profile.customer_id is None
+    assert deployment.repository.load_account("acme").profile.customer_id is None
 
 
 def test_what_is_known_to_be_newer_stays(deployment: Deployment, subscribed: stripe.Subscription) -> None:
@@ -99,7 +99,7 @@ def test_what_is_known_to_be_newer_stays(deployment: Deployment, subscribed: str
     deployment.deliver(thin_event("v1.customer.subscription.created", "subscription", subscribed.id))
     created = (datetime.now(UTC) - timedelta(minutes=2)).isoformat().replace("+00:00", "Z")
     late = thin_event("v1.customer.subscription.updated", "subscription", subscribed.id, created=created)
-    assert deployment.deliver(late).body["outcome"] == "included"
+    assert deployment.deliver(late).body["outcome"] == "no_change"
 
 
 def test_a_stripe_that_fails_is_asked_again(
@@ -120,14 +120,14 @@ def test_what_was_looked_up_proves_nothing(deployment: Deployment) -> None:
     looked_up = subscription(status="incomplete")
     fetched = read_subscription(subscription(status="active"), load_catalog())
     processor = EventProcessor(
-        deployment.store,
+        deployment.repository,
         load_catalog(),
-        lambda _target: Fetched(fetched, now, now),
+        lambda _target: FetchedObject(fetched, now, now),
         livemode=False,
         look_up=lambda _related: looked_up,
     )
     sent = thin_event("v1.customer.subscription.updated", "subscription", "sub_1")
-    assert processor.process(sent) is Outcome.APPLIED
+    assert processor.process(sent) is EventOutcome.APPLIED
     assert deployment.authorized("GET", "/v1/billing").body["status"] == "active"
 
 
@@ -173,7 +173,7 @@ def test_late_events_are_counted(deployment: Deployment, printed: Callable[[], s
     deployment.deliver(subscription_event(created=datetime.now(UTC) - timedelta(minutes=4)))
     deployment.deliver(event("charge.captured", {}, created=datetime.now(UTC) - timedelta(hours=1)))
     assert "EventLate" not in printed()
-    deployment.store.create_account(Profile("globex", customer_id="cus_globex"))
+    deployment.repository.create_account(Profile("globex", customer_id="cus_globex"))
     late = subscription_event("sub_2", customer="cus_globex", created=datetime.now(UTC) - timedelta(minutes=6))
     assert deployment.deliver(late).body["outcome"] == "applied"
     assert printed().count('"EventLate"') == 2

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from billing.adapters.usage_repository import UsageLedger
+from billing.adapters.usage_repository import UsageRepository
 from tests.functions.conftest import Answer, Deployment
 from tests.functions.events import subscription_event
 
@@ -150,7 +150,7 @@ def test_members_show_in_the_teams_contract(subscriber: Deployment) -> None:
 
 def test_another_accounts_usage_is_its_own(subscriber: Deployment) -> None:
     """Nothing that globex does is acme's."""
-    UsageLedger(subscriber.table).set_gauge("globex", "projects", 9)
+    UsageRepository(subscriber.table).set_gauge("globex", "projects", 9)
     assert subscriber.authorized("GET", USAGE).body["usage"][0] == line("projects", 0, 10, 10)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import boto3
 import pytest
 
-import billing.settings
-from billing.settings import SECRETS_REREAD_SECONDS_MIN
+from billing.adapters import secrets as secrets_module
+from billing.adapters.secrets import SECRETS_REREAD_SECONDS_MIN
+from billing.bootstrap import app
 from tests.functions.conftest import Deployment
 from tests.functions.events import subscription_event
 
@@ -29,7 +30,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Time stands still, unless a test moves it."""
     clock = Clock()
-    monkeypatch.setattr("billing.settings.time.monotonic", clock)
+    monkeypatch.setattr("billing.adapters.secrets.time.monotonic", clock)
     return clock
 
 
@@ -37,13 +38,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The secrets that were asked of Secrets Manager."""
     asked: list[str] = []
-    read = billing.settings._read_secret
+    read = secrets_module.read_secret
 
-    def counted(secret_id: str) -> Any:
+    def counted(client: Any, secret_id: str) -> Any:
         asked.append(secret_id)
-        return read(secret_id)
+        return read(client, secret_id)
 
-    monkeypatch.setattr(billing.settings, "_read_secret", counted)
+    monkeypatch.setattr(secrets_module, "read_secret", counted)
     return asked
 
 
@@ -56,7 +57,7 @@ def store_secrets(
 
     def store(*secrets: str) -> None:
         value = json.dumps({"api_key": "sk_test_functions", "webhook_secrets": secrets})
-        secret_id = billing.settings.load_settings().stripe_secret_id
+        secret_id = app.settings.stripe_secret_id
         client = boto3.client("secretsmanager", endpoint_url=emulator_url)
         client.put_secret_value(SecretId=secret_id, SecretString=value)
 
@@ -93,6 +94,6 @@ def test_a_dropped_secret_counts_no_more(
     store_secrets("whsec_two", "whsec_one")
     assert deployment.deliver(subscription_event(), secret="whsec_one").status == 200
     store_secrets("whsec_two")
-    clock.now += billing.settings.SECRETS_AGE_SECONDS_MAX
+    clock.now += secrets_module.SECRETS_AGE_SECONDS_MAX
     assert deployment.deliver(subscription_event(), secret="whsec_one").status == 400
     assert deployment.deliver(subscription_event(), secret="whsec_two").status == 200

@@ -47,13 +47,13 @@ def _script(choice: random.Random) -> list[Action]:
     living = [f"sub_{number}" for number in range(1, choice.randint(2, 3))]
     for subscription_id in living:
         stripe.subscribe(subscription_id)
-    script = _told(stripe, 0)
+    script = _report_discrepancy(stripe, 0)
     for _ in range(choice.randint(3, 12)):
         began, told = stripe.time, len(stripe.events)
         match choice.choices(["change", "wait", "pay", "checkout", "vanish"], [12, 10, 2, 2, 1])[0]:
             case "change" if living:
                 stripe.change(choice.choice(living))
-                script += _told(stripe, told)
+                script += _report_discrepancy(stripe, told)
             case "wait":
                 stripe.wait()
                 script.append(waits(stripe.time - began))
@@ -68,7 +68,7 @@ def _script(choice: random.Random) -> list[Action]:
     return script
 
 
-def _told(stripe: model.Stripe, told: int) -> list[Action]:
+def _report_discrepancy(stripe: model.Stripe, told: int) -> list[Action]:
     """What Stripe's events tell since there were `told`, as actions of a script."""
     return [_happens(event["type"], event["data"]["object"]) for event in stripe.events[told:]]
 

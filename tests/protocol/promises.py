@@ -10,8 +10,8 @@ from itertools import pairwise
 from billing.domain.invoices import Invoice
 from billing.domain.outbound_events import outbound_data
 from billing.domain.subscriptions import Subscription
-from billing.stripe_events.event_types import Outcome, Snapshot
-from billing.stripe_events.ordering import OLD, Sighting
+from billing.stripe_events.event_types import EventOutcome, Snapshot
+from billing.stripe_events.ordering import MAX_SNAPSHOT_AGE, StoredObject
 from tests.protocol.model import CLOCK_SKEW_SECONDS
 from tests.protocol.stripe_model import describe, facts, second
 from tests.protocol.table_model import Told
@@ -20,7 +20,7 @@ from tests.protocol.world import FUNCTION_SECONDS_MAX, World
 CLOCK_ERROR_SECONDS = CLOCK_SKEW_SECONDS + 1
 """How far a stamp is from the true time: a clock's drift, and the fraction of a second that is dropped."""
 
-type Row = Sighting[Snapshot]
+type Row = StoredObject[Snapshot]
 type Broken = Iterator[str]
 
 
@@ -77,8 +77,8 @@ def grace_does_not_begin_early(_before: Row | None, row: Row, world: World) -> B
 def news_is_not_old(before: Row | None, row: Row, world: World) -> Broken:
     """What a commit brings had not ended more than ten minutes ago."""
     ended = max((world.stripe.until(row.content.id, place) for place in world.stripe.places(row.content)), default=0)
-    is_news = before is None or facts(before.content) != facts(row.content)
-    if is_news and ended < world.stripe.time - OLD.total_seconds() - FUNCTION_SECONDS_MAX:
+    has_changes = before is None or facts(before.content) != facts(row.content)
+    if has_changes and ended < world.stripe.time - MAX_SNAPSHOT_AGE.total_seconds() - FUNCTION_SECONDS_MAX:
         yield f"ended {world.stripe.time - ended:g} seconds ago: {describe(row)}"
 
 
@@ -143,7 +143,7 @@ def every_event_is_settled(world: World) -> Broken:
     is_lost = any(past[-1].content is None for past in world.stripe.pasts.values())
     for event in world.stripe.events:
         outcome = world.table.markers.get(event.id)
-        if outcome is None or not (outcome.is_final or (is_lost and outcome is Outcome.MISSING)):
+        if outcome is None or not (outcome.is_final or (is_lost and outcome is EventOutcome.MISSING)):
             yield f"{event.id} is {outcome}"
 
 

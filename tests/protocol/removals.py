@@ -4,20 +4,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from billing.adapters.repository import Commit, EventMarker
+from billing.adapters.repository import Commit, ProcessedEvent
 from billing.domain.accounts import Profile
 from billing.domain.errors import StripeUnavailable
 from billing.domain.outbound_events import OutboundEvent
 from billing.services import event_processor
 from billing.services.event_processor import EventProcessor
 from billing.stripe_events import account_matching
-from billing.stripe_events.account_matching import Match
-from billing.stripe_events.event_types import Notice, Outcome, Snapshot, StripeEvent
-from billing.stripe_events.ordering import OLD, Sighting, advance, seen
+from billing.stripe_events.account_matching import AccountMatch
+from billing.stripe_events.event_types import EventOutcome, ParsedEvent, Snapshot, StripeEvent
+from billing.stripe_events.ordering import MAX_SNAPSHOT_AGE, StoredObject, apply_snapshot, next_version
 from tests.protocol.table_model import Table
 from tests.protocol.world import Parts, Wire, Write
 
-type Row = Sighting[Snapshot]
+type Row = StoredObject[Snapshot]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class OverwritingProfiles(Table):
 class OverwritingMarkers(Table):
     """Markers are written whatever outcome is there."""
 
-    def is_taken(self, _marker: EventMarker) -> bool:
+    def is_taken(self, _marker: ProcessedEvent) -> bool:
         return False
 
 
@@ -64,9 +64,9 @@ class OverwritingCustomers(Table):
 # --- One transaction --------------------------------------------------------------------------------------------------
 
 
-def _another(marker: EventMarker) -> EventMarker:
+def _another(marker: ProcessedEvent) -> ProcessedEvent:
     """A marker that stands in nobody's way, for a transaction that has none."""
-    return replace(marker, event_id="none", outcome=Outcome.UNMATCHED)
+    return replace(marker, event_id="none", outcome=EventOutcome.UNKNOWN_CUSTOMER)
 
 
 class MarkerFirst(Wire):
@@ -99,19 +99,19 @@ class OutboxLast(Wire):
 class FetchesFirst(EventProcessor):
     """What may be needed is fetched before the rows are read."""
 
-    def _attempt(self, event: StripeEvent, notice: Notice) -> Outcome:
-        fetched = {target.id: self.fetch(target) for target in notice.targets}
-        return EventProcessor._attempt(replace(self, fetch=lambda target: fetched[target.id]), event, notice)
+    def _attempt(self, event: StripeEvent, parsed: ParsedEvent) -> EventOutcome:
+        fetched = {target.id: self.fetch(target) for target in parsed.targets}
+        return EventProcessor._attempt(replace(self, fetch=lambda target: fetched[target.id]), event, parsed)
 
 
 class AnswersAnyway(EventProcessor):
     """Stripe is answered 200 although nothing is durable."""
 
-    def process(self, payload: object) -> Outcome:
+    def process(self, payload: object) -> EventOutcome:
         try:
             return EventProcessor.process(self, payload)
         except StripeUnavailable:
-            return Outcome.IGNORED
+            return EventOutcome.IGNORED
 
 
 # --- Decisions --------------------------------------------------------------------------------------------------------
@@ -121,30 +121,32 @@ def _seen(interval: Callable[[datetime, datetime], tuple[datetime, datetime]]) -
     """Rows that remember another interval of a fetch."""
 
     def patched(content: Snapshot, seen_from: datetime, seen_to: datetime, known: Row | None) -> Row:
-        return seen(content, *interval(seen_from, seen_to), known)
+        return next_version(content, *interval(seen_from, seen_to), known)
 
-    return Parts(patches=(("billing.services.event_processor.seen", patched),))
+    return Parts(patches=(("billing.services.event_processor.next_version", patched),))
 
 
 def _equal_is_included(created: datetime, snapshot: Snapshot | None, known: Row | None, now: datetime) -> Row | None:
     if known is not None and snapshot == known.content and created <= known.seen_to:
         return known
-    return advance(created, snapshot, known, now)
+    return apply_snapshot(created, snapshot, known, now)
 
 
 def _end_is_fetched(created: datetime, snapshot: Snapshot | None, known: Row | None, now: datetime) -> Row | None:
-    row = advance(created, snapshot, known, now)
-    return None if row is not known and now - created > OLD else row
+    row = apply_snapshot(created, snapshot, known, now)
+    return None if row is not known and now - created > MAX_SNAPSHOT_AGE else row
 
 
-def _own_customer_is_another(notice: Notice, owner: str | None, profile: Profile | None) -> Match | Outcome:
-    if profile and owner is None and profile.customer_id == notice.customer_id and not notice.customer_deleted:
-        return Outcome.MISMATCHED
-    return event_effects_match(notice, owner, profile)
+def _own_customer_is_another(
+    parsed: ParsedEvent, owner: str | None, profile: Profile | None
+) -> AccountMatch | EventOutcome:
+    if profile and owner is None and profile.customer_id == parsed.customer_id and not parsed.customer_deleted:
+        return EventOutcome.CUSTOMER_CONFLICT
+    return event_effects_match(parsed, owner, profile)
 
 
-def _gone_customer_is_left(matched: Match, notice: Notice, written: Iterable[Snapshot]) -> Profile:
-    after = event_effects_profile_after(matched, notice, written)
+def _gone_customer_is_left(matched: AccountMatch, parsed: ParsedEvent, written: Iterable[Snapshot]) -> Profile:
+    after = event_effects_profile_after(matched, parsed, written)
     return matched.profile if after == matched.profile else after
 
 
@@ -153,7 +155,7 @@ def _told_by_event(*arguments: object) -> Sequence[OutboundEvent]:
     return [replace(event, id="".join(event.id.split(".")[::2])) for event in events]
 
 
-event_effects_match = account_matching.match
+event_effects_match = account_matching.match_account
 event_effects_profile_after = account_matching.profile_after
 processor_outbound: Callable[..., Sequence[OutboundEvent]] = event_processor._outbound
 
@@ -173,7 +175,7 @@ REMOVALS = {
         "Stamps of different servers are taken for exact.",
         "one-second",
         "no_final_marker_without_its_effect",
-        _patched("domain.sightings.SKEW", timedelta(0)),
+        _patched("stripe_events.ordering.CLOCK_SKEW", timedelta(0)),
     ),
     "seen-from": Removal(
         "What was fetched counts as Stripe's state at the end of the call alone.",
@@ -197,19 +199,19 @@ REMOVALS = {
         "An event whose snapshot equals the row leaves no trace in it.",
         "there-and-back",
         "no_final_marker_without_its_effect",
-        _patched("event_processor.advance", _equal_is_included),
+        _patched("services.event_processor.apply_snapshot", _equal_is_included),
     ),
     "old": Removal(
         "A snapshot is applied in its order, however late it comes.",
         "late",
         "news_is_not_old",
-        _patched("domain.sightings.OLD", timedelta(days=3650)),
+        _patched("stripe_events.ordering.MAX_SNAPSHOT_AGE", timedelta(days=3650)),
     ),
     "end-is-fresh": Removal(
         "A late snapshot of an object that has ended is fetched anew.",
         "end-forgotten",
         "rows_end_as_stripe_has_them",
-        _patched("event_processor.advance", _end_is_fetched),
+        _patched("services.event_processor.apply_snapshot", _end_is_fetched),
     ),
     "markers": Removal(
         "An event's marker is written over a final one.",
@@ -239,7 +241,7 @@ REMOVALS = {
         "An outbox row is named by its event alone.",
         "invoice-without-subscription",
         "outbox_tells_each_difference_once",
-        _patched("event_processor._outbound", _told_by_event),
+        _patched("services.event_processor._outbound", _told_by_event),
     ),
     "durable-first": Removal(
         "Stripe is answered 200 when a fetch has failed.",
@@ -257,7 +259,7 @@ REMOVALS = {
         "A link that was made between the reads of customer and profile counts as another customer's.",
         "first-customer",
         "rows_end_as_stripe_has_them",
-        _patched("domain.event_effects.match", _own_customer_is_another),
+        _patched("stripe_events.account_matching.match_account", _own_customer_is_another),
     ),
     "new-customer": Removal(
         "A customer that had no account when it was read is linked, whatever was done with it since.",
@@ -269,12 +271,12 @@ REMOVALS = {
         "That a customer is gone is not written where the profile, read earlier, did not have it yet.",
         "customer-come-and-gone",
         "account_ends_right",
-        _patched("domain.event_effects.profile_after", _gone_customer_is_left),
+        _patched("stripe_events.account_matching.profile_after", _gone_customer_is_left),
     ),
     "stage": Removal(
         "Nothing is known of the order in which an object lives: more is fetched, and nothing ends wrong.",
         "one-second",
         None,
-        _patched("domain.subscriptions.Subscription.stage", 1),
+        _patched("domain.subscriptions.Subscription.lifecycle_rank", 1),
     ),
 }

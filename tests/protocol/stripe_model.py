@@ -12,7 +12,7 @@ from billing.domain.invoices import Invoice
 from billing.domain.subscriptions import Subscription
 from billing.stripe_events.event_types import Snapshot
 from billing.stripe_events.objects import invoice_subscription_id, read_invoice, read_subscription, reference
-from billing.stripe_events.ordering import Sighting
+from billing.stripe_events.ordering import StoredObject
 from tests.protocol.model import CATALOG, START, Json
 
 
@@ -147,10 +147,10 @@ def facts(content: Snapshot) -> Snapshot:
     return content
 
 
-def describe(what: Snapshot | Sighting[Snapshot] | None) -> str:
+def describe(what: Snapshot | StoredObject[Snapshot] | None) -> str:
     """An object or a row in a few words."""
     match what:
-        case Sighting():
+        case StoredObject():
             seen = f"seen {second(what.seen_from.timestamp())} to {second(what.seen_to.timestamp())}"
             return f"{describe(what.content)}, {seen}, version {what.version}"
         case Subscription():

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 
-from billing.adapters.repository import Commit, EventAlreadyProcessed, EventContext, EventMarker, VersionConflict
+from billing.adapters.repository import Commit, EventAlreadyProcessed, EventContext, ProcessedEvent, VersionConflict
 from billing.domain.accounts import Profile
 from billing.domain.errors import StripeUnavailable
 from billing.domain.outbound_events import OutboundEvent
-from billing.stripe_events.event_types import Outcome, Snapshot, Target
-from billing.stripe_events.ordering import Sighting
+from billing.stripe_events.event_types import EventOutcome, ObjectRef, Snapshot
+from billing.stripe_events.ordering import StoredObject
 from tests.protocol.stripe_model import FrozenDict
 
 PARTS = ("marker", "customer", "profile", "rows")
@@ -33,7 +33,7 @@ class Refusal(Enum):
             case Refusal.TAKEN:
                 return EventAlreadyProcessed()
             case Refusal.CONFLICT:
-                return VersionConflict(refused_first=False)
+                return VersionConflict(first_write_rejected=False)
             case Refusal.FAILED:
                 return StripeUnavailable()
 
@@ -59,10 +59,10 @@ class Told:
 class Table:
     """What is stored, by what would be its keys. Each of its conditions is a method, so that one can be left out."""
 
-    markers: FrozenDict[str, Outcome] = field(default_factory=FrozenDict)
+    markers: FrozenDict[str, EventOutcome] = field(default_factory=FrozenDict)
     owners: FrozenDict[str, str] = field(default_factory=FrozenDict)
     profiles: FrozenDict[str, Profile] = field(default_factory=FrozenDict)
-    rows: FrozenDict[str, Sighting[Snapshot]] = field(default_factory=FrozenDict)
+    rows: FrozenDict[str, StoredObject[Snapshot]] = field(default_factory=FrozenDict)
     outbox: tuple[Told, ...] = ()
 
     @cached_property
@@ -73,7 +73,12 @@ class Table:
         return self._hash
 
     def read(
-        self, parts: Iterable[str], event_id: str, customer_id: str, account_id: str | None, targets: Sequence[Target]
+        self,
+        parts: Iterable[str],
+        event_id: str,
+        customer_id: str,
+        account_id: str | None,
+        targets: Sequence[ObjectRef],
     ) -> EventContext:
         """Some parts of what is known of the things an event names; nothing of the others."""
         rows = {target.id: self.rows[target.id] for target in targets if target.id in self.rows}
@@ -84,7 +89,7 @@ class Table:
             rows=FrozenDict(rows if "rows" in parts else {}),
         )
 
-    def subscription_rows(self) -> Mapping[str, Sighting[Snapshot]]:
+    def subscription_rows(self) -> Mapping[str, StoredObject[Snapshot]]:
         """All subscriptions of the only account that has any."""
         return FrozenDict({key: row for key, row in self.rows.items() if key.startswith("sub_")})
 
@@ -96,12 +101,12 @@ class Table:
             return Refusal.CONFLICT
         return self.written(commit)
 
-    def is_taken(self, marker: EventMarker) -> bool:
+    def is_taken(self, marker: ProcessedEvent) -> bool:
         """Whether the event has a final outcome."""
         outcome = self.markers.get(marker.event_id)
         return outcome is not None and outcome.is_final
 
-    def is_stale(self, row: Sighting[Snapshot]) -> bool:
+    def is_stale(self, row: StoredObject[Snapshot]) -> bool:
         """Whether the row is not written over the one that was read."""
         stored = self.rows.get(row.content.id)
         return (stored.version if stored else 0) != row.version - 1

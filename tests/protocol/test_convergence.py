@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from billing.stripe_events.event_types import Outcome
+from billing.stripe_events.event_types import EventOutcome
 from billing.telemetry import logger
 from tests.protocol.explore import explore, main, walk
 from tests.protocol.lives import random_life
@@ -55,7 +55,7 @@ def test_the_stage_of_an_object_only_saves_fetches() -> None:
 def test_an_event_that_equals_its_row_is_included_and_moves_the_version() -> None:
     """It told nothing new, so nobody counts it as drift or as late; and a fetch from before is refused after it."""
     table = begin(Scenario("", "", script=(), given=(subscribes(), changes("pro"))), Parts()).table
-    assert table.markers == {"evt_0": Outcome.APPLIED, "evt_1": Outcome.INCLUDED}
+    assert table.markers == {"evt_0": EventOutcome.APPLIED, "evt_1": EventOutcome.NO_CHANGE}
     assert table.rows["sub_1"].version == 2
 
 

@@ -11,12 +11,12 @@ from datetime import datetime
 from functools import cached_property, lru_cache, partial
 from typing import cast
 
-from billing.adapters.repository import Commit, EventContext, Store
+from billing.adapters.repository import Commit, EventContext, Repository
 from billing.domain.accounts import Profile
 from billing.domain.errors import BillingError, StoreUnavailable, StripeUnavailable
-from billing.services.event_processor import EventProcessor, Fetched
-from billing.stripe_events.event_types import Outcome, Snapshot, Target
-from billing.stripe_events.ordering import Sighting
+from billing.services.event_processor import EventProcessor
+from billing.stripe_events.event_types import EventOutcome, FetchedObject, ObjectRef, Snapshot
+from billing.stripe_events.ordering import StoredObject
 from tests.protocol.model import CATALOG, moment
 from tests.protocol.stripe_model import Event, FrozenDict, Stripe, describe, second
 from tests.protocol.table_model import PARTS, Refusal, Table, Told
@@ -34,7 +34,7 @@ class Read:
     """Some parts of an event's context."""
 
     parts: tuple[str, ...]
-    about: tuple[str, str, str | None, Sequence[Target]]
+    about: tuple[str, str, str | None, Sequence[ObjectRef]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,9 @@ class HearStripe:
 
 
 type Call = Read | ChooseOrder | ReadSubscriptions | Write | Retrieve | HearStripe
-type Answer = EventContext | Mapping[str, Sighting[Snapshot]] | Snapshot | datetime | tuple[str, ...] | Refusal | None
+type Answer = (
+    EventContext | Mapping[str, StoredObject[Snapshot]] | Snapshot | datetime | tuple[str, ...] | Refusal | None
+)
 type Heard = tuple[tuple[float, Answer], ...]
 
 
@@ -102,7 +104,7 @@ class Wire:
         return moment(self.heard[self.used - 1][0])
 
     def read_event_context(
-        self, event_id: str, customer_id: str, account_id: str | None, targets: Sequence[Target]
+        self, event_id: str, customer_id: str, account_id: str | None, targets: Sequence[ObjectRef]
     ) -> EventContext:
         """BatchGetItem: at one moment, or else part by part."""
         about = (event_id, customer_id, account_id, targets)
@@ -117,7 +119,7 @@ class Wire:
             rows={key: row for part in parts for key, row in part.rows.items()},
         )
 
-    def load_subscription_rows(self, _account_id: str) -> Mapping[str, Sighting[Snapshot]]:
+    def load_subscription_rows(self, _account_id: str) -> Mapping[str, StoredObject[Snapshot]]:
         """Query."""
         return self.ask(ReadSubscriptions(), FrozenDict)
 
@@ -125,12 +127,12 @@ class Wire:
         """TransactWriteItems."""
         self.ask(Write(commit), object)
 
-    def fetch(self, target: Target) -> Fetched | None:
+    def fetch(self, target: ObjectRef) -> FetchedObject | None:
         """A request that takes its time: Stripe reads its state somewhere between its beginning and its answer."""
         begun = self.now()
         content = self.ask(Retrieve(target.id), object)
         dated = self.ask(HearStripe(), datetime)
-        return Fetched(cast("Snapshot", content), dated - (self.now() - begun), dated) if content else None
+        return FetchedObject(cast("Snapshot", content), dated - (self.now() - begun), dated) if content else None
 
 
 @dataclass(frozen=True)
@@ -169,11 +171,11 @@ def _decision(commit: Commit) -> tuple[object, ...]:
 
 
 @lru_cache(maxsize=50_000)
-def next_of(worker: Worker, parts: Parts, *, is_torn: bool) -> Call | Outcome | BillingError:
+def next_of(worker: Worker, parts: Parts, *, is_torn: bool) -> Call | EventOutcome | BillingError:
     """What a worker does next: the call it makes, the outcome it answers Stripe with, or the error."""
     wire = parts.wire(worker.heard, is_torn)
     processor = parts.processor(
-        store=cast("Store", wire),
+        repository=cast("Repository", wire),
         catalog=CATALOG,
         fetch=wire.fetch,
         livemode=False,
@@ -263,7 +265,9 @@ class World:
     def _open_events(self) -> tuple[int, ...]:
         """Those that a reconciliation looks at again; it hides no fault of ours, which has another outcome or none."""
         outcomes = self.table.markers
-        return tuple(event.number for event in self.stripe.events if outcomes.get(event.id) is Outcome.UNMATCHED)
+        return tuple(
+            event.number for event in self.stripe.events if outcomes.get(event.id) is EventOutcome.UNKNOWN_CUSTOMER
+        )
 
     def steps(self) -> Iterator[Step]:
         """All that can happen next."""
@@ -325,7 +329,7 @@ class World:
 
     # --- Workers ------------------------------------------------------------------------------------------------------
 
-    def _next_of(self, worker: Worker) -> Call | Outcome | BillingError:
+    def _next_of(self, worker: Worker) -> Call | EventOutcome | BillingError:
         return next_of(worker, self.parts, is_torn=self.scenario.is_torn)
 
     def _goes_on(self, worker: Worker) -> Iterator[Step]:
@@ -360,7 +364,7 @@ class World:
         match self._next_of(Worker(worker.event, heard, heard[1:])):
             case BillingError():
                 return self._fails(worker, f"{told}; answers 500")
-            case Outcome() as outcome if not self.crashes:
+            case EventOutcome() as outcome if not self.crashes:
                 return self._leaves(worker, f"{told}; answers 200, {outcome}")
             case Write(commit, is_whole=True):
                 wiser = Worker(worker.event, heard, _decision(commit))

@@ -1,30 +1,190 @@
-"""Where Stripe's events come in, by whatever way: one processor, on this deployment's table, catalog and Stripe.
+"""Composition root: every client, cache and service of one deployment, created on first use.
 
-Stripe's SDK is imported by the first event that needs it, which few do.
+Functions take everything from `app`; importing this module creates nothing. Imports inside a property cost a cold start
+tens of milliseconds and are needed by few requests. They stand here and nowhere else.
 """
 
-from billing.adapters.repository import open_store
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from billing.adapters import aws
+from billing.adapters.dynamodb import Table
+from billing.adapters.repository import Repository
+from billing.adapters.secrets import CachedSecret, StripeSecrets, parse_stripe_secrets, read_session_secrets
+from billing.api.contracts.contract import Operation
+from billing.api.http import LambdaHandler
+from billing.api.operation import ApiRequest, OperationHandler, operation
 from billing.catalog import load_catalog
-from billing.services.event_processor import EventProcessor, Fetched
-from billing.settings import load_settings, load_stripe_secrets
-from billing.stripe_events.event_types import RelatedObject, Target
-from billing.stripe_events.objects import Json
+from billing.domain.errors import ConfigurationMissing
+from billing.domain.plans import Catalog
+from billing.settings import Settings, load_settings
+from billing.telemetry import logger
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from billing.adapters.stripe_gateway import StripeGateway
+    from billing.adapters.usage_repository import UsageRepository
+    from billing.api.authentication import Authenticator
+    from billing.api.idempotency import Replayable
+    from billing.api.rate_limit import RateLimiter
+    from billing.api.request_models import RequestModel
+    from billing.api.session_tokens import SessionTokens
+    from billing.services.checkout import Checkout
+    from billing.services.event_processor import EventProcessor
+    from billing.services.reconciliation_job import ReconciliationRun
 
 
-def open_event_processor() -> EventProcessor:
-    """The protocol, over what the functions of this deployment work with. Raises ConfigurationMissing."""
-    # With the wrong STRIPE_MODE every event would be recorded as the other mode's, for good: the key tells.
-    load_stripe_secrets()
-    return EventProcessor(open_store(), load_catalog(), _fetch, load_settings().livemode, look_up=_look_up)
+class Application:
+    """The clients and services of one process."""
+
+    # --- Settings and data --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Settings from the environment. Raises ConfigurationMissing."""
+        return load_settings()
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """Plans, prices and metrics."""
+        return load_catalog()
+
+    @cached_property
+    def table(self) -> Table:
+        """The DynamoDB table."""
+        return Table(aws.client("dynamodb"), self.settings.table_name)
+
+    @cached_property
+    def repository(self) -> Repository:
+        """Accounts, keys, invoices and processed events."""
+        return Repository(self.table)
+
+    @cached_property
+    def usage(self) -> "UsageRepository":
+        """Counters, gauges and measurements."""
+        from billing.adapters.usage_repository import UsageRepository  # noqa: PLC0415 - two functions use it
+
+        return UsageRepository(self.table)
+
+    # --- Stripe -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def stripe_secrets(self) -> CachedSecret[StripeSecrets]:
+        """The Stripe API key and webhook secrets. Raises ConfigurationMissing."""
+        if not self.settings.stripe_secret_id:
+            raise ConfigurationMissing("STRIPE_SECRET_ID is not set")
+        mode = "live" if self.settings.livemode else "test"
+        return CachedSecret(
+            lambda: aws.client("secretsmanager"),
+            self.settings.stripe_secret_id,
+            lambda stored: parse_stripe_secrets(stored, mode),
+        )
+
+    @property
+    def stripe_gateway(self) -> "StripeGateway":
+        """Stripe, connected again if another API key is stored."""
+        from billing.adapters.stripe_gateway import StripeGateway, connect  # noqa: PLC0415 - imports stripe
+
+        secrets = self.stripe_secrets.get()
+        if secrets not in self._gateways:
+            client = connect(secrets.api_key, self.settings.stripe_api_base)
+            self._gateways.clear()
+            self._gateways[secrets] = StripeGateway(client, secrets.portal_configuration)
+        return self._gateways[secrets]
+
+    @cached_property
+    def _gateways(self) -> "dict[StripeSecrets, StripeGateway]":
+        return {}
+
+    def event_processor(self) -> "EventProcessor":
+        """Processor of Stripe events. Raises ConfigurationMissing, also for an API key of the other mode."""
+        from billing.services.event_processor import EventProcessor  # noqa: PLC0415 - two functions use it
+
+        # With a wrong STRIPE_MODE every event would be recorded as out of scope; the key reveals it.
+        self.stripe_secrets.get()
+        return EventProcessor(
+            self.repository,
+            self.catalog,
+            fetch=lambda target: self.stripe_gateway.fetch(target, self.catalog),
+            livemode=self.settings.livemode,
+            look_up=lambda related: self.stripe_gateway.look_up(related),  # noqa: PLW0108 - connects on first use
+        )
+
+    def checkout(self) -> "Checkout":
+        """Service that opens Checkout Sessions."""
+        from billing.services.checkout import Checkout  # noqa: PLC0415 - imports stripe
+
+        settings = self.settings
+        return Checkout(
+            self.repository, self.stripe_gateway, self.catalog, settings.past_due_grace, settings.allow_promotion_codes
+        )
+
+    def reconciliation_job(self) -> "ReconciliationRun":
+        """Scheduled reconciliation with its own, rate-limited connection to Stripe."""
+        from billing.adapters.sqs import Queue  # noqa: PLC0415 - one function uses it
+        from billing.adapters.stripe_gateway import rate_limited_gateway  # noqa: PLC0415 - imports stripe
+        from billing.services.reconciler import Reconciler  # noqa: PLC0415 - imports stripe
+        from billing.services.reconciliation_job import ReconciliationRun  # noqa: PLC0415 - imports stripe
+
+        gateway = rate_limited_gateway(self.stripe_secrets.get().api_key, self.settings.stripe_api_base)
+        reconciler = Reconciler(self.repository, gateway, self.catalog, self.settings.livemode)
+        queue = Queue(aws.client("sqs"), self.settings.reconcile_queue_url)
+        return ReconciliationRun(self.repository, reconciler, queue)
+
+    # --- API ----------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def session_tokens(self) -> "SessionTokens | None":
+        """Checker of session tokens; None if no issuer is configured."""
+        from billing.api.jwks import Jwks  # noqa: PLC0415 - the webhook has no credential
+        from billing.api.session_tokens import SessionTokens  # noqa: PLC0415 - the webhook has no credential
+
+        session = self.settings.session
+        if session is None:
+            return None
+        secrets = CachedSecret(lambda: aws.client("secretsmanager"), session.secret_id, read_session_secrets)
+        shared_secrets: Callable[[], tuple[str, ...]] = secrets.get if session.secret_id else tuple
+        return SessionTokens(session, shared_secrets, Jwks(session.jwks_url) if session.jwks_url else None)
+
+    @cached_property
+    def authenticator(self) -> "Authenticator":
+        """Checker of API keys and session tokens."""
+        from billing.api.authentication import Authenticator  # noqa: PLC0415 - the webhook has no credential
+
+        return Authenticator(self.repository, self.session_tokens, self.settings.livemode)
+
+    @cached_property
+    def rate_limiter(self) -> "RateLimiter":
+        """Limiter of requests per user, key and account."""
+        from billing.api.rate_limit import RateLimiter  # noqa: PLC0415 - the webhook is not limited
+
+        return RateLimiter(self.table, self.settings.rate_limit_per_minute, self.settings.rate_limit_per_hour)
+
+    def run_idempotent(self, request: ApiRequest, compute: Callable[[], str], context: "LambdaContext") -> "Replayable":
+        """Run `compute` once for the request's idempotency key, and return the first result for repeated requests."""
+        from billing.api.idempotency import IdempotentRequest, run_idempotent  # noqa: PLC0415 - imports boto3
+
+        key, content = request.idempotency_key or "", repr(request.input)
+        idempotent = IdempotentRequest(request.account_id, request.route.key, key, content)
+        return run_idempotent(idempotent, compute, self.table, context)
+
+    def operation(
+        self,
+        name: Operation,
+        *,
+        input: "type[RequestModel] | None" = None,  # noqa: A002 - the model of the operation's input
+        loads_account: bool = False,
+    ) -> Callable[[OperationHandler], LambdaHandler]:
+        """Decorate the handler of an API operation. See `billing.api.operation.operation`."""
+        return operation(self, name, input=input, loads_account=loads_account)
+
+    def reset(self) -> None:
+        """Discard every client, cache and setting, as in a new process."""
+        self.__dict__.clear()
+        aws.reset()
+        logger().clear_state()
 
 
-def _fetch(target: Target) -> Fetched | None:
-    from billing.adapters.stripe_gateway import connect_payments  # noqa: PLC0415 - imports stripe
-
-    return connect_payments().fetch(target, load_catalog())
-
-
-def _look_up(related: RelatedObject) -> Json | None:
-    from billing.adapters.stripe_gateway import connect_payments  # noqa: PLC0415 - imports stripe
-
-    return connect_payments().look_up(related)
+app = Application()

@@ -22,7 +22,7 @@ def test_every_error_is_listed(contract: Contract) -> None:
     listed = {
         (int(row[0]), row[1]) for row in re.findall(r"^\| (\d{3}) \| `(\w+)` \|", section_of(contract), re.MULTILINE)
     }
-    told = {(each.status, each.code) for each in [*contract.refusals.values(), contract.internal_error]}
+    told = {(each.status, each.code) for each in [*contract.error_mappings.values(), contract.internal_error]}
     assert listed == told
 
 

@@ -13,9 +13,9 @@ from openapi_schema_validator import OAS31Validator, oas31_format_checker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from billing.api.contracts import CONTRACTS
-from billing.api.contracts.contract import Contract, Field, Items, Operation, Refusal, Route, Shape
+from billing.api.contracts.contract import Contract, ErrorMapping, Field, ListField, Operation, ResponseTemplate, Route
 from billing.api.openapi import answer_schema, openapi_document, return_url_pattern
-from billing.api.openapi_descriptions import FACTS, FIELDS, OPERATIONS, REASONS
+from billing.api.openapi_descriptions import ERROR_DESCRIPTIONS, FIELDS, OPERATIONS, PROPERTY_SCHEMAS
 from billing.catalog import load_catalog
 from billing.domain import errors
 from billing.domain.credentials import SECRET_KEY_ONLY
@@ -37,7 +37,7 @@ WORKSHOP = Contract(
         Operation.SUBSCRIPTION: Route(
             "GET",
             "/workshop/{bench}/plan",
-            needs="status",
+            not_found_if_null="status",
             credentials=SECRET_KEY_ONLY,
             response={"v": 1, "nothing": None, "state": Field("status"), "until": Field("current_period_end")},
         ),
@@ -46,12 +46,15 @@ WORKSHOP = Contract(
             "/workshop/{bench}/bills",
             input={"max": "limit", "after": "cursor"},
             required=("max",),
-            response=Items("invoices", {"bill": Field("id")}),
+            response=ListField("invoices", {"bill": Field("id")}),
         ),
     },
     error={"wrong": Field("code"), "where": Field("details", optional=True)},
-    refusals={errors.RequestInvalid: Refusal(418, "teapot"), errors.NeverSubscribed: Refusal(418, "empty")},
-    internal_error=Refusal(599, "broken"),
+    error_mappings={
+        errors.RequestInvalid: ErrorMapping(418, "teapot"),
+        errors.NeverSubscribed: ErrorMapping(418, "empty"),
+    },
+    internal_error=ErrorMapping(599, "broken"),
 )
 """A contract that nobody serves."""
 
@@ -87,14 +90,14 @@ def check(body: object, contract: str, method: str, path: str, status: int) -> N
     OAS31Validator({**document, "$ref": f"#/{pointer}"}, format_checker=oas31_format_checker).validate(body)
 
 
-def facts_of(shape: Shape, within: str = "") -> set[str]:
+def as_dict(shape: ResponseTemplate, within: str = "") -> set[str]:
     """Every fact that a shape names, as `FACTS` names it."""
     if isinstance(shape, Field):
-        return {within + shape.fact}
-    if isinstance(shape, Items):
-        return facts_of(shape.shape, f"{within}{shape.fact}.")
+        return {within + shape.source}
+    if isinstance(shape, ListField):
+        return as_dict(shape.shape, f"{within}{shape.source}.")
     if isinstance(shape, dict):
-        return {fact for inner in shape.values() for fact in facts_of(inner, within)}
+        return {source for inner in shape.values() for source in as_dict(inner, within)}
     return set()
 
 
@@ -125,26 +128,28 @@ def test_every_refusal_of_the_table_is_described_and_no_other(contract: Contract
             schema = response["content"]["application/json"]["schema"]
             if status != "200":
                 described |= {(int(status), code) for code in code_of(contract.error, schema)["enum"]}
-    known = {refusal for kind, refusal in contract.refusals.items() if kind not in OF_NO_OPERATION}
+    known = {mapping for kind, mapping in contract.error_mappings.items() if kind not in OF_NO_OPERATION}
     assert described == {(each.status, each.code) for each in known | {contract.internal_error}}
 
 
-def code_of(shape: Shape, schema: dict[str, Any]) -> dict[str, Any]:
+def code_of(shape: ResponseTemplate, schema: dict[str, Any]) -> dict[str, Any]:
     """The schema of an error's code, wherever the contract's envelope has it."""
     assert isinstance(shape, dict)
     [found] = [
         schema["properties"][name] if isinstance(inner, Field) else code_of(inner, schema["properties"][name])
         for name, inner in shape.items()
-        if "code" in facts_of(inner)
+        if "code" in as_dict(inner)
     ]
     return dict(found)
 
 
 def test_every_fact_has_a_type_and_every_type_a_fact() -> None:
     """What no contract answers any more is not described either."""
-    named = {fact for contract in CONTRACTS for fact in facts_of(contract.error)}
-    named |= {fact for contract in CONTRACTS for route in contract.routes.values() for fact in facts_of(route.response)}
-    assert named == FACTS.keys()
+    named = {source for contract in CONTRACTS for source in as_dict(contract.error)}
+    named |= {
+        source for contract in CONTRACTS for route in contract.routes.values() for source in as_dict(route.response)
+    }
+    assert named == PROPERTY_SCHEMAS.keys()
 
 
 def test_every_field_has_words_and_every_operation_a_description() -> None:
@@ -154,7 +159,7 @@ def test_every_field_has_words_and_every_operation_a_description() -> None:
     fields = {name for each in inputs for name in each.model_fields}
     assert fields | {name for model in inner for name in model["properties"]} == FIELDS.keys()
     assert OPERATIONS.keys() == set(Operation)
-    assert REASONS.keys() >= {kind for about in OPERATIONS.values() for kind in about.raises}
+    assert ERROR_DESCRIPTIONS.keys() >= {kind for about in OPERATIONS.values() for kind in about.raises}
 
 
 @pytest.mark.parametrize("operation", Operation)
@@ -265,7 +270,7 @@ def test_the_metrics_are_the_catalogs() -> None:
     """In what is sent and in what is answered."""
     metrics = ["projects", "api_calls", "agent_invocations", "team_members"]
     schemas = schema_of("account", "components", "schemas")
-    assert schemas["MeasurementInput"]["properties"]["metric"]["enum"] == metrics
+    assert schemas["MeasurementRequest"]["properties"]["metric"]["enum"] == metrics
     assert schemas["UsageResponse"]["properties"]["usage"]["items"]["properties"]["metric"]["enum"] == metrics
 
 
@@ -344,8 +349,8 @@ def test_a_made_up_contract() -> None:
         "properties": {
             "v": {"const": 1},
             "nothing": {"type": "null"},
-            "state": FACTS["status"] | {"type": "string"},
-            "until": FACTS["current_period_end"],
+            "state": PROPERTY_SCHEMAS["status"] | {"type": "string"},
+            "until": PROPERTY_SCHEMAS["current_period_end"],
         },
         "additionalProperties": False,
         "required": ["v", "nothing", "state", "until"],

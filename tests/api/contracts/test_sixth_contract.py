@@ -9,7 +9,7 @@ import billing.api.operation
 from billing.adapters.repository import KeyRecord
 from billing.api.authentication import KeyKind, digest_of, new_key
 from billing.api.contracts import CONTRACTS
-from billing.api.contracts.contract import Contract, Field, Items, Operation, Refusal, Route
+from billing.api.contracts.contract import Contract, ErrorMapping, Field, ListField, Operation, Route
 from billing.domain import errors
 from billing.domain.credentials import ANY_CREDENTIAL, SECRET_KEY_ONLY
 from tests.functions import conftest
@@ -28,7 +28,7 @@ SIXTH = Contract(
             "GET",
             f"{BASE}/tariff",
             response={"Tariff": Field("plan"), "Seats": Field("member_count"), "Version": 6},
-            needs="status",
+            not_found_if_null="status",
             credentials=SECRET_KEY_ONLY,
         ),
         Operation.CHECKOUT: Route(
@@ -42,17 +42,17 @@ SIXTH = Contract(
             "GET",
             f"{BASE}/used",
             credentials=ANY_CREDENTIAL,
-            response=Items("usage", {"What": Field("metric"), "HowMuch": Field("used")}),
+            response=ListField("usage", {"What": Field("metric"), "HowMuch": Field("used")}),
         ),
     },
     error={"Oops": {"Id": Field("request_id"), "Kind": Field("code"), "Why": Field("details", optional=True)}},
-    refusals={
-        errors.RequestRefused: Refusal(418, "Refused"),
-        errors.RequestInvalid: Refusal(400, "Wrong"),
-        errors.NeverSubscribed: Refusal(404, "Nothing"),
-        errors.TryAgainLater: Refusal(503, "Later"),
+    error_mappings={
+        errors.RequestRefused: ErrorMapping(418, "Refused"),
+        errors.RequestInvalid: ErrorMapping(400, "Wrong"),
+        errors.NeverSubscribed: ErrorMapping(404, "Nothing"),
+        errors.TryAgainLater: ErrorMapping(503, "Later"),
     },
-    internal_error=Refusal(500, "Broken"),
+    internal_error=ErrorMapping(500, "Broken"),
 )
 
 
@@ -99,8 +99,8 @@ def test_it_names_the_credentials_that_it_takes(deployment: Deployment) -> None:
     """Route by route."""
     key = new_key(KeyKind.PUBLISHABLE, livemode=False)
     record = KeyRecord("key_9", "acme", "publishable", datetime.now(UTC) - timedelta(days=1), key[-4:])
-    deployment.store.create_key(digest_of(key), record)
-    browser = Deployment(deployment.table, deployment.store, key)
+    deployment.repository.create_key(digest_of(key), record)
+    browser = Deployment(deployment.table, deployment.repository, key)
     assert ask(browser, "GET", "/used").status == 200
     assert ask(browser, "GET", "/tariff").status == 418
 

@@ -1,4 +1,4 @@
-"""Clients of AWS, made once per process and bounded in time. botocore alone: boto3 adds a tenth to every cold start."""
+"""AWS clients, created once per process and bounded in time. botocore alone: boto3 adds a tenth to every cold start."""
 
 from functools import cache
 from typing import TYPE_CHECKING, Literal, overload
@@ -18,7 +18,13 @@ CLIENT_CONFIG = Config(
     max_pool_connections=50,
 )
 
-session = cache(botocore.session.get_session)
+_clients: dict[str, object] = {}
+
+
+@cache
+def session() -> botocore.session.Session:
+    """Return the botocore session of this process."""
+    return botocore.session.get_session()
 
 
 @overload
@@ -27,7 +33,13 @@ def client(service: Literal["dynamodb"]) -> "DynamoDBClient": ...
 def client(service: Literal["secretsmanager"]) -> "SecretsManagerClient": ...
 @overload
 def client(service: Literal["sqs"]) -> "SQSClient": ...
-@cache
 def client(service: str) -> object:
-    """The client of a service. Region, credentials and AWS_ENDPOINT_URL come from the environment, read by botocore."""
-    return session().create_client(service, config=CLIENT_CONFIG)
+    """Return the client of a service. botocore reads region, credentials and AWS_ENDPOINT_URL from the environment."""
+    if service not in _clients:
+        _clients[service] = session().create_client(service, config=CLIENT_CONFIG)
+    return _clients[service]
+
+
+def reset() -> None:
+    """Discard every client, as in a new process."""
+    _clients.clear()

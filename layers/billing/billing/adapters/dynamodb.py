@@ -1,7 +1,7 @@
 """The one table on the wire, and the only module that talks to DynamoDB.
 
 Rows go in and out as plain dictionaries. Errors of DynamoDB become StoreUnavailable; what a condition or another
-transaction refuses is WriteRefused. What is none of them is a fault of ours and passes through.
+transaction refuses is WriteRejected. What is none of them is a fault of ours and passes through.
 """
 
 import random
@@ -9,14 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from billing.adapters.aws import client
 from billing.domain.errors import BillingError, StoreUnavailable
-from billing.settings import load_settings
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -46,7 +43,7 @@ BATCH_ATTEMPTS_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class CancellationReason:
     """Why one write was refused: by its condition (with the row that it met, if any), or by what passes.
 
     That is another transaction or, beside a refusal, throttling: nothing was found out about the row.
@@ -56,11 +53,11 @@ class Refusal:
     found: Item | None = None
 
 
-class WriteRefused(BillingError):
+class WriteRejected(BillingError):
     """Nothing was written. `refusals` has an entry for each write that stood in the way, by its place."""
 
-    def __init__(self, refusals: Mapping[int, Refusal]) -> None:
-        self.refusals = refusals
+    def __init__(self, reasons: Mapping[int, CancellationReason]) -> None:
+        self.reasons = reasons
         super().__init__("A row is not as the write expects it")
 
 
@@ -82,7 +79,7 @@ class Table:
 
     def get(self, pk: str, sk: str) -> Item | None:
         """One row, if it is there."""
-        with _translated():
+        with _map_errors():
             answer = self.client.get_item(TableName=self.name, Key=encode(key(pk, sk)), ConsistentRead=True)
         return decode(answer["Item"]) if "Item" in answer else None
 
@@ -92,7 +89,7 @@ class Table:
         items: list[Item] = []
         # Not botocore's paginator, whose first use costs a cold start 15 ms.
         while True:
-            with _translated():
+            with _map_errors():
                 answer = self.client.query(**request)
             items += [decode(item) for item in answer["Items"]]
             if "LastEvaluatedKey" not in answer:
@@ -113,7 +110,7 @@ class Table:
             request["FilterExpression"] = " AND ".join(f"#{name} = :{name}" for name in only)
             request["ExpressionAttributeNames"] = {f"#{name}": name for name in only}
             request["ExpressionAttributeValues"] |= encode({f":{name}": value for name, value in only.items()})
-        with _translated():
+        with _map_errors():
             answer = self.client.query(**request)
         after = answer.get("LastEvaluatedKey")
         return Page([decode(item) for item in answer["Items"]], after["sk"]["S"] if after else None)
@@ -123,7 +120,7 @@ class Table:
         request: Any = {self.name: {"Keys": [encode(each) for each in keys], "ConsistentRead": True}}
         items: list[Item] = []
         for attempt in range(BATCH_ATTEMPTS_MAX):
-            with _translated():
+            with _map_errors():
                 answer = self.client.batch_get_item(RequestItems=request)
             items += [decode(item) for item in answer["Responses"].get(self.name, [])]
             request = answer.get("UnprocessedKeys")
@@ -140,7 +137,7 @@ class Table:
             ExpressionAttributeValues=encode({":prefix": sk_prefix}),
             ConsistentRead=True,
         )
-        with _translated():
+        with _map_errors():
             yield from (decode(item) for page in pages for item in page["Items"])
 
     def by_index(self, index: str, place: tuple[str, str], bounds: tuple[str, int, int]) -> Iterator[Item]:
@@ -158,26 +155,26 @@ class Table:
             ExpressionAttributeValues=encode({":value": value, ":first": first, ":last": last}),
             ScanIndexForward=False,
         )
-        with _translated():
+        with _map_errors():
             yield from (decode(item) for page in pages for item in page["Items"])
 
     def snapshot(self, keys: Sequence[Item]) -> list[Item]:
-        """The rows of at most 100 keys that are there, as at one moment. Raises WriteRefused while one is written."""
+        """The rows of at most 100 keys that are there, as at one moment. Raises WriteRejected while one is written."""
         gets: Any = [{"Get": {"TableName": self.name, "Key": encode(each)}} for each in keys]
-        with _translated():
+        with _map_errors():
             answer = self.client.transact_get_items(TransactItems=gets)
         return [decode(each["Item"]) for each in answer["Responses"] if "Item" in each]
 
     def update(self, write: Write) -> Item:
-        """One update on its own; what it set, as it is now. Raises WriteRefused."""
+        """One update on its own; what it set, as it is now. Raises WriteRejected."""
         [parts] = write(self.name).values()
-        with _translated():
+        with _map_errors():
             answer = self.client.update_item(**parts, ReturnValues="UPDATED_NEW")
         return decode(answer.get("Attributes", {}))
 
     def transact(self, writes: Sequence[Write]) -> None:
-        """At most 100 writes, or none of them. Raises WriteRefused."""
-        with _translated():
+        """At most 100 writes, or none of them. Raises WriteRejected."""
+        with _map_errors():
             self.client.transact_write_items(TransactItems=[write(self.name) for write in writes])
 
     def _range(self, pk: str, first: str, last: str) -> Item:
@@ -189,14 +186,8 @@ class Table:
         }
 
 
-@cache
-def open_table() -> Table:
-    """The table of this deployment, made on first use."""
-    return Table(client("dynamodb"), load_settings().table_name)
-
-
 @contextmanager
-def _translated() -> Iterator[None]:
+def _map_errors() -> Iterator[None]:
     try:
         yield
     except BotoCoreError as error:
@@ -211,7 +202,7 @@ def _translated() -> Iterator[None]:
             reasons = [{"Code": CONDITION_FAILED, "Item": response.get("Item")}]
         if any(each["Code"] in REFUSED for each in reasons):
             in_the_way = REFUSED | THROTTLED
-            raise WriteRefused(
+            raise WriteRejected(
                 {place: _refusal(each) for place, each in enumerate(reasons) if each["Code"] in in_the_way}
             ) from error
         if any(each["Code"] in THROTTLED for each in reasons):
@@ -219,9 +210,9 @@ def _translated() -> Iterator[None]:
         raise
 
 
-def _refusal(reason: Mapping[str, Any]) -> Refusal:
+def _refusal(reason: Mapping[str, Any]) -> CancellationReason:
     item = reason.get("Item")
-    return Refusal(reason["Code"] == CONDITION_FAILED, decode(item) if item else None)
+    return CancellationReason(reason["Code"] == CONDITION_FAILED, decode(item) if item else None)
 
 
 # --- writes -----------------------------------------------------------------------------------------------------------

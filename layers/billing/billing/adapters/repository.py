@@ -8,26 +8,25 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from billing.adapters.dynamodb import Item, Table, Write, WriteRefused, key, open_table, put, update
+from billing.adapters.dynamodb import Item, Table, Write, WriteRejected, key, put, update
 from billing.domain.accounts import GAUGES_AT_FIRST, Account, OpenCheckout, Profile
 from billing.domain.errors import BillingError
 from billing.domain.invoices import Invoice, InvoicePage
 from billing.domain.outbound_events import OutboundEvent
 from billing.domain.subscriptions import Subscription
-from billing.stripe_events.event_types import Outcome, Snapshot, Target
-from billing.stripe_events.ordering import Sighting
+from billing.stripe_events.event_types import EventOutcome, ObjectRef, Snapshot
+from billing.stripe_events.ordering import StoredObject
 
 if TYPE_CHECKING:
-    from billing.stripe_events.drift import Progress
+    from billing.stripe_events.drift import Checkpoint
 
 EVENT_RETENTION = timedelta(days=35)
 """Longer than the 30 days for which Stripe resends an event."""
 GAUGE = "USAGE#-#"
 """Begins the sort key of a gauge: before every counter's, whose period is a number."""
-PROGRESS = {"pk": "RECONCILIATION", "sk": "PROGRESS"}
+CHECKPOINT_KEY = {"pk": "RECONCILIATION", "sk": "PROGRESS"}
 EVENTS_INDEX = "Events"
 _OUTCOME = "OUTCOME#"
 FILTERED_ROWS_MAX = 500
@@ -37,8 +36,8 @@ FILTERED_ROWS_MAX = 500
 class VersionConflict(BillingError):
     """Another writer was faster: read again and decide again. `refused_first`: it was the first write's condition."""
 
-    def __init__(self, *, refused_first: bool) -> None:
-        self.refused_first = refused_first
+    def __init__(self, *, first_write_rejected: bool) -> None:
+        self.first_write_rejected = first_write_rejected
         super().__init__("A row is no longer the one that was read")
 
 
@@ -59,12 +58,12 @@ class KeyRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class EventMarker:
+class ProcessedEvent:
     """What became of an event. `account_id`: whose it is; the one that it names, where it was not matched."""
 
     event_id: str
     type: str
-    outcome: Outcome
+    outcome: EventOutcome
     processed: datetime
     created: datetime | None = None
     account_id: str | None = None
@@ -76,8 +75,8 @@ class EventMarker:
 class Commit:
     """Everything that one event writes, in one transaction. A `profile` is written on its `version`."""
 
-    marker: EventMarker
-    rows: Sequence[Sighting[Snapshot]] = ()
+    marker: ProcessedEvent
+    rows: Sequence[StoredObject[Snapshot]] = ()
     outbound: Sequence[OutboundEvent] = ()
     profile: Profile | None = None
     new_customer_id: str | None = None
@@ -87,13 +86,13 @@ class Commit:
 class EventContext:
     """What is known of the things an event names. `rows` holds only those that exist."""
 
-    outcome: Outcome | None
+    outcome: EventOutcome | None
     account_of_customer: str | None
     profile: Profile | None
-    rows: Mapping[str, Sighting[Snapshot]]
+    rows: Mapping[str, StoredObject[Snapshot]]
 
 
-class Store:
+class Repository:
     """The table, by what is asked of it."""
 
     def __init__(self, table: Table) -> None:
@@ -109,7 +108,7 @@ class Store:
         """
         items = self._table.query(f"ACCOUNT#{account_id}", "PROFILE", f"{GAUGE}~")
         profile = next((_profile(item) for item in items if item["sk"] == "PROFILE"), Profile(account_id))
-        subscriptions = tuple(_sighting(item).content for item in items if item["sk"].startswith("SUB#"))
+        subscriptions = tuple(_stored_object(item).content for item in items if item["sk"].startswith("SUB#"))
         gauges = {item["sk"].removeprefix(GAUGE): item["used"] for item in items if item["sk"].startswith(GAUGE)}
         return Account(
             profile,
@@ -117,9 +116,9 @@ class Store:
             {**GAUGES_AT_FIRST, **gauges},
         )
 
-    def load_subscription_rows(self, account_id: str) -> Mapping[str, Sighting[Snapshot]]:
+    def load_subscription_rows(self, account_id: str) -> Mapping[str, StoredObject[Snapshot]]:
         """Every subscription row of an account by its id, with what the event protocol needs of it."""
-        rows = [_sighting(item) for item in self._table.query(f"ACCOUNT#{account_id}", "SUB#", "SUB#~")]
+        rows = [_stored_object(item) for item in self._table.query(f"ACCOUNT#{account_id}", "SUB#", "SUB#~")]
         return {row.content.id: row for row in rows}
 
     def create_account(self, profile: Profile) -> None:
@@ -206,7 +205,7 @@ class Store:
     # --- Stripe's events ----------------------------------------------------------------------------------------------
 
     def read_event_context(
-        self, event_id: str, customer_id: str, account_id: str | None, targets: Sequence[Target]
+        self, event_id: str, customer_id: str, account_id: str | None, targets: Sequence[ObjectRef]
     ) -> EventContext:
         """The event's marker, whose customer it is, that account and its rows: one strongly consistent BatchGetItem."""
         wanted = [key(f"EVENT#{event_id}", "RECEIVED"), key(f"CUSTOMER#{customer_id}", "ACCOUNT")]
@@ -217,9 +216,9 @@ class Store:
         marker = found.get((f"EVENT#{event_id}", "RECEIVED"))
         customer = found.get((f"CUSTOMER#{customer_id}", "ACCOUNT"))
         profile = found.get((f"ACCOUNT#{account_id}", "PROFILE"))
-        rows = [_sighting(item) for (_, sk), item in found.items() if sk.startswith(("SUB#", "INV#"))]
+        rows = [_stored_object(item) for (_, sk), item in found.items() if sk.startswith(("SUB#", "INV#"))]
         return EventContext(
-            outcome=Outcome(marker["outcome"]) if marker else None,
+            outcome=EventOutcome(marker["outcome"]) if marker else None,
             account_of_customer=customer["account_id"] if customer else None,
             profile=_profile(profile) if profile else None,
             rows={row.content.id: row for row in rows},
@@ -243,26 +242,26 @@ class Store:
         try:
             self._transact(writes)
         except VersionConflict as conflict:
-            if conflict.refused_first:
+            if conflict.first_write_rejected:
                 raise EventAlreadyProcessed from conflict
             raise
 
     # --- what became of events, for the operator ----------------------------------------------------------------------
 
-    def find_markers(self, event_ids: Iterable[str]) -> Mapping[str, EventMarker]:
+    def find_markers(self, event_ids: Iterable[str]) -> Mapping[str, ProcessedEvent]:
         """What is recorded of at most 100 events, by their ids."""
         found = self._find({f"EVENT#{event_id}": "RECEIVED" for event_id in event_ids})
         return {item["event_id"]: _marker(item) for item in found}
 
-    def list_open_events(self, outcome: Outcome, since: datetime, until: datetime) -> Iterator[EventMarker]:
+    def list_open_events(self, outcome: EventOutcome, since: datetime, until: datetime) -> Iterator[ProcessedEvent]:
         """Events with an outcome that is not final, the one that was processed last first."""
         return self._list_events(f"{_OUTCOME}{outcome}", since, until)
 
-    def list_account_events(self, account_id: str, since: datetime, until: datetime) -> Iterator[EventMarker]:
+    def list_account_events(self, account_id: str, since: datetime, until: datetime) -> Iterator[ProcessedEvent]:
         """Events of an account with a final outcome, the one that was processed last first."""
         return self._list_events(f"ACCOUNT#{account_id}", since, until)
 
-    def _list_events(self, place: str, since: datetime, until: datetime) -> Iterator[EventMarker]:
+    def _list_events(self, place: str, since: datetime, until: datetime) -> Iterator[ProcessedEvent]:
         bounds = ("processed", _seconds(since), _seconds(until))
         return map(_marker, self._table.by_index(EVENTS_INDEX, ("listed_under", place), bounds))
 
@@ -278,48 +277,47 @@ class Store:
         found = self._find({f"ACCOUNT#{account_id}": "PROFILE" for account_id in account_ids})
         return {profile.account_id: profile for profile in map(_profile, found)}
 
-    def find_rows(self, places: Iterable[tuple[str, Target]]) -> Mapping[str, Sighting[Snapshot]]:
+    def find_rows(self, places: Iterable[tuple[str, ObjectRef]]) -> Mapping[str, StoredObject[Snapshot]]:
         """The rows of accounts' subscriptions and invoices that are there, by the ids of these."""
         wanted = [key(f"ACCOUNT#{account_id}", _row_sk(target)) for account_id, target in places]
-        rows = [_sighting(item) for item in self._table.batch_get(wanted)] if wanted else []
+        rows = [_stored_object(item) for item in self._table.batch_get(wanted)] if wanted else []
         return {row.content.id: row for row in rows}
 
     def _find(self, sk_by_pk: Mapping[str, str]) -> list[Item]:
         return self._table.batch_get([key(pk, sk) for pk, sk in sk_by_pk.items()]) if sk_by_pk else []
 
-    def living_subscriptions(self, account_id: str | None = None) -> Iterator[tuple[str, Subscription]]:
+    def list_live_subscriptions(self, account_id: str | None = None) -> Iterator[tuple[str, Subscription]]:
         """An account's subscriptions that have not ended, with its id; without one everybody's, by a Scan."""
         found = self._table.query(f"ACCOUNT#{account_id}", "SUB#", "SUB#~") if account_id else self._table.scan("SUB#")
         for item in found:
-            content = _sighting(item).content
+            content = _stored_object(item).content
             if isinstance(content, Subscription) and not content.has_ended:
                 yield item["pk"].removeprefix("ACCOUNT#"), content
 
-    def load_progress(self) -> "Progress":
+    def load_checkpoint(self) -> "Checkpoint":
         """How far reconciliation has come."""
-        from billing.stripe_events.drift import Progress, Step  # noqa: PLC0415 - nobody else needs it
+        from billing.stripe_events.drift import Checkpoint, Phase  # noqa: PLC0415 - nobody else needs it
 
-        item = self._table.get(*PROGRESS.values())
-        return _load(Progress, item | {"step": Step(item["step"]) if "step" in item else None}) if item else Progress()
+        item = self._table.get(*CHECKPOINT_KEY.values())
+        return (
+            _load(Checkpoint, item | {"step": Phase(item["step"]) if "step" in item else None})
+            if item
+            else Checkpoint()
+        )
 
-    def save_progress(self, progress: "Progress") -> "Progress":
+    def save_checkpoint(self, progress: "Checkpoint") -> "Checkpoint":
         """Write it over the version that it was read at. Raises VersionConflict."""
         saved = replace(progress, version=progress.version + 1)
-        self._transact([_put_versioned(PROGRESS | _dump(saved), progress.version)])
+        item = {"step" if name == "phase" else name: value for name, value in _dump(saved).items()}
+        self._transact([_put_versioned(CHECKPOINT_KEY | item, progress.version)])
         return saved
 
     def _transact(self, writes: Sequence[Write]) -> None:
         try:
             self._table.transact(writes)
-        except WriteRefused as error:
-            first = error.refusals.get(0)
-            raise VersionConflict(refused_first=first is not None and first.by_condition) from error
-
-
-@cache
-def open_store() -> Store:
-    """The store of this deployment, made on first use."""
-    return Store(open_table())
+        except WriteRejected as error:
+            first = error.reasons.get(0)
+            raise VersionConflict(first_write_rejected=first is not None and first.by_condition) from error
 
 
 # --- writes: each is a part of a transaction that still lacks the table's name ----------------------------------------
@@ -347,29 +345,29 @@ def _put_new_customer(customer_id: str, account_id: str) -> Write:
     return put(item, "attribute_not_exists(pk)")
 
 
-def _put_row(pk: str, row: Sighting[Snapshot]) -> Write:
+def _put_row(pk: str, row: StoredObject[Snapshot]) -> Write:
     interval = {"seen_from": _seconds(row.seen_from), "seen_to": _seconds(row.seen_to), "version": row.version}
-    item = key(pk, _row_sk(Target(type(row.content), row.content.id, row.content))) | _dump(row.content) | interval
+    item = key(pk, _row_sk(ObjectRef(type(row.content), row.content.id, row.content))) | _dump(row.content) | interval
     return _put_versioned(item, row.version - 1)
 
 
-def _put_marker(marker: EventMarker) -> Write:
+def _put_marker(marker: ProcessedEvent) -> Write:
     """The first line of defence against a second delivery: refused if the event already has a final outcome.
 
     Event seen first          -> no item, written.
     Delivered again, later    -> the reader finds the marker; this is never reached.
     Delivered again, meanwhile -> both read no marker, one is refused here.
-    Was unmatched, seen again -> its outcome is not final, overwritten.
+    Was unknown_customer, seen again -> its outcome is not final, overwritten.
     """
     item = key(f"EVENT#{marker.event_id}", "RECEIVED") | _dump(marker)
     item["expires_at"] = _seconds(marker.processed + EVENT_RETENTION)
     if place := _listed_under(marker):
         item["listed_under"] = place
-    open_outcomes = {f":{outcome}": outcome.value for outcome in Outcome if not outcome.is_final}
+    open_outcomes = {f":{outcome}": outcome.value for outcome in EventOutcome if not outcome.is_final}
     return put(item, f"attribute_not_exists(pk) OR outcome IN ({', '.join(open_outcomes)})", open_outcomes)
 
 
-def _listed_under(marker: EventMarker) -> str | None:
+def _listed_under(marker: ProcessedEvent) -> str | None:
     """Where an operator looks for an event: among those to look at, or with its account. Nobody looks for the rest."""
     if not marker.outcome.is_final:
         return f"{_OUTCOME}{marker.outcome}"
@@ -384,19 +382,19 @@ def _put_outbound(event: OutboundEvent, processed: datetime) -> Write:
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def _row_sk(target: Target) -> str:
+def _row_sk(target: ObjectRef) -> str:
     if isinstance(target.snapshot, Invoice):
         return f"INV#{_seconds(target.snapshot.created):012d}#{target.id}"
     return f"SUB#{target.id}"
 
 
-def _sighting(item: Item) -> Sighting[Snapshot]:
+def _stored_object(item: Item) -> StoredObject[Snapshot]:
     content = _load(Invoice, item) if item["sk"].startswith("INV#") else _load(Subscription, item)
-    return Sighting(content, _moment(item["seen_from"]), _moment(item["seen_to"]), item["version"])
+    return StoredObject(content, _moment(item["seen_from"]), _moment(item["seen_to"]), item["version"])
 
 
-def _marker(item: Item) -> EventMarker:
-    return _load(EventMarker, item | {"outcome": Outcome(item["outcome"])})
+def _marker(item: Item) -> ProcessedEvent:
+    return _load(ProcessedEvent, item | {"outcome": EventOutcome(item["outcome"])})
 
 
 def _profile(item: Item) -> Profile:

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from billing.adapters.aws import client
-
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
@@ -42,11 +40,6 @@ class Queue:
             ReceiptHandle=message.receipt_handle,
             VisibilityTimeout=min(seconds, HIDDEN_SECONDS_MAX),
         )
-
-
-def open_queue(url: str) -> Queue:
-    """The queue of that address."""
-    return Queue(client("sqs"), url)
 
 
 def message_of(event: Mapping[str, Any]) -> Message:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import stripe
@@ -20,10 +19,8 @@ from billing.adapters.token_bucket import TokenBucket
 from billing.domain.errors import EventUnprocessable, StripeFailed, StripeRefused, StripeUnavailable
 from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog
-from billing.services.event_processor import Fetched
-from billing.settings import StripeSecrets, load_settings, load_stripe_secrets
 from billing.stripe_events import objects
-from billing.stripe_events.event_types import READERS, RelatedObject, Snapshot, Target
+from billing.stripe_events.event_types import EVENT_PARSERS, FetchedObject, ObjectRef, RelatedObject, Snapshot
 from billing.stripe_events.objects import Json
 from billing.telemetry import logger
 
@@ -50,7 +47,7 @@ https://docs.stripe.com/rate-limits
 SERVER_ERROR = 500
 
 # Most specific first; tests/adapters/test_stripe_gateway.py fails if the SDK raises what has no line here.
-TRANSLATION: tuple[tuple[type[stripe.StripeError], type[StripeFailed]], ...] = (
+ERROR_MAP: tuple[tuple[type[stripe.StripeError], type[StripeFailed]], ...] = (
     (stripe.RateLimitError, StripeUnavailable),
     (stripe.APIConnectionError, StripeUnavailable),
     (stripe.InvalidRequestError, StripeRefused),
@@ -63,7 +60,15 @@ TRANSLATION: tuple[tuple[type[stripe.StripeError], type[StripeFailed]], ...] = (
 )
 
 # An answer that is not Stripe's: what the SDK stumbles over when it takes one apart, and what our readers refuse.
-NONSENSE = (AttributeError, EventUnprocessable, LookupError, OverflowError, RecursionError, TypeError, ValueError)
+MALFORMED_RESPONSE_ERRORS = (
+    AttributeError,
+    EventUnprocessable,
+    LookupError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,7 @@ class CheckoutOrder:
     allow_promotion_codes: bool
 
 
-class Payments:
+class StripeGateway:
     """Stripe, by what is asked of it. Every method raises StripeUnavailable and StripeRefused."""
 
     def __init__(self, client: stripe.StripeClient, portal_configuration: str | None = None) -> None:
@@ -116,14 +121,14 @@ class Payments:
     def create_customer(self, account_id: str, email: str | None, *, idempotency_key: str) -> str:
         """Make the account's customer; the same key makes it once. Returns its id."""
         params: Any = {"metadata": {"account_id": account_id}} | ({"email": email} if email else {})
-        with _translated():
+        with _map_errors():
             customer = self._v1.customers.create(params, {"idempotency_key": idempotency_key})
             return objects.required_id(customer.to_dict(), "id")
 
     def is_customer_gone(self, customer_id: str) -> bool:
         """Whether it was deleted, or Stripe does not have it at all, as after "Delete all test data"."""
-        with _translated():
-            customer = _or_none(lambda: _its(customer_id, self._v1.customers.retrieve(customer_id)))
+        with _map_errors():
+            customer = _or_none(lambda: _require_same_id(customer_id, self._v1.customers.retrieve(customer_id)))
             return customer is None or objects.boolean(customer, "deleted")
 
     def price_id(self, lookup_key: str) -> str:
@@ -131,7 +136,7 @@ class Payments:
         found_at, price_id = self._price_ids.get(lookup_key, (0.0, ""))
         if price_id and time.monotonic() - found_at < PRICE_AGE_SECONDS_MAX:
             return price_id
-        with _translated():
+        with _map_errors():
             prices = self._v1.prices.list({"lookup_keys": [lookup_key], "active": True, "limit": 1})
             found = [objects.required_id(price.to_dict(), "id") for price in prices.data]
         if not found:
@@ -142,8 +147,8 @@ class Payments:
 
     def lookup_key_of(self, price_id: str) -> str | None:
         """The lookup key of a price that can be sold; None where it has none, is not active, or is not there."""
-        with _translated():
-            price = _or_none(lambda: _its(price_id, self._v1.prices.retrieve(price_id)))
+        with _map_errors():
+            price = _or_none(lambda: _require_same_id(price_id, self._v1.prices.retrieve(price_id)))
             return objects.text(price, "lookup_key") if price and price["active"] else None
 
     def create_checkout_session(self, order: CheckoutOrder, *, idempotency_key: str) -> CheckoutSession:
@@ -152,7 +157,7 @@ class Payments:
         subscription: SessionCreateParams = {"subscription_data": {"metadata": metadata}}
         if order.trial_days:
             subscription = {"subscription_data": {"metadata": metadata, "trial_period_days": order.trial_days}}
-        with _translated():
+        with _map_errors():
             session = self._v1.checkout.sessions.create(
                 {
                     "mode": "subscription",
@@ -171,12 +176,12 @@ class Payments:
 
     def find_checkout_session(self, session_id: str) -> CheckoutSession | None:
         """A Checkout Session as it is now; None if Stripe does not have it."""
-        with _translated():
+        with _map_errors():
             return _or_none(lambda: _checkout_session(self._v1.checkout.sessions.retrieve(session_id)))
 
     def close_checkout_session(self, session_id: str) -> CheckoutSession | None:
         """Expire a session, so that nobody can pay it any more; as it is now if it was no longer open."""
-        with _translated():
+        with _map_errors():
             try:
                 return _checkout_session(self._v1.checkout.sessions.expire(session_id))
             except stripe.InvalidRequestError:
@@ -191,16 +196,16 @@ class Payments:
         if self._portal_configuration:
             params["configuration"] = self._portal_configuration
         options: Any = {"idempotency_key": _portal_key(customer_id, return_url, callers_key)} if callers_key else {}
-        with _translated():
+        with _map_errors():
             session = self._v1.billing_portal.sessions.create(params, options)
             return objects.required_text(session.to_dict(), "url")
 
-    def fetch(self, target: Target, catalog: Catalog) -> Fetched | None:
+    def fetch(self, target: ObjectRef, catalog: Catalog) -> FetchedObject | None:
         """The object an event is about, as it is now and between which times of Stripe's clock; None if it is gone.
 
         Raises EventUnprocessable if Stripe has the object, and it is not what such objects are.
         """
-        with _translated():
+        with _map_errors():
             answered = _or_none(lambda: self._retrieve(target))
         if answered is None:
             return None
@@ -208,7 +213,7 @@ class Payments:
         content: Snapshot = (
             objects.read_invoice(source) if target.kind is Invoice else objects.read_subscription(source, catalog)
         )
-        return Fetched(content, seen_from, seen_to)
+        return FetchedObject(content, seen_from, seen_to)
 
     def look_up(self, related: RelatedObject) -> Json | None:
         """What a thin event names, in the API version that we read; None if it is gone, or nothing that we handle."""
@@ -221,12 +226,12 @@ class Payments:
         service = services.get(related.type)
         if service is None:
             return None
-        with _translated():
-            return _or_none(lambda: _its(related.id, service.retrieve(related.id)))
+        with _map_errors():
+            return _or_none(lambda: _require_same_id(related.id, service.retrieve(related.id)))
 
     def list_events(self, since: datetime, after: str | None) -> Listing:
         """A page of the events that are handled, of those created since then that Stripe still has."""
-        return self._list("events", after, types=sorted(READERS), created={"gte": int(since.timestamp())})
+        return self._list("events", after, types=sorted(EVENT_PARSERS), created={"gte": int(since.timestamp())})
 
     def list_subscriptions(self, after: str | None, customer_id: str | None = None) -> Listing:
         """A page of all subscriptions, ended ones too; `customer_id` is whose."""
@@ -244,40 +249,25 @@ class Payments:
         """A page as Stripe wrote it: to make the SDK's objects of a hundred takes longer than to get them."""
         wanted = {"limit": PAGE_SIZE, "starting_after": after, **filters}
         given = {name: value for name, value in wanted.items() if value is not None}
-        with _translated():
+        with _map_errors():
             started = time.monotonic()
             response = self._client.raw_request("get", f"/v1/{name}", **given)
-            objects = {objects.required_id(each, "id"): each for each in response.data["data"]}
-            after = [*objects][-1] if response.data["has_more"] else None
-            return Listing(objects, after, *_seen(started, response.headers))
+            by_id = {objects.required_id(each, "id"): each for each in response.data["data"]}
+            after = [*by_id][-1] if response.data["has_more"] else None
+            return Listing(by_id, after, *_observation_window(started, response.headers))
 
-    def _retrieve(self, target: Target) -> tuple[Json, datetime, datetime]:
+    def _retrieve(self, target: ObjectRef) -> tuple[Json, datetime, datetime]:
         """The object as Stripe answers it, and between which times of its clock."""
         service: Any = self._v1.invoices if target.kind is Invoice else self._v1.subscriptions
         started = time.monotonic()
         found = service.retrieve(target.id)
-        seen = _seen(started, found.last_response.headers)
-        return (_its(target.id, found), *seen)
+        seen = _observation_window(started, found.last_response.headers)
+        return (_require_same_id(target.id, found), *seen)
 
 
-def connect_payments() -> Payments:
-    """Stripe as this deployment reaches it: connected on first use, and anew once another key is stored."""
-    return _connected(load_stripe_secrets(), load_settings().stripe_api_base)
-
-
-@cache
-def _connected(secrets: StripeSecrets, api_base: str | None) -> Payments:
-    return Payments(connect(secrets.api_key, api_base), secrets.portal_configuration)
-
-
-def connect_paced_payments() -> Payments:
-    """The same Stripe for work through whole lists: never more requests a second than leave room for everybody else."""
-    return paced_payments(load_stripe_secrets().api_key, load_settings().stripe_api_base)
-
-
-def paced_payments(api_key: str, api_base: str | None) -> Payments:
+def rate_limited_gateway(api_key: str, api_base: str | None) -> StripeGateway:
     """Payments that make at most LISTS_A_SECOND requests a second, the SDK's retries counted."""
-    return Payments(_client(api_key, api_base, PacedClient(TokenBucket(LISTS_A_SECOND))))
+    return StripeGateway(_client(api_key, api_base, RateLimitedHttpClient(TokenBucket(LISTS_A_SECOND))))
 
 
 def connect(api_key: str, api_base: str | None) -> stripe.StripeClient:
@@ -294,7 +284,7 @@ def _client(api_key: str, api_base: str | None, http_client: stripe.HTTPClient) 
     )
 
 
-class PacedClient(stripe.RequestsClient):
+class RateLimitedHttpClient(stripe.RequestsClient):
     """The SDK's own HTTP client, which takes a token before each request that it sends."""
 
     def __init__(self, bucket: TokenBucket) -> None:
@@ -303,11 +293,11 @@ class PacedClient(stripe.RequestsClient):
 
     def request(self, *request: Any, **options: Any) -> Any:  # noqa: ANN401 - as the SDK calls it
         """Send it once there is a token."""
-        self._bucket.take()
+        self._bucket.acquire()
         return super().request(*request, **options)
 
 
-def _its(object_id: str, found: stripe.StripeObject) -> Json:
+def _require_same_id(object_id: str, found: stripe.StripeObject) -> Json:
     """What Stripe answered of an object; what has another id is no answer of Stripe's."""
     source: Json = found.to_dict()
     if source["id"] != object_id:
@@ -315,7 +305,7 @@ def _its(object_id: str, found: stripe.StripeObject) -> Json:
     return source
 
 
-def _seen(started: float, headers: Mapping[str, str]) -> tuple[datetime, datetime]:
+def _observation_window(started: float, headers: Mapping[str, str]) -> tuple[datetime, datetime]:
     """Between which times of Stripe's clock it was so what it answered just now to a call that started then."""
     took = timedelta(seconds=time.monotonic() - started)
     answered = parsedate_to_datetime(headers["date"]).astimezone(UTC)
@@ -323,21 +313,21 @@ def _seen(started: float, headers: Mapping[str, str]) -> tuple[datetime, datetim
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _map_errors() -> Iterator[None]:
     try:
         yield
     except stripe.StripeError as error:
-        raise _translate(error) from error
-    except NONSENSE as error:
+        raise _map_error(error) from error
+    except MALFORMED_RESPONSE_ERRORS as error:
         logger().error("Stripe's answer cannot be understood", extra={"reason": type(error).__name__})
         raise StripeRefused from error
 
 
-def _translate(error: stripe.StripeError) -> StripeFailed:
+def _map_error(error: stripe.StripeError) -> StripeFailed:
     """Our error for one of the SDK's: by class, but for what Stripe itself could not do this time."""
     status = error.http_status or 0
     is_passing = isinstance(error, stripe.APIError) and (status == CONFLICT or status >= SERVER_ERROR)
-    by_class = next(ours for theirs, ours in TRANSLATION if isinstance(error, theirs))
+    by_class = next(ours for theirs, ours in ERROR_MAP if isinstance(error, theirs))
     translated = StripeUnavailable if is_passing else by_class
     logger().error(
         "Stripe did not do what was asked",

@@ -18,7 +18,7 @@ class TokenBucket:
     def __post_init__(self) -> None:
         self._tokens, self._filled_at = self.per_second, self.clock()
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Take one token."""
         now = self.clock()
         self._tokens = min(self.per_second, self._tokens + (now - self._filled_at) * self.per_second)

@@ -12,15 +12,24 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cache
 from itertools import batched
 
-from billing.adapters.dynamodb import Item, Table, Write, WriteRefused, key, open_table, put, update
+from billing.adapters.dynamodb import Item, Table, Write, WriteRejected, key, put, update
 from billing.adapters.repository import GAUGE
 from billing.domain.accounts import Account
 from billing.domain.errors import StoreUnavailable
 from billing.domain.plans import Metric
-from billing.domain.usage import Change, Decision, Known, Measurement, Outcome, Period, Quota, changes_of, decide
+from billing.domain.usage import (
+    Measurement,
+    MeasurementOutcome,
+    MetricUpdate,
+    Period,
+    Quota,
+    UsageDecision,
+    UsageState,
+    decide_usage,
+    metric_updates,
+)
 
 BATCH_SIZE = 50
 """Each measurement may change a metric of its own, and a transaction has 100 writes at most (DynamoDB's limit)."""
@@ -46,7 +55,7 @@ class _Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class UsageLedger:
+class UsageRepository:
     """The table, by what is asked of usage."""
 
     table: Table
@@ -63,7 +72,7 @@ class UsageLedger:
 
     def record(
         self, account: Account, quota: Quota, measurements: Sequence[Measurement], now: datetime
-    ) -> list[Decision]:
+    ) -> list[UsageDecision]:
         """Decide on measurements in their order, and write what is recorded; safe to repeat.
 
         Raises StoreUnavailable where too much was in the way; up to there, by the fifty, all is recorded or nothing.
@@ -72,54 +81,54 @@ class UsageLedger:
             _Batch(account.profile.account_id, quota, some, now)
             for some in batched(measurements, BATCH_SIZE, strict=False)
         ]
-        return [decision for batch in batches for decision in self._settle(batch, Known(account.gauges))]
+        return [decision for batch in batches for decision in self._settle(batch, UsageState(account.gauges))]
 
-    def _settle(self, batch: _Batch, known: Known) -> list[Decision]:
+    def _settle(self, batch: _Batch, known: UsageState) -> list[UsageDecision]:
         """The first attempt reads nothing: it counts on room for all."""
         for attempt in range(ATTEMPTS_MAX):
-            decisions = decide(batch.measurements, batch.quota, known)
-            recorded = [each.measurement for each in decisions if each.outcome is Outcome.RECORDED]
-            changes = changes_of(decisions, known)
+            decisions = decide_usage(batch.measurements, batch.quota, known)
+            recorded = [each.measurement for each in decisions if each.outcome is MeasurementOutcome.RECORDED]
+            changes = metric_updates(decisions, known)
             try:
-                if not known.is_read and any(each.outcome is Outcome.LIMIT_REACHED for each in decisions):
+                if not known.is_authoritative and any(
+                    each.outcome is MeasurementOutcome.LIMIT_REACHED for each in decisions
+                ):
                     known = self._read(batch, known)
                     continue
                 if recorded:
                     self.table.transact(_writes(batch, recorded, changes))
                 return decisions
-            except WriteRefused as refused:
-                known = _learned(known, refused, recorded, changes)
+            except WriteRejected as refused:
+                known = _merge_conflict(known, refused, recorded, changes)
                 if _is_conflict(refused):
                     ceiling = min(PAUSE_SECONDS_MAX, 0.02 * 2**attempt)
                     self.pause(random.uniform(0, ceiling))  # noqa: S311 - jitter, no secret
         raise StoreUnavailable
 
-    def _read(self, batch: _Batch, known: Known) -> Known:
+    def _read(self, batch: _Batch, known: UsageState) -> UsageState:
         """One snapshot of everything: a count with a measurement in it must not be seen without its marker."""
         markers = [_marker_place(batch.account_id, each) for each in batch.measurements]
         counters = [_place(batch.account_id, batch.quota.period, metric) for metric in batch.metrics]
         items = self.table.snapshot([*markers, *counters])
         recorded = frozenset(item["id"] for item in items if "id" in item)
-        return Known({**known.used, **_used(item for item in items if "id" not in item)}, recorded, is_read=True)
+        return UsageState(
+            {**known.used, **_used(item for item in items if "id" not in item)}, recorded, is_authoritative=True
+        )
 
 
-@cache
-def open_usage_ledger() -> UsageLedger:
-    """The ledger of this deployment, made on first use."""
-    return UsageLedger(open_table())
+def _is_conflict(refused: WriteRejected) -> bool:
+    return not all(each.by_condition for each in refused.reasons.values())
 
 
-def _is_conflict(refused: WriteRefused) -> bool:
-    return not all(each.by_condition for each in refused.refusals.values())
-
-
-def _learned(known: Known, refused: WriteRefused, recorded: Sequence[Measurement], changes: Sequence[Change]) -> Known:
+def _merge_conflict(
+    known: UsageState, refused: WriteRejected, recorded: Sequence[Measurement], changes: Sequence[MetricUpdate]
+) -> UsageState:
     """What a refused transaction tells of the table.
 
     While another transaction is at work on these rows its marker may not show yet where its count does: then only
     markers are believed.
     """
-    found = [(place, each.found) for place, each in refused.refusals.items() if each.by_condition]
+    found = [(place, each.found) for place, each in refused.reasons.items() if each.by_condition]
     markers = frozenset(recorded[place].id for place, _ in found if place < len(recorded))
     if _is_conflict(refused):
         return replace(known, recorded=known.recorded | markers)
@@ -128,7 +137,7 @@ def _learned(known: Known, refused: WriteRefused, recorded: Sequence[Measurement
         for place, item in found
         if place >= len(recorded) and item is not None
     }
-    return Known({**known.used, **counters}, known.recorded | markers, is_read=True)
+    return UsageState({**known.used, **counters}, known.recorded | markers, is_authoritative=True)
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -149,7 +158,7 @@ def _used(items: Iterable[Item]) -> dict[str, int]:
     return {item["sk"].rpartition("#")[2]: item["used"] for item in items}
 
 
-def _writes(batch: _Batch, recorded: Sequence[Measurement], changes: Sequence[Change]) -> list[Write]:
+def _writes(batch: _Batch, recorded: Sequence[Measurement], changes: Sequence[MetricUpdate]) -> list[Write]:
     """Markers first: where DynamoDB would tell only the first refusal, it must be the duplicate's."""
     return [
         *(_put_marker(batch.account_id, each, batch.now) for each in recorded),
@@ -163,14 +172,14 @@ def _put_marker(account_id: str, measurement: Measurement, now: datetime) -> Wri
     return put(_marker_place(account_id, measurement) | facts | times, "attribute_not_exists(pk)")
 
 
-def _put_change(place: Item, change: Change, batch: _Batch) -> Write:
+def _put_change(place: Item, change: MetricUpdate, batch: _Batch) -> Write:
     if change.metric.is_gauge:
         return _set_gauge(place, change.value)
     values = {":value": change.value, ":expires": _seconds(batch.quota.period.end + COUNTER_RETENTION)}
     grow = "ADD #used :value SET expires_at = :expires"
-    if change.used_at_most is None:
+    if change.max_current is None:
         return update(place, grow, values)
-    values[":most"] = change.used_at_most
+    values[":most"] = change.max_current
     return update(place, grow, values, "attribute_not_exists(pk) OR #used <= :most")
 
 

@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from functools import cache
 
-from billing.adapters.repository import KeyRecord, Store, open_store
-from billing.api.session_tokens import SessionTokens, open_session_tokens
+from billing.adapters.repository import KeyRecord, Repository
+from billing.api.session_tokens import SessionTokens
 from billing.domain.credentials import Credential, CredentialKind
 from billing.domain.errors import Unauthenticated
-from billing.settings import load_settings
 
 BEARER = re.compile(r"Bearer +(\S+)", re.IGNORECASE | re.ASCII)
 KEY = re.compile(r"(sk|pk)_(test|live)_[A-Za-z0-9]{32}", re.ASCII)
@@ -45,7 +43,7 @@ class Authenticator:
     Without `session_tokens` no session token counts.
     """
 
-    store: Store
+    repository: Repository
     session_tokens: SessionTokens | None = None
     livemode: bool = False
     _known: dict[str, tuple[float, Credential]] = field(default_factory=dict)
@@ -73,7 +71,7 @@ class Authenticator:
         if credential and time.monotonic() < expires:
             return credential
         self._known.pop(digest, None)
-        credential = _credential(key[1], self.store.find_key(digest))
+        credential = _credential(key[1], self.repository.find_key(digest))
         if len(self._known) >= CACHE_ENTRIES_MAX:
             self._known.clear()
         self._known[digest] = (time.monotonic() + CACHE_SECONDS_MAX, credential)
@@ -89,12 +87,6 @@ def _credential(prefix: str, record: KeyRecord | None) -> Credential:
     if prefix != expected_prefix:
         raise Unauthenticated(f"{record.id}, as another kind of key")
     return Credential(kind, record.account_id, subject=f"key:{record.id}")
-
-
-@cache
-def open_authenticator() -> Authenticator:
-    """The authenticator of this deployment, made on first use."""
-    return Authenticator(open_store(), open_session_tokens(), load_settings().livemode)
 
 
 def new_key(kind: KeyKind, *, livemode: bool) -> str:

@@ -30,7 +30,7 @@ RETENTION_SECONDS = 24 * 60 * 60
 
 
 @dataclass(frozen=True, slots=True)
-class KeyedRequest:
+class IdempotentRequest:
     """An account's request to a route under a key. `content` is what must be the same when the key comes again."""
 
     account_id: str
@@ -47,7 +47,9 @@ class Replayable:
     replayed: bool
 
 
-def once(request: KeyedRequest, answer: Callable[[], str], table: Table, context: "LambdaContext") -> Replayable:
+def run_idempotent(
+    request: IdempotentRequest, answer: Callable[[], str], table: Table, context: "LambdaContext"
+) -> Replayable:
     """The answer to the first request with this key.
 
     `context` is Lambda's: it tells after which time a request without an answer is dead. Raises IdempotencyKeyReused,

@@ -9,18 +9,18 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from billing.api.contracts.contract import Contract, Field, Items, Operation, Route, Shape
+from billing.api.contracts.contract import Contract, Field, ListField, Operation, ResponseTemplate, Route
 from billing.api.openapi_descriptions import (
     ACCOUNT_PARAMETER,
-    FACTS,
+    ERROR_DESCRIPTIONS,
     FIELDS,
     HEADERS,
     IDEMPOTENCY_KEY,
     OPERATIONS,
     PROBLEM,
+    PROPERTY_SCHEMAS,
     RATE_LIMIT_HEADERS,
-    REASONS,
-    SCHEMES,
+    SECURITY_SCHEMES,
     Json,
 )
 from billing.domain import errors
@@ -53,7 +53,7 @@ class Terms:
 
 def openapi_document(contract: Contract, catalog: Catalog, allowed_origins: Sequence[str]) -> Json:
     """The document of a contract in a deployment that sells this catalog. Raises KeyError for a fact without a type."""
-    terms = Terms(fact_terms(catalog), field_terms(catalog, allowed_origins))
+    terms = Terms(property_schemas(catalog), field_schemas(catalog, allowed_origins))
     paths: dict[str, Json] = {}
     for operation, route in contract.routes.items():
         item = paths.setdefault(route.path, _path_item(contract, route.path))
@@ -82,7 +82,7 @@ def _components(contract: Contract, terms: Terms) -> Json:
         "parameters": {"IdempotencyKey": IDEMPOTENCY_KEY},
         "headers": dict(HEADERS),
         "securitySchemes": {
-            str(kind): {"type": "http", "scheme": "bearer", "description": SCHEMES[kind]} for kind in kinds
+            str(kind): {"type": "http", "scheme": "bearer", "description": SECURITY_SCHEMES[kind]} for kind in kinds
         },
     }
 
@@ -90,14 +90,14 @@ def _components(contract: Contract, terms: Terms) -> Json:
 # --- What only this deployment knows ----------------------------------------------------------------------------------
 
 
-def fact_terms(catalog: Catalog) -> dict[str, Json]:
+def property_schemas(catalog: Catalog) -> dict[str, Json]:
     """By fact: its schema, with the ids that the catalog has for it."""
     plans = [plan.id for plan in catalog.plans]
     known = {"plan": plans, "plans.id": plans, "usage.metric": _metrics(catalog)}
-    return {**FACTS, **{fact: FACTS[fact] | {"enum": ids} for fact, ids in known.items()}}
+    return {**PROPERTY_SCHEMAS, **{source: PROPERTY_SCHEMAS[source] | {"enum": ids} for source, ids in known.items()}}
 
 
-def field_terms(catalog: Catalog, allowed_origins: Sequence[str]) -> dict[str, Json]:
+def field_schemas(catalog: Catalog, allowed_origins: Sequence[str]) -> dict[str, Json]:
     """By field, as the operations name it: what it is for, and what this deployment takes for it."""
     url = {"pattern": return_url_pattern(allowed_origins)}
     prices = [price.lookup_key for plan in catalog.for_sale for price in plan.prices]
@@ -223,8 +223,8 @@ def _field(found: Json, terms: Json, *, nullable: bool) -> Json:
 def _schemas(operation: Operation, route: Route, terms: Terms) -> dict[str, Json]:
     """The named schemas of an operation: its answer, its body, and the models within that."""
     facts = terms.facts
-    if route.needs is not None:
-        facts = {**facts, route.needs: _without_null(facts[route.needs])}
+    if route.not_found_if_null is not None:
+        facts = {**facts, route.not_found_if_null: _without_null(facts[route.not_found_if_null])}
     named = {f"{_name(operation)}Response": answer_schema(route.response, facts)}
     fields, inner = _inputs(operation, route, terms)
     if route.method == "POST" and OPERATIONS[operation].body is None:
@@ -232,18 +232,18 @@ def _schemas(operation: Operation, route: Route, terms: Terms) -> dict[str, Json
     return named | inner
 
 
-def answer_schema(shape: Shape, facts: Mapping[str, Json], within: str = "") -> Json:
+def answer_schema(shape: ResponseTemplate, facts: Mapping[str, Json], within: str = "") -> Json:
     """What `fill` makes of a shape from facts with these schemas. Raises KeyError for one that is not optional.
 
     `within` names the list whose items fill it, as "invoices.", and is "" outside of lists.
     """
     if isinstance(shape, Field):
-        return facts[within + shape.fact]
-    if isinstance(shape, Items):
-        items = answer_schema(shape.shape, facts, f"{within}{shape.fact}.")
+        return facts[within + shape.source]
+    if isinstance(shape, ListField):
+        items = answer_schema(shape.shape, facts, f"{within}{shape.source}.")
         return {"type": "array", "items": items}
     if isinstance(shape, Mapping):
-        optional = {name: inner.fact for name, inner in shape.items() if isinstance(inner, Field) and inner.optional}
+        optional = {name: inner.source for name, inner in shape.items() if isinstance(inner, Field) and inner.optional}
         properties = {
             name: answer_schema(inner, facts, within)
             for name, inner in shape.items()
@@ -283,7 +283,7 @@ def _header(name: str) -> Json:
 # --- What is refused --------------------------------------------------------------------------------------------------
 
 
-def refusals(contract: Contract, operation: Operation) -> dict[int, list[Kind]]:
+def error_mappings(contract: Contract, operation: Operation) -> dict[int, list[Kind]]:
     """Every error that an operation may meet in a contract, by the status that it is answered with."""
     route = contract.routes[operation]
     kinds: list[Kind] = [*ALWAYS, *OPERATIONS[operation].raises]
@@ -293,38 +293,38 @@ def refusals(contract: Contract, operation: Operation) -> dict[int, list[Kind]]:
             kinds.append(errors.Forbidden)
     if _takes_idempotency_key(route):
         kinds += KEYED
-    if route.needs is not None:
+    if route.not_found_if_null is not None:
         kinds.append(errors.NeverSubscribed)
-    statuses = sorted({contract.refusal(kind).status for kind in kinds})
-    return {status: [kind for kind in kinds if contract.refusal(kind).status == status] for status in statuses}
+    statuses = sorted({contract.error_mapping(kind).status for kind in kinds})
+    return {status: [kind for kind in kinds if contract.error_mapping(kind).status == status] for status in statuses}
 
 
 def _refused(contract: Contract, operation: Operation, terms: Terms) -> dict[str, Json]:
     is_limited = bool(contract.routes[operation].credentials)
     return {
         str(status): {
-            "description": "; ".join(REASONS[kind] for kind in kinds),
+            "description": "; ".join(ERROR_DESCRIPTIONS[kind] for kind in kinds),
             "headers": _refusal_headers(kinds, is_limited=is_limited),
             "content": {JSON: {"schema": _error_schema(contract, kinds, terms)}},
         }
-        for status, kinds in refusals(contract, operation).items()
+        for status, kinds in error_mappings(contract, operation).items()
     }
 
 
 def _error_schema(contract: Contract, kinds: Sequence[Kind], terms: Terms) -> Json:
-    found = [contract.refusal(kind) for kind in kinds]
+    found = [contract.error_mapping(kind) for kind in kinds]
     told = ["message", "request_id", "timestamp"]
     if any(issubclass(kind, errors.RequestInvalid) for kind in kinds):
         told.append("details")
     known: Mapping[str, list[str | None]] = {
-        "code": [refusal.code for refusal in found],
-        "type": [refusal.type for refusal in found],
-        "doc_url": [refusal.doc_url for refusal in found],
+        "code": [mapping.code for mapping in found],
+        "type": [mapping.type for mapping in found],
+        "doc_url": [mapping.doc_url for mapping in found],
     }
-    facts = {fact: terms.facts[fact] for fact in told}
-    for fact, values in known.items():
+    facts = {source: terms.facts[source] for source in told}
+    for source, values in known.items():
         if any(values):
-            facts[fact] = terms.facts[fact] | {"enum": [value for value in dict.fromkeys(values) if value]}
+            facts[source] = terms.facts[source] | {"enum": [value for value in dict.fromkeys(values) if value]}
     return answer_schema(contract.error, facts)
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from billing.api.contracts.contract import Operation
-from billing.api.request_models import CheckoutInput, Input, InvoicesInput, PortalInput, RecordUsageInput
+from billing.api.request_models import CheckoutRequest, InvoicesRequest, PortalRequest, RecordUsageRequest, RequestModel
 from billing.domain import errors
 from billing.domain.credentials import CredentialKind
-from billing.domain.usage import Outcome
+from billing.domain.usage import MeasurementOutcome
 
 type Json = dict[str, Any]
 
@@ -22,7 +22,7 @@ def term(kind: str | list[str], description: str, **keywords: object) -> Json:
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class OperationDoc:
     """What the contracts' tables do not say of an operation: words, its input, and what errors it alone raises.
 
     `body` is the schema of a body that no model parses, `parameters` are headers that no contract names.
@@ -31,50 +31,50 @@ class About:
     id: str
     summary: str
     description: str
-    input: type[Input] | None = None
+    input: type[RequestModel] | None = None
     raises: tuple[type[errors.BillingError], ...] = ()
     parameters: tuple[Json, ...] = ()
     body: Json | None = None
 
 
-OPERATIONS: Mapping[Operation, About] = {
-    Operation.SUBSCRIPTION: About(
+OPERATIONS: Mapping[Operation, OperationDoc] = {
+    Operation.SUBSCRIPTION: OperationDoc(
         "getSubscription",
         "Which plan is the account on?",
         "Answered from what Stripe has told. An account whose subscription grants nothing is on the free plan.",
     ),
-    Operation.CHECKOUT: About(
+    Operation.CHECKOUT: OperationDoc(
         "createCheckout",
         "Start a subscription",
         "Opens a page of Stripe's on which the account can pay. The same request gets the same page while it is open; "
         "another request closes that page.",
-        CheckoutInput,
+        CheckoutRequest,
         (errors.SubscriptionExists, errors.StripeRefused, errors.StripeUnavailable),
     ),
-    Operation.PORTAL: About(
+    Operation.PORTAL: OperationDoc(
         "createPortal",
         "Open the billing portal",
         "Opens Stripe's own page for plan, payment method, invoices and cancellation.",
-        PortalInput,
+        PortalRequest,
         (errors.NeverSubscribed, errors.StripeRefused, errors.StripeUnavailable),
     ),
-    Operation.INVOICES: About(
-        "listInvoices", "List the account's invoices", "The newest first, page by page; no drafts.", InvoicesInput
+    Operation.INVOICES: OperationDoc(
+        "listInvoices", "List the account's invoices", "The newest first, page by page; no drafts.", InvoicesRequest
     ),
-    Operation.USAGE: About(
+    Operation.USAGE: OperationDoc(
         "getUsage",
         "How much of its plan has the account used?",
         "Every metric of the catalog, for the period that the account pays for, or else for the month.",
     ),
-    Operation.RECORD_USAGE: About(
+    Operation.RECORD_USAGE: OperationDoc(
         "recordUsage",
         "Record what was used",
         "Each measurement counts once, by its id, however often it is sent. One that asks to `consume` is counted only "
         "if the plan's limit has room for all of it.",
-        RecordUsageInput,
+        RecordUsageRequest,
     ),
-    Operation.PLANS: About("listPlans", "What is for sale?", "The catalog, from the least plan to the most."),
-    Operation.STRIPE_WEBHOOK: About(
+    Operation.PLANS: OperationDoc("listPlans", "What is for sale?", "The catalog, from the least plan to the most."),
+    Operation.STRIPE_WEBHOOK: OperationDoc(
         "receiveStripeEvent",
         "Take an event from Stripe",
         "For Stripe alone, which signs the body. Answered once the event is durable; a duplicate changes nothing.",
@@ -100,12 +100,14 @@ OPERATIONS: Mapping[Operation, About] = {
         ),
         body={"type": "object", "description": "A Stripe Event object, byte for byte as it was signed."},
     ),
-    Operation.OPENAPI: About("getOpenapi", "This document", "OpenAPI 3.1, made from what the functions answer from."),
+    Operation.OPENAPI: OperationDoc(
+        "getOpenapi", "This document", "OpenAPI 3.1, made from what the functions answer from."
+    ),
 }
 
 
 # The type of every fact that a shape may name. A fact of a list's items is named after the list.
-FACTS: Mapping[str, Json] = {
+PROPERTY_SCHEMAS: Mapping[str, Json] = {
     "plan": term("string", "The id of the plan that the account is on."),
     "status": term(["string", "null"], "Stripe's status of the subscription; null if there never was one."),
     "current_period_end": term(
@@ -137,7 +139,7 @@ FACTS: Mapping[str, Json] = {
     "usage.limit": term(["integer", "null"], "How much the plan allows; null is unlimited.", minimum=0),
     "usage.remaining": term(["integer", "null"], "How much is left, never below 0; null is unlimited.", minimum=0),
     "results.id": term("string", "The measurement's id."),
-    "results.outcome": term("string", "What became of it.", enum=[*Outcome]),
+    "results.outcome": term("string", "What became of it.", enum=[*MeasurementOutcome]),
     "results.used": term("integer", "How much is used; told where the limit was reached.", minimum=0),
     "results.limit": term(["integer", "null"], "How much the plan allows; told where that was reached.", minimum=0),
     "plans.id": term("string", "What `tier` and `plan` say."),
@@ -201,7 +203,7 @@ FIELDS: Mapping[str, str] = {
 }
 
 # Why an operation is refused, by the class that is raised.
-REASONS: Mapping[type[errors.BillingError], str] = {
+ERROR_DESCRIPTIONS: Mapping[type[errors.BillingError], str] = {
     errors.RequestInvalid: "The request is not what this document says; the details say what is wrong, and where",
     errors.IdempotencyKeyInvalid: "The idempotency key is none",
     errors.SignatureInvalid: "Stripe did not sign this body, or not now",
@@ -219,7 +221,7 @@ REASONS: Mapping[type[errors.BillingError], str] = {
     errors.ConfigurationMissing: "A fault on this side; it has been reported",
 }
 
-SCHEMES: Mapping[CredentialKind, str] = {
+SECURITY_SCHEMES: Mapping[CredentialKind, str] = {
     CredentialKind.SECRET_KEY: "A secret key, `sk_live_…` or `sk_test_…`: acts for its whole account. For servers.",
     CredentialKind.PUBLISHABLE_KEY: "A publishable key, `pk_live_…` or `pk_test_…`: may be in a page, sees the plans.",
     CredentialKind.SESSION_TOKEN: "A user's session token: a JWT of the product's own sign-in.",

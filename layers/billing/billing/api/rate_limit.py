@@ -9,12 +9,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache
 
-from billing.adapters.dynamodb import Item, Table, Write, WriteRefused, key, open_table, update
+from billing.adapters.dynamodb import Item, Table, Write, WriteRejected, key, update
 from billing.domain.credentials import Credential, CredentialKind
 from billing.domain.errors import RateLimited
-from billing.settings import load_settings
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -23,7 +21,7 @@ EXHAUSTED_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class RateLimitStatus:
     """What is left in the window that has least left; `reset_seconds` until it is whole again."""
 
     limit: int
@@ -52,26 +50,29 @@ class RateLimiter:
     per_hour: int
     _exhausted: dict[tuple[str, str], datetime] = field(default_factory=dict)
 
-    def take(self, credential: Credential, now: datetime) -> Allowance:
+    def acquire(self, credential: Credential, now: datetime) -> RateLimitStatus:
         """Count one request. Raises RateLimited, and StoreUnavailable if it could not be counted."""
         hour = now.replace(minute=0, second=0, microsecond=0)
         minute = now.replace(second=0, microsecond=0)
-        row = key(f"RATE#{_payer(credential)}", f"{hour:%Y-%m-%dT%H}")
+        row = key(f"RATE#{_limit_partition_key(credential)}", f"{hour:%Y-%m-%dT%H}")
         windows = (
             _Window("hour_requests", self.per_hour, hour + HOUR),
-            _Window(_counter(credential.subject, minute), self.per_minute, minute + MINUTE),
+            _Window(_window_attribute(credential.subject, minute), self.per_minute, minute + MINUTE),
         )
         known = [each for each in windows if now < self._exhausted.get((row["pk"], each.attribute), now)]
         if known:
             raise _limited(known, now)
         try:
             counts = self.table.update(_take_one(row, windows, expires=hour + HOUR + RETENTION))
-        except WriteRefused as error:
-            counts = error.refusals[0].found or {}
+        except WriteRejected as error:
+            counts = error.reasons[0].found or {}
             raise self._refuse(row["pk"], windows, counts, now) from None
         return min(
-            (Allowance(each.limit, each.limit - counts[each.attribute], each.seconds_left(now)) for each in windows),
-            key=lambda allowance: allowance.remaining,
+            (
+                RateLimitStatus(each.limit, each.limit - counts[each.attribute], each.seconds_left(now))
+                for each in windows
+            ),
+            key=lambda status: status.remaining,
         )
 
     def _refuse(self, pk: str, windows: Sequence[_Window], counts: Mapping[str, int], now: datetime) -> RateLimited:
@@ -80,13 +81,6 @@ class RateLimiter:
             self._exhausted.clear()
         self._exhausted |= {(pk, each.attribute): each.ends for each in exhausted}
         return _limited(exhausted, now)
-
-
-@cache
-def open_rate_limiter() -> RateLimiter:
-    """The limiter of this deployment, made on first use."""
-    settings = load_settings()
-    return RateLimiter(open_table(), settings.rate_limit_per_minute, settings.rate_limit_per_hour)
 
 
 def _take_one(row: Item, windows: Sequence[_Window], expires: datetime) -> Write:
@@ -102,7 +96,7 @@ def _take_one(row: Item, windows: Sequence[_Window], expires: datetime) -> Write
     )
 
 
-def _payer(credential: Credential) -> str:
+def _limit_partition_key(credential: Credential) -> str:
     """Whose hour a request takes from. A publishable key is everybody's, so it must not use up its account's."""
     is_public = credential.kind is CredentialKind.PUBLISHABLE_KEY
     return f"{credential.account_id}#{credential.subject}" if is_public else credential.account_id
@@ -113,6 +107,6 @@ def _limited(windows: Sequence[_Window], now: datetime) -> RateLimited:
     return RateLimited(longest.limit, longest.seconds_left(now))
 
 
-def _counter(subject: str, minute: datetime) -> str:
+def _window_attribute(subject: str, minute: datetime) -> str:
     """A name of ten hexadecimal digits: 40 bits keep the users of one account apart, and the row small."""
     return f"m{minute:%M}_{hashlib.sha256(subject.encode()).hexdigest()[:10]}"

@@ -27,13 +27,13 @@ JsonInteger = BeforeValidator(_whole)
 Text = Annotated[str, Field(min_length=1, max_length=2048)]
 
 
-class Input(BaseModel):
+class RequestModel(BaseModel):
     """Strict: no coercion, no unknown fields."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class CheckoutInput(Input):
+class CheckoutRequest(RequestModel):
     """A plan of the catalog or one of its Stripe prices, whichever the contract takes.
 
     URLs may be relative to the first allowed origin.
@@ -46,13 +46,13 @@ class CheckoutInput(Input):
     quantity: Annotated[int, Field(ge=1, le=QUANTITY_MAX), JsonInteger] = 1
 
 
-class PortalInput(Input):
+class PortalRequest(RequestModel):
     """Where the portal's way back leads."""
 
     return_url: Text | None = None
 
 
-class InvoicesInput(Input):
+class InvoicesRequest(RequestModel):
     """Which invoices: so many of a status, after those of an earlier page."""
 
     limit: Annotated[int, Field(ge=1, le=INVOICES_MAX), BeforeValidator(_digits)] = 10
@@ -60,7 +60,7 @@ class InvoicesInput(Input):
     cursor: Annotated[str, Field(min_length=1, max_length=CURSOR_LENGTH_MAX)] | None = None
 
 
-class MeasurementInput(Input):
+class MeasurementRequest(RequestModel):
     """What was used of a metric: more of a counter, all of a gauge. `id` makes it count once; `consume` asks first."""
 
     id: Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
@@ -69,7 +69,7 @@ class MeasurementInput(Input):
     action: Literal["track", "consume"] = "track"
 
 
-class RecordUsageInput(Input):
+class RecordUsageRequest(RequestModel):
     """What was used, in the order in which it is to be decided on."""
 
-    measurements: Annotated[list[MeasurementInput], Field(min_length=1, max_length=MEASUREMENTS_MAX)]
+    measurements: Annotated[list[MeasurementRequest], Field(min_length=1, max_length=MEASUREMENTS_MAX)]

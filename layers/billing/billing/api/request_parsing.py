@@ -12,7 +12,7 @@ from billing.api.contracts.contract import Route
 from billing.domain.errors import IdempotencyKeyInvalid, Problem, RequestInvalid
 
 if TYPE_CHECKING:
-    from billing.api.request_models import Input
+    from billing.api.request_models import RequestModel
 
 BODY_BYTES_MAX = 256 * 1024
 JSON_CONTENT_TYPE = re.compile(r"application/json\s*(;.*)?", re.IGNORECASE)
@@ -24,7 +24,7 @@ NAME_LENGTH_MAX = 100
 WORDS = {
     "missing": "is required",
     "extra_forbidden": "is not a known field",
-    "model_type": "Input should be an object",
+    "model_type": "RequestModel should be an object",
 }
 
 
@@ -46,13 +46,15 @@ def read_idempotency_key(headers: Mapping[str, str]) -> str | None:
     return key
 
 
-def parse_body(raw_body: bytes, headers: Mapping[str, str], route: Route, model: "type[Input]") -> "Input":
+def parse_body(
+    raw_body: bytes, headers: Mapping[str, str], route: Route, model: "type[RequestModel]"
+) -> "RequestModel":
     """A JSON body as the operation's input; no body is an empty object. Raises RequestInvalid."""
     received = _json_object(raw_body, headers) if raw_body else {}
     return _parse(received, route, model, strings=False)
 
 
-def parse_query(query: str, route: Route, model: "type[Input] | None") -> "Input | None":
+def parse_query(query: str, route: Route, model: "type[RequestModel] | None") -> "RequestModel | None":
     """A query string as the operation's input. Raises RequestInvalid, also for parameters where none are taken."""
     try:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=QUERY_PARAMETERS_MAX)
@@ -67,7 +69,9 @@ def parse_query(query: str, route: Route, model: "type[Input] | None") -> "Input
     return _parse(received, route, model, strings=True)
 
 
-def _parse(received: Mapping[str, Any], route: Route, model: "type[Input] | None", *, strings: bool) -> "Input":
+def _parse(
+    received: Mapping[str, Any], route: Route, model: "type[RequestModel] | None", *, strings: bool
+) -> "RequestModel":
     problems = [
         Problem(name[:NAME_LENGTH_MAX], f"is not a known {'parameter' if strings else 'field'}")
         for name in received
@@ -85,13 +89,13 @@ def _parse(received: Mapping[str, Any], route: Route, model: "type[Input] | None
         wrong = [
             Problem(".".join(map(str, each["loc"])), WORDS.get(each["type"], each["msg"])) for each in error.errors()
         ]
-        raise RequestInvalid([*problems, *in_callers_words(RequestInvalid(wrong), route).problems]) from None
+        raise RequestInvalid([*problems, *with_request_field_names(RequestInvalid(wrong), route).problems]) from None
     if problems:
         raise RequestInvalid(problems)
     return parsed
 
 
-def in_callers_words(error: RequestInvalid, route: Route) -> RequestInvalid:
+def with_request_field_names(error: RequestInvalid, route: Route) -> RequestInvalid:
     """Problems named by the document's fields instead of the operation's."""
     names = {ours: theirs for theirs, ours in route.input.items()}
 

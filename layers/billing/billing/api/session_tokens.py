@@ -17,8 +17,8 @@ from typing import Any, Never, TypeGuard
 from billing.api.jwks import KEY_TYPES, Jwks
 from billing.domain.credentials import Credential, CredentialKind
 from billing.domain.errors import Unauthenticated
-from billing.settings import SessionSettings, load_session_secrets, load_settings
-from billing.stripe_events.objects import is_id
+from billing.domain.identifiers import is_id
+from billing.settings import SessionSettings
 
 LENGTH_MAX = 8192
 """API Gateway takes 10,240 bytes of headers in all."""
@@ -53,7 +53,7 @@ class SessionTokens:
         _require(audience is None or audience in _texts(claims.get("aud")), "a session token for another aud")
         _require(is_printable(user_id), "a session token whose sub is no user's id")
         _require(isinstance(account_id, str) and is_id(account_id), "a session token whose account claim is none")
-        return Credential(CredentialKind.SESSION_TOKEN, account_id, f"user:{user_id}", self._may_pay(claims))
+        return Credential(CredentialKind.SESSION_TOKEN, account_id, f"user:{user_id}", self._can_manage_billing(claims))
 
     def _signed_claims(self, token: str) -> Json:
         parts = COMPACT.fullmatch(token) if len(token) <= LENGTH_MAX else None
@@ -76,17 +76,9 @@ class SessionTokens:
             return False
         return is_printable(key_id) and self.jwks.has_signed(algorithm, key_id, message, signature)
 
-    def _may_pay(self, claims: Json) -> bool:
+    def _can_manage_billing(self, claims: Json) -> bool:
         role_claim = self.settings.role_claim
-        return role_claim is None or not self.settings.paying_roles.isdisjoint(_texts(_find(claims, role_claim)))
-
-
-def open_session_tokens() -> SessionTokens | None:
-    """What this deployment takes for a session token; None where no issuer is configured."""
-    settings = load_settings().session
-    if settings is None:
-        return None
-    return SessionTokens(settings, load_session_secrets, Jwks(settings.jwks_url) if settings.jwks_url else None)
+        return role_claim is None or not self.settings.billing_roles.isdisjoint(_texts(_find(claims, role_claim)))
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------

@@ -29,4 +29,4 @@ class Credential:
     kind: CredentialKind
     account_id: str
     subject: str
-    may_pay: bool = True
+    can_manage_billing: bool = True

@@ -19,6 +19,8 @@ BillingError
 │   │   ├── StripeUnavailable   down, slow, rate-limiting: soon worth another try
 │   │   └── StripeRefused       answered, and the answer is no use: somebody may have to mend something
 │   ├── StoreUnavailable        DynamoDB throttles or does not answer
+│   ├── SecretsUnavailable  Secrets Manager throttles or does not answer
+│   ├── QueueUnavailable    SQS throttles or does not answer
 │   └── IdentityProviderUnavailable   a session token cannot be checked: the keys never came
 ├── ConfigurationMissing        the deployment lacks something that it cannot work without
 ├── SignatureInvalid            a webhook delivery that Stripe did not sign, or not now
@@ -189,6 +191,20 @@ class StoreUnavailable(TryAgainLater):
 
     def __init__(self) -> None:
         super().__init__("The service is busy at the moment; try again shortly", retry_after_seconds=2)
+
+
+class SecretsUnavailable(TryAgainLater):
+    """Secrets Manager throttles or does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__("The service is busy; try again shortly", retry_after_seconds=5)
+
+
+class QueueUnavailable(TryAgainLater):
+    """SQS throttles or does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__("The service is busy; try again shortly", retry_after_seconds=5)
 
 
 class IdentityProviderUnavailable(TryAgainLater):

@@ -11,7 +11,7 @@ from billing.domain.errors import RequestInvalid
 
 # https://docs.stripe.com/invoicing/overview#invoice-statuses: from open to paid, void or uncollectible; an
 # uncollectible one can still be paid or voided, a paid or void one never changes its status again.
-STAGE_OF_STATUS = {"draft": 0, "open": 1, "uncollectible": 2, "paid": 3, "void": 3}
+LIFECYCLE_RANK_OF_STATUS = {"draft": 0, "open": 1, "uncollectible": 2, "paid": 3, "void": 3}
 ENDED = frozenset({"paid", "void"})
 
 # An invoice's place in its account's list: when it was created, in seconds, and its id.
@@ -40,9 +40,9 @@ class Invoice:
     invoice_pdf: str | None
 
     @property
-    def stage(self) -> int:
+    def lifecycle_rank(self) -> int:
         """How far its life has come; it never goes back."""
-        return STAGE_OF_STATUS.get(self.status, 1)
+        return LIFECYCLE_RANK_OF_STATUS.get(self.status, 1)
 
     @property
     def has_ended(self) -> bool:

@@ -9,8 +9,9 @@ from datetime import datetime
 
 from billing.domain.invoices import Invoice
 from billing.domain.subscriptions import Subscription
+from billing.domain.timestamps import iso
 
-type Content = Subscription | Invoice
+type BillingObject = Subscription | Invoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class OutboundEvent:
     data: Mapping[str, str | int | bool | None]
 
 
-def difference(before: Content | None, after: Content) -> str | None:
+def difference(before: BillingObject | None, after: BillingObject) -> str | None:
     """The type of outbound event that leads from `before` to `after`; None if nobody needs to know."""
     if isinstance(after, Subscription):
         return _subscription_difference(before if isinstance(before, Subscription) else None, after)
@@ -49,7 +50,7 @@ def _invoice_difference(before: Invoice | None, after: Invoice) -> str | None:
     return "invoice.payment_failed" if after.status == "open" and after.attempt_count > failed_before else None
 
 
-def outbound_data(content: Content) -> Mapping[str, str | int | bool | None]:
+def outbound_data(content: BillingObject) -> Mapping[str, str | int | bool | None]:
     """What an outbound event carries of its object."""
     return subscription_data(content) if isinstance(content, Subscription) else invoice_data(content)
 
@@ -83,8 +84,3 @@ def invoice_data(invoice: Invoice) -> Mapping[str, str | int | bool | None]:
         "attempt_count": invoice.attempt_count,
         "hosted_invoice_url": invoice.hosted_invoice_url,
     }
-
-
-def iso(moment: datetime | None) -> str | None:
-    """ISO 8601 in UTC with `Z`, to the second."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None

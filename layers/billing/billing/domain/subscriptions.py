@@ -74,7 +74,7 @@ class Subscription:
         return self.cancel_at_period_end or (self.cancel_at is not None and not self.has_ended)
 
     @property
-    def stage(self) -> int:
+    def lifecycle_rank(self) -> int:
         """How far its life has come. It never goes back: nothing returns to `incomplete` or from an ended status."""
         if self.has_ended:
             return 2

@@ -23,7 +23,7 @@ class Action(StrEnum):
     CONSUME = "consume"
 
 
-class Outcome(StrEnum):
+class MeasurementOutcome(StrEnum):
     """What became of a measurement."""
 
     RECORDED = "recorded"
@@ -62,7 +62,7 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class UsageState:
     """What is known of the table when measurements are decided on.
 
     `used`, by metric, is what a counter holds at the least and what a gauge held last; `recorded` are ids that were
@@ -71,15 +71,15 @@ class Known:
 
     used: Mapping[str, int]
     recorded: frozenset[str] = frozenset()
-    is_read: bool = False
+    is_authoritative: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class UsageDecision:
     """What is to become of a measurement. `used`, of its metric, is after it; a `limit` of None is unlimited."""
 
     measurement: Measurement
-    outcome: Outcome
+    outcome: MeasurementOutcome
     used: int
     limit: int | None
 
@@ -87,11 +87,15 @@ class Decision:
     def result(self) -> Mapping[str, str | int | None]:
         """What its caller is told; how much is used, and of how much, only where that is the reason."""
         told: dict[str, str | int | None] = {"id": self.measurement.id, "outcome": self.outcome}
-        return told | {"used": self.used, "limit": self.limit} if self.outcome is Outcome.LIMIT_REACHED else told
+        return (
+            told | {"used": self.used, "limit": self.limit}
+            if self.outcome is MeasurementOutcome.LIMIT_REACHED
+            else told
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class MetricUpdate:
     """What the recorded measurements of a metric do to it: a counter grows by `value`, a gauge becomes it.
 
     The decisions stand only if the counter holds `used_at_most` when they are written; None: whatever it holds.
@@ -99,7 +103,7 @@ class Change:
 
     metric: Metric
     value: int
-    used_at_most: int | None
+    max_current: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,7 @@ class MetricUsage:
     remaining: int | None
 
 
-class SentMeasurement(Protocol):
+class MeasurementFields(Protocol):
     """A measurement as a caller sends it, its types checked."""
 
     id: str
@@ -128,7 +132,7 @@ def month_of(moment: datetime) -> Period:
     return Period(start, start.replace(year=start.year + years, month=month + 1))
 
 
-def read_measurements(sent: Sequence[SentMeasurement], catalog: Catalog) -> list[Measurement]:
+def read_measurements(sent: Sequence[MeasurementFields], catalog: Catalog) -> list[Measurement]:
     """What a request asks to record. Raises RequestInvalid for metrics that are not ours and ids that come twice."""
     metrics = {metric.id: metric for metric in catalog.metrics}
     first_places: dict[str, int] = {}
@@ -143,50 +147,50 @@ def read_measurements(sent: Sequence[SentMeasurement], catalog: Catalog) -> list
     return [Measurement(each.id, metrics[each.metric], each.value, Action(each.action)) for each in sent]
 
 
-def decide(measurements: Iterable[Measurement], quota: Quota, known: Known) -> list[Decision]:
+def decide_usage(measurements: Iterable[Measurement], quota: Quota, known: UsageState) -> list[UsageDecision]:
     """What becomes of measurements, one after the other, if the table is as it is known."""
     used = dict(known.used)
     decisions = []
     for each in measurements:
         limit = quota.limit(each.metric)
         after = each.value if each.metric.is_gauge else used.get(each.metric.id, 0) + each.value
-        outcome = Outcome.RECORDED
+        outcome = MeasurementOutcome.RECORDED
         if each.id in known.recorded:
-            outcome = Outcome.DUPLICATE
+            outcome = MeasurementOutcome.DUPLICATE
         elif each.action is Action.CONSUME and limit is not None and after > limit:
-            outcome = Outcome.LIMIT_REACHED
+            outcome = MeasurementOutcome.LIMIT_REACHED
         else:
             used[each.metric.id] = after
-        decisions.append(Decision(each, outcome, used.get(each.metric.id, 0), limit))
+        decisions.append(UsageDecision(each, outcome, used.get(each.metric.id, 0), limit))
     return decisions
 
 
-def changes_of(decisions: Iterable[Decision], known: Known) -> list[Change]:
+def metric_updates(decisions: Iterable[UsageDecision], known: UsageState) -> list[MetricUpdate]:
     """What the decisions that were made on `known` do, metric by metric.
 
     A counter never shrinks within its period. So as long as it holds no more than leaves room for every recorded
     `consume`, what was refused at less would be refused now, and the decisions are those of the actual count.
     """
-    recorded: dict[Metric, list[Decision]] = {}
+    recorded: dict[Metric, list[UsageDecision]] = {}
     for each in decisions:
-        if each.outcome is Outcome.RECORDED:
+        if each.outcome is MeasurementOutcome.RECORDED:
             recorded.setdefault(each.measurement.metric, []).append(each)
     return [_change(metric, each, known.used.get(metric.id, 0)) for metric, each in recorded.items()]
 
 
-def _change(metric: Metric, recorded: Sequence[Decision], before: int) -> Change:
+def _change(metric: Metric, recorded: Sequence[UsageDecision], before: int) -> MetricUpdate:
     after = recorded[-1].used
     if metric.is_gauge:
-        return Change(metric, after, None)
+        return MetricUpdate(metric, after, None)
     room = [
         each.limit - each.used
         for each in recorded
         if each.limit is not None and each.measurement.action is Action.CONSUME
     ]
-    return Change(metric, after - before, before + min(room) if room else None)
+    return MetricUpdate(metric, after - before, before + min(room) if room else None)
 
 
-def usage_of(metrics: Iterable[Metric], quota: Quota, used: Mapping[str, int]) -> list[MetricUsage]:
+def summarize_usage(metrics: Iterable[Metric], quota: Quota, used: Mapping[str, int]) -> list[MetricUsage]:
     """Every metric with what is used of it; a metric that `used` does not name is unused."""
     return [_usage(metric, used.get(metric.id, 0), quota.limit(metric)) for metric in metrics]
 

@@ -10,8 +10,8 @@ import json
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
-from billing.adapters.repository import Store, VersionConflict
-from billing.adapters.stripe_gateway import CheckoutOrder, CheckoutSession, Payments
+from billing.adapters.repository import Repository, VersionConflict
+from billing.adapters.stripe_gateway import CheckoutOrder, CheckoutSession, StripeGateway
 from billing.domain.accounts import Account, OpenCheckout, Profile
 from billing.domain.errors import RequestInvalid, StoreUnavailable, StripeRefused, SubscriptionExists
 from billing.domain.plans import Catalog, Plan, Price
@@ -20,7 +20,7 @@ ATTEMPTS_MAX = 10
 
 
 @dataclass(frozen=True, slots=True)
-class CheckoutRequest:
+class CheckoutParams:
     """What the caller wants: a tier of the catalog or one of its Stripe prices, and seats.
 
     The URLs say where the browser goes afterwards; they are absolute and on an allowed origin.
@@ -45,13 +45,13 @@ class Offer:
 class Checkout:
     """Opens checkout pages. `grace` is how long `past_due` still grants."""
 
-    store: Store
-    payments: Payments
+    repository: Repository
+    gateway: StripeGateway
     catalog: Catalog
     grace: timedelta
     allow_promotion_codes: bool
 
-    def open(self, account_id: str, request: CheckoutRequest, now: datetime) -> str:
+    def open(self, account_id: str, request: CheckoutParams, now: datetime) -> str:
         """The URL of the page to pay on.
 
         Raises RequestInvalid for a tier or quantity that is not for sale, SubscriptionExists where one already grants
@@ -59,11 +59,11 @@ class Checkout:
         """
         offer = self._offer(request)
         for _ in range(ATTEMPTS_MAX):
-            account = self.store.load_account(account_id)
+            account = self.repository.load_account(account_id)
             account.refuse_second_subscription(now, self.grace)
             try:
                 if account.profile.version == 0:
-                    self.store.create_account(account.profile)
+                    self.repository.create_account(account.profile)
                     continue
                 profile = self._with_customer(account.profile)
                 return self._session_url(replace(account, profile=profile), offer, request)
@@ -71,7 +71,7 @@ class Checkout:
                 continue
         raise StoreUnavailable
 
-    def _offer(self, request: CheckoutRequest) -> Offer:
+    def _offer(self, request: CheckoutParams) -> Offer:
         offer = (
             self._offer_of_price(request.price_id) if request.price_id else offer_of_tier(self.catalog, request.tier)
         )
@@ -81,7 +81,7 @@ class Checkout:
 
     def _offer_of_price(self, price_id: str) -> Offer:
         """The plan of a Stripe price or of its lookup key. Raises RequestInvalid for one that is not of the catalog."""
-        offer = self._offer_known_as(price_id) or self._offer_known_as(self.payments.lookup_key_of(price_id))
+        offer = self._offer_known_as(price_id) or self._offer_known_as(self.gateway.lookup_key_of(price_id))
         if offer is None:
             raise RequestInvalid.at("price_id", "is not a price of the catalog")
         return offer
@@ -94,10 +94,10 @@ class Checkout:
         if profile.customer_id is not None:
             return profile
         key = f"customer-{profile.nonce}-{profile.version}"
-        customer_id = self.payments.create_customer(profile.account_id, profile.email, idempotency_key=_digest(key))
-        return self.store.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)
+        customer_id = self.gateway.create_customer(profile.account_id, profile.email, idempotency_key=_digest(key))
+        return self.repository.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)
 
-    def _session_url(self, account: Account, offer: Offer, request: CheckoutRequest) -> str:
+    def _session_url(self, account: Account, offer: Offer, request: CheckoutParams) -> str:
         order = self._order(account.profile, offer, request)
         fingerprint = _digest(json.dumps(asdict(order), sort_keys=True))
         reusable = self._resolve_open_checkout(account, fingerprint)
@@ -106,12 +106,12 @@ class Checkout:
         profile = account.profile
         key = _digest(f"checkout-{profile.version}-{fingerprint}")
         try:
-            session = self.payments.create_checkout_session(order, idempotency_key=key)
+            session = self.gateway.create_checkout_session(order, idempotency_key=key)
         except StripeRefused:
             self._let_go_of_gone_customer(profile, order.customer_id)
             raise
         try:
-            self.store.save_profile(replace(profile, open_checkout=OpenCheckout(session.id, fingerprint)))
+            self.repository.save_profile(replace(profile, open_checkout=OpenCheckout(session.id, fingerprint)))
         except VersionConflict:
             self._close_unless_kept(profile.account_id, session)
             raise
@@ -122,24 +122,24 @@ class Checkout:
 
         The event that told of it was lost, or came before a late one that linked the customer.
         """
-        if self.payments.is_customer_gone(customer_id):
-            self.store.save_profile(replace(profile, customer_id=None))
-            raise VersionConflict(refused_first=False)
+        if self.gateway.is_customer_gone(customer_id):
+            self.repository.save_profile(replace(profile, customer_id=None))
+            raise VersionConflict(first_write_rejected=False)
 
     def _close_unless_kept(self, account_id: str, session: CheckoutSession) -> None:
         """A page that nobody was sent to must not stay open, unless a simultaneous request for the same was faster."""
-        kept = self.store.load_account(account_id).profile.open_checkout
+        kept = self.repository.load_account(account_id).profile.open_checkout
         if kept is None or kept.session_id != session.id:
-            self.payments.close_checkout_session(session.id)
+            self.gateway.close_checkout_session(session.id)
 
-    def _order(self, profile: Profile, offer: Offer, request: CheckoutRequest) -> CheckoutOrder:
+    def _order(self, profile: Profile, offer: Offer, request: CheckoutParams) -> CheckoutOrder:
         if profile.customer_id is None:
             raise StripeRefused
         price = offer.price
         return CheckoutOrder(
             account_id=profile.account_id,
             customer_id=profile.customer_id,
-            price_id=price.id or self.payments.price_id(price.lookup_key),
+            price_id=price.id or self.gateway.price_id(price.lookup_key),
             quantity=request.quantity,
             success_url=request.success_url,
             cancel_url=request.cancel_url,
@@ -156,7 +156,7 @@ class Checkout:
         if checkout is None:
             return None
         is_same_order = checkout.fingerprint == fingerprint
-        find = self.payments.find_checkout_session if is_same_order else self.payments.close_checkout_session
+        find = self.gateway.find_checkout_session if is_same_order else self.gateway.close_checkout_session
         session = find(checkout.session_id)
         if session is None or session.status == "expired":
             return None

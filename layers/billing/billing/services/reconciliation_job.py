@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from billing.adapters.repository import Store, VersionConflict
+from billing.adapters.repository import Repository, VersionConflict
 from billing.adapters.sqs import Message, Queue
 from billing.domain.errors import StripeRefused, TryAgainLater
 from billing.services.reconciler import Reconciler
-from billing.stripe_events.drift import Progress, Step
+from billing.stripe_events.drift import Checkpoint, Phase
 from billing.telemetry import count, logger
 
 PAGE_SECONDS = 600
@@ -27,7 +27,7 @@ def _now() -> datetime:
 class ReconciliationRun:
     """The runs of one deployment. A message of the queue starts one, and one that names it lets it go on."""
 
-    store: Store
+    repository: Repository
     reconciler: Reconciler
     queue: Queue
     now: Callable[[], datetime] = field(default=_now)
@@ -50,32 +50,32 @@ class ReconciliationRun:
 
     def _work_until(self, run_id: str, seconds_left: Callable[[], float]) -> bool:
         """Whether nothing is left to be done."""
-        found = self.store.load_progress()
+        found = self.repository.load_checkpoint()
         if found.is_held_by_another(run_id, self.now()):
             logger().info("Another reconciliation is at work", run_id=run_id)
             return True
-        progress = self.store.save_progress(found.taken_up(run_id, self.now()))
-        while progress.step and progress.since:
+        progress = self.repository.save_checkpoint(found.acquire_lease(run_id, self.now()))
+        while progress.phase and progress.since:
             if seconds_left() < PAGE_SECONDS:
                 return False
-            progress = self.store.save_progress(self._turn(progress, progress.step, progress.since))
+            progress = self.repository.save_checkpoint(self._turn(progress, progress.phase, progress.since))
         logger().info("Reconciled", run_id=run_id, swept=progress.sweeps)
         return True
 
-    def _turn(self, progress: Progress, step: Step, since: datetime) -> Progress:
+    def _turn(self, progress: Checkpoint, phase: Phase, since: datetime) -> Checkpoint:
         """The progress after the page that is next.
 
         Where Stripe refuses it, the events are begun anew the next time; a list of objects is left out, so that the
         other list and the next run's events have their turn.
         """
         try:
-            report = self.reconciler.page(step, since, progress.after)
+            report = self.reconciler.page(phase, since, progress.after)
         except StripeRefused:
-            if step is Step.EVENTS:
-                self.store.save_progress(progress.step_begun_anew())
+            if phase is Phase.EVENTS:
+                self.repository.save_checkpoint(progress.restart_phase())
                 raise
-            logger().error("Stripe refuses a list, which is left out: see whether the key may read it", step=step)
+            logger().error("Stripe refuses a list, which is left out: see whether the key may read it", phase=phase)
             count("EventFailed")
-            return progress.without_step(self.now())
-        logger().info("Reconciled a page", extra={"step": report.step, **report.counts})
-        return progress.turned(report.after, self.now())
+            return progress.skip_phase(self.now())
+        logger().info("Reconciled a page", extra={"step": report.phase, **report.counts})
+        return progress.advance_page(report.after, self.now())

@@ -10,7 +10,7 @@ METADATA = "metadata"
 """The origin of what a customer's metadata in Stripe says. Every other origin counts more."""
 
 
-class Link(StrEnum):
+class LinkAction(StrEnum):
     """What becomes of a customer."""
 
     CREATED = "created"
@@ -23,7 +23,7 @@ class Link(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class LinkRequest:
     """A Stripe customer that is to be an account's. `origin` says who wants it: a line of a file, or METADATA."""
 
     customer_id: str
@@ -31,38 +31,40 @@ class Wish:
     email: str | None
     origin: str
 
-    def counts_against(self, other: "Wish") -> bool:
+    def conflicts_with(self, other: "LinkRequest") -> bool:
         """Whether the other one, for the same account, cannot come true. What only metadata says outdoes no file."""
         return self.customer_id != other.customer_id and (self.origin != METADATA or other.origin == METADATA)
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class LinkDecision:
     """What becomes of a wish; for one that is skipped, why."""
 
-    wish: Wish
-    link: Link
+    request: LinkRequest
+    link: LinkAction
     reason: str | None = None
 
 
-def decide(wish: Wish, owner: str | None, profile: Profile | None, others: Iterable[Wish]) -> Decision:
+def decide_link(
+    request: LinkRequest, owner: str | None, profile: Profile | None, others: Iterable[LinkRequest]
+) -> LinkDecision:
     """What becomes of a wish: never another account's customer, never a second customer, never a guess.
 
     `owner` is whose the customer is by now, `profile` that of the account that is to have it, `others` are all wishes
     for this account.
     """
-    if owner is not None and owner != wish.account_id:
-        return skip(wish, f"it belongs to the account {owner}")
+    if owner is not None and owner != request.account_id:
+        return skip(request, f"it belongs to the account {owner}")
     if owner is not None and profile is not None and profile.customer_id is not None:
-        return Decision(wish, Link.UNCHANGED)
+        return LinkDecision(request, LinkAction.UNCHANGED)
     if profile is not None and profile.customer_id is not None:
-        return skip(wish, f"the account {wish.account_id} has the customer {profile.customer_id}")
-    rivals = sorted({other.customer_id for other in others if other.counts_against(wish)})
+        return skip(request, f"the account {request.account_id} has the customer {profile.customer_id}")
+    rivals = sorted({other.customer_id for other in others if other.conflicts_with(request)})
     if rivals:
-        return skip(wish, f"the account {wish.account_id} is also to have {', '.join(rivals)}")
-    return Decision(wish, Link.CREATED if profile is None else Link.LINKED)
+        return skip(request, f"the account {request.account_id} is also to have {', '.join(rivals)}")
+    return LinkDecision(request, LinkAction.CREATED if profile is None else LinkAction.LINKED)
 
 
-def skip(wish: Wish, reason: str) -> Decision:
+def skip(request: LinkRequest, reason: str) -> LinkDecision:
     """The decision that a wish does not come true."""
-    return Decision(wish, Link.SKIPPED, reason)
+    return LinkDecision(request, LinkAction.SKIPPED, reason)

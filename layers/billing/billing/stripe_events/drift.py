@@ -6,15 +6,15 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from billing.domain.invoices import Invoice
-from billing.stripe_events.account_matching import Match
-from billing.stripe_events.event_types import Outcome, Snapshot, settle
-from billing.stripe_events.ordering import SKEW, Sighting
+from billing.stripe_events.account_matching import AccountMatch
+from billing.stripe_events.event_types import EventOutcome, Snapshot, derive_fields
+from billing.stripe_events.ordering import CLOCK_SKEW, StoredObject
 
 EVENTS_KEPT = timedelta(days=30)
 """For how long Stripe lists an event: https://docs.stripe.com/api/events."""
 OVERLAP = timedelta(minutes=10)
 """How far two runs' events overlap: our clock may differ from Stripe's, and an event may be listed late."""
-SWEEP_EVERY = timedelta(hours=23)
+FULL_SYNC_INTERVAL = timedelta(hours=23)
 """So that an hourly schedule sweeps once a day, a little earlier or later."""
 STALE = timedelta(hours=24)
 """A run that has turned no page for so long is begun anew: its place may not be in Stripe's lists any more."""
@@ -22,7 +22,7 @@ LEASE = timedelta(minutes=40)
 """Longer than the queue hides a message, so that a run that crashed is resumed by its own message first."""
 
 
-class Step(StrEnum):
+class Phase(StrEnum):
     """What a run goes through, in this order."""
 
     EVENTS = "events"
@@ -31,12 +31,12 @@ class Step(StrEnum):
     INVOICES = "invoices"
 
 
-MENDING_ID = "reconciliation_"
+REPAIR_ID_PREFIX = "reconciliation_"
 """Begins the ids of the markers that mending leaves: no event of Stripe's has such a one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Checkpoint:
     """How far reconciliation has come: one row, whose `version` counts its writes. `step` None: no run is under way.
 
     `began` and `since` are of that run: when it started, and the oldest event that it looks at. `after` is the id at
@@ -50,7 +50,7 @@ class Progress:
     began: datetime | None = None
     since: datetime | None = None
     sweeps: bool = False
-    step: Step | None = None
+    phase: Phase | None = None
     after: str | None = None
     turned_at: datetime | None = None
     left_out: bool = False
@@ -61,48 +61,48 @@ class Progress:
         """Whether a run of another id is at work, or may still be."""
         return self.run_id not in {None, run_id} and self.leased_until is not None and now < self.leased_until
 
-    def taken_up(self, run_id: str, now: datetime) -> "Progress":
+    def acquire_lease(self, run_id: str, now: datetime) -> "Checkpoint":
         """This run's lease on where the last one stopped; a run that ended, or never will, is followed by a new one."""
         held = replace(self, run_id=run_id, leased_until=now + LEASE)
-        if self.step and self.turned_at and now < self.turned_at + STALE:
+        if self.phase and self.turned_at and now < self.turned_at + STALE:
             return held
-        sweeps = self.swept is None or now >= self.swept + SWEEP_EVERY
+        sweeps = self.swept is None or now >= self.swept + FULL_SYNC_INTERVAL
         since = now - EVENTS_KEPT if sweeps or self.events_until is None else self.events_until - OVERLAP
         begun = replace(held, began=now, since=since, sweeps=sweeps, left_out=False)
-        return replace(begun, step=Step.EVENTS, after=None, turned_at=now)
+        return replace(begun, phase=Phase.EVENTS, after=None, turned_at=now)
 
-    def turned(self, after: str | None, now: datetime) -> "Progress":
+    def advance_page(self, after: str | None, now: datetime) -> "Checkpoint":
         """After a page: the one that begins `after`, or where there is none the next step, or the end."""
         held = replace(self, leased_until=now + LEASE, after=after, turned_at=now)
         if after is not None:
             return held
-        steps = list(Step)[list(Step).index(self.step or Step.INVOICES) + 1 :] if self.sweeps else []
+        steps = list(Phase)[list(Phase).index(self.phase or Phase.INVOICES) + 1 :] if self.sweeps else []
         if steps:
-            return replace(held, step=steps[0])
-        ended = replace(held, step=None, run_id=None, leased_until=None, events_until=self.began)
+            return replace(held, phase=steps[0])
+        ended = replace(held, phase=None, run_id=None, leased_until=None, events_until=self.began)
         return replace(ended, swept=self.began) if self.sweeps and not self.left_out else ended
 
-    def without_step(self, now: datetime) -> "Progress":
+    def skip_phase(self, now: datetime) -> "Checkpoint":
         """The next step, or the end, though this list was not gone through: the next run sweeps again."""
-        return replace(self, left_out=True).turned(None, now)
+        return replace(self, left_out=True).advance_page(None, now)
 
-    def step_begun_anew(self) -> "Progress":
+    def restart_phase(self) -> "Checkpoint":
         """The same step from its first page on."""
         return replace(self, after=None)
 
 
-OF_NOBODY = frozenset({Outcome.UNMATCHED, Outcome.MISMATCHED})
+UNASSIGNED = frozenset({EventOutcome.UNKNOWN_CUSTOMER, EventOutcome.CUSTOMER_CONFLICT})
 
 
-def is_due(recorded: Outcome | None, matched: Match | Outcome) -> bool:
+def should_process(recorded: EventOutcome | None, matched: AccountMatch | EventOutcome) -> bool:
     """Whether an event of Stripe's list is to be processed, by what is recorded of it and whose it is now.
 
     Never seen: yes. Nobody's then: once that is decided otherwise. Every other outcome stays until somebody has looked.
     """
-    return recorded is None or (recorded in OF_NOBODY and matched is not recorded)
+    return recorded is None or (recorded in UNASSIGNED and matched is not recorded)
 
 
-def differs(listed: Snapshot, known: Sighting[Snapshot] | None, listed_at: datetime) -> bool:
+def differs(listed: Snapshot, known: StoredObject[Snapshot] | None, listed_at: datetime) -> bool:
     """Whether a row has to be mended that Stripe, not before `listed_at`, listed so.
 
     A row that may be newer than the list needs no mending: its events are on their way, or were here. Nor does a draft
@@ -110,9 +110,9 @@ def differs(listed: Snapshot, known: Sighting[Snapshot] | None, listed_at: datet
     """
     if known is None:
         return not isinstance(listed, Invoice) or listed.is_issued
-    if listed_at < known.seen_from + SKEW:
+    if listed_at < known.seen_from + CLOCK_SKEW:
         return False
-    return _without_links(settle(listed, known, listed_at)) != _without_links(known.content)
+    return _without_links(derive_fields(listed, known, listed_at)) != _without_links(known.content)
 
 
 def _without_links(snapshot: Snapshot) -> Snapshot:
@@ -121,40 +121,46 @@ def _without_links(snapshot: Snapshot) -> Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Discrepancy:
     """An event that was not processed, or an object whose row was not as Stripe says.
 
     `outcome` is what became of it, None if nothing was to be written.
     """
 
-    step: Step
+    phase: Phase
     id: str
     account_id: str | None
-    outcome: Outcome | None
+    outcome: EventOutcome | None
 
     @property
     def is_drift(self) -> bool:
         """Whether the table was not in Stripe's state, or may not be, as far as nothing was to be written."""
-        return self.outcome in {None, Outcome.APPLIED, Outcome.MISMATCHED, Outcome.MISSING, Outcome.FAILED}
+        return self.outcome in {
+            None,
+            EventOutcome.APPLIED,
+            EventOutcome.CUSTOMER_CONFLICT,
+            EventOutcome.MISSING,
+            EventOutcome.FAILED,
+        }
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class PageResult:
     """What one page of a list brought, which Stripe listed not before `listed_at`.
 
-    `after`: the id at which the next page begins; None at the end. `unmatched` counts what belongs to customers that no
-    account has.
+    `after`: the id at which the next page begins; None at the end. `unknown_customer` counts the objects of
+    customers without an account.
     """
 
-    step: Step
+    phase: Phase
     listed_at: datetime
     ids: tuple[str, ...]
-    unmatched: int
-    findings: tuple[Finding, ...]
+    unknown_customer: int
+    discrepancies: tuple[Discrepancy, ...]
     after: str | None
 
     @property
     def counts(self) -> Mapping[str, int]:
         """The page in numbers: what was compared, what differed, what belongs to nobody."""
-        drift = sum(finding.is_drift for finding in self.findings)
-        return {"compared": len(self.ids), "drift": drift, "unmatched": self.unmatched}
+        drift = sum(discrepancy.is_drift for discrepancy in self.discrepancies)
+        return {"compared": len(self.ids), "drift": drift, "unknown_customer": self.unknown_customer}

@@ -11,21 +11,21 @@ from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
 from billing.stripe_events import objects
 from billing.stripe_events.objects import Json
-from billing.stripe_events.ordering import Sighting
+from billing.stripe_events.ordering import StoredObject
 
 
-class Outcome(StrEnum):
+class EventOutcome(StrEnum):
     """What became of an event, as its marker records it."""
 
     APPLIED = "applied"
     """It told news: a row has another content by it, from the snapshot or from a fetch."""
-    INCLUDED = "included"
+    NO_CHANGE = "no_change"
     """It told no news: what is stored already included it."""
     IGNORED = "ignored"
     """Not ours: a type we do not handle, another mode, a connected account, no subscription."""
-    UNMATCHED = "unmatched"
+    UNKNOWN_CUSTOMER = "unknown_customer"
     """Of a customer that no account has; processed again when it is seen again."""
-    MISMATCHED = "mismatched"
+    CUSTOMER_CONFLICT = "customer_conflict"
     """Names an account that has another customer: not applied."""
     MISSING = "missing"
     """Stripe does not have the object any more that had to be fetched."""
@@ -37,7 +37,7 @@ class Outcome(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether seeing the event once more changes nothing. The others are worth another look."""
-        return self in {Outcome.APPLIED, Outcome.INCLUDED, Outcome.IGNORED, Outcome.DUPLICATE}
+        return self in {EventOutcome.APPLIED, EventOutcome.NO_CHANGE, EventOutcome.IGNORED, EventOutcome.DUPLICATE}
 
 
 THIN = "v2.core.event"
@@ -45,7 +45,7 @@ THIN = "v2.core.event"
 THIN_OF_V1 = "v1."
 """Begins the type of a thin event about an object of API v1; what follows is the type of its ordinary event."""
 
-TOLD_BY_ID = frozenset({"customer"})
+ID_ONLY_TYPES = frozenset({"customer"})
 """Objects of which an event needs no more than the id: all that is left of a customer that is gone."""
 
 
@@ -74,30 +74,39 @@ class StripeEvent:
     related: RelatedObject | None = None
 
     @property
-    def reader(self) -> "Reader | None":
+    def reader(self) -> "EventParser | None":
         """What reads the object; None for a type that is not handled."""
         is_of_v1 = self.related is not None and self.type.startswith(THIN_OF_V1)
-        return READERS.get(self.type.removeprefix(THIN_OF_V1) if is_of_v1 else self.type)
+        return EVENT_PARSERS.get(self.type.removeprefix(THIN_OF_V1) if is_of_v1 else self.type)
 
 
 type Snapshot = Subscription | Invoice
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class FetchedObject:
+    """An object fetched from Stripe, and the interval of Stripe's clock in which it was Stripe's state."""
+
+    content: Snapshot
+    seen_from: datetime
+    seen_to: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
     """One row an event is about. Without a snapshot the event only names it.
 
-    `names_only`: so it does with this one, which says where the row lies and is no proof of Stripe's state.
+    `fetch_required`: so it does with this one, which says where the row lies and is no proof of Stripe's state.
     """
 
     kind: type[Subscription] | type[Invoice]
     id: str
     snapshot: Snapshot | None = None
-    names_only: bool = False
+    fetch_required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class ParsedEvent:
     """What an event tells: of which customer, perhaps of which account, about which rows.
 
     `missing_has_ended`: a subscription of them that Stripe does not have has ended.
@@ -105,10 +114,10 @@ class Notice:
 
     customer_id: str
     account_id: str | None
-    targets: tuple[Target, ...] = ()
+    targets: tuple[ObjectRef, ...] = ()
     ends_checkout: str | None = None
     customer_deleted: bool = False
-    missing_has_ended: bool = False
+    ended_if_missing: bool = False
 
 
 def identify(payload: object) -> tuple[str, Json]:
@@ -154,99 +163,99 @@ def _read_thin_event(payload: Json) -> StripeEvent:
     )
 
 
-def is_foreign(event: StripeEvent, *, livemode: bool) -> bool:
+def is_out_of_scope(event: StripeEvent, *, livemode: bool) -> bool:
     """Whether the event is of the other mode, or of an account connected to ours."""
     return event.livemode is not livemode or event.connected_account is not None
 
 
-def read_notice(event: StripeEvent, catalog: Catalog) -> Notice | None:
+def parse_event(event: StripeEvent, catalog: Catalog) -> ParsedEvent | None:
     """What the event tells us; None if its type or object is none of ours. Raises EventUnprocessable."""
     if event.reader is None:
         return None
     if not event.object:
         raise EventUnprocessable("data.object is missing")
     try:
-        notice = event.reader(event.object, catalog)
+        parsed = event.reader(event.object, catalog)
     except EventUnprocessable as error:
         raise EventUnprocessable(f"data.object: {error}") from error
-    return _naming_only(notice) if notice and event.related else notice
+    return _require_fetch(parsed) if parsed and event.related else parsed
 
 
-def _naming_only(notice: Notice) -> Notice:
+def _require_fetch(parsed: ParsedEvent) -> ParsedEvent:
     """The notice of an object that was looked up before its row was read, and so proves nothing about it."""
-    return replace(notice, targets=tuple(replace(target, names_only=True) for target in notice.targets))
+    return replace(parsed, targets=tuple(replace(target, fetch_required=True) for target in parsed.targets))
 
 
-def _subscription_notice(source: Json, catalog: Catalog) -> Notice:
+def _parse_subscription_event(source: Json, catalog: Catalog) -> ParsedEvent:
     snapshot = objects.read_subscription(source, catalog)
-    return _notice(source, snapshot.customer_id, Target(Subscription, snapshot.id, snapshot))
+    return _parsed_event(source, snapshot.customer_id, ObjectRef(Subscription, snapshot.id, snapshot))
 
 
-def _invoice_notice(source: Json, _catalog: Catalog) -> Notice | None:
+def _parse_invoice_event(source: Json, _catalog: Catalog) -> ParsedEvent | None:
     if source.get("customer") is None or source.get("id") is None:
         return None
     snapshot = objects.read_invoice(source)
-    return _notice(source, snapshot.customer_id, Target(Invoice, snapshot.id, snapshot))
+    return _parsed_event(source, snapshot.customer_id, ObjectRef(Invoice, snapshot.id, snapshot))
 
 
-def _failed_invoice_notice(source: Json, catalog: Catalog) -> Notice | None:
-    notice = _invoice_notice(source, catalog)
+def _parse_payment_failed_event(source: Json, catalog: Catalog) -> ParsedEvent | None:
+    parsed = _parse_invoice_event(source, catalog)
     subscription_id = objects.invoice_subscription_id(source)
-    if notice is None or subscription_id is None:
-        return notice
-    return replace(notice, targets=(*notice.targets, Target(Subscription, subscription_id)))
+    if parsed is None or subscription_id is None:
+        return parsed
+    return replace(parsed, targets=(*parsed.targets, ObjectRef(Subscription, subscription_id)))
 
 
-def _checkout_notice(source: Json, _catalog: Catalog) -> Notice | None:
+def _parse_checkout_event(source: Json, _catalog: Catalog) -> ParsedEvent | None:
     if objects.text(source, "mode") != "subscription":
         return None
     customer_id = objects.reference(source, "customer")
     if customer_id is None:
         return None
     subscription_id = objects.reference(source, "subscription")
-    targets = (Target(Subscription, subscription_id),) if subscription_id else ()
-    notice = _notice(source, customer_id, *targets)
-    return replace(notice, ends_checkout=objects.required_id(source, "id"))
+    targets = (ObjectRef(Subscription, subscription_id),) if subscription_id else ()
+    parsed = _parsed_event(source, customer_id, *targets)
+    return replace(parsed, ends_checkout=objects.required_id(source, "id"))
 
 
-def _customer_deleted_notice(source: Json, _catalog: Catalog) -> Notice:
-    notice = _notice(source, objects.required_id(source, "id"))
-    return replace(notice, customer_deleted=True, missing_has_ended=True)
+def _parse_customer_deleted_event(source: Json, _catalog: Catalog) -> ParsedEvent:
+    parsed = _parsed_event(source, objects.required_id(source, "id"))
+    return replace(parsed, customer_deleted=True, ended_if_missing=True)
 
 
-def _notice(source: Json, customer_id: str, *targets: Target) -> Notice:
+def _parsed_event(source: Json, customer_id: str, *targets: ObjectRef) -> ParsedEvent:
     account_id = objects.account_id_of(source)
-    return Notice(customer_id, account_id, targets)
+    return ParsedEvent(customer_id, account_id, targets)
 
 
-type Reader = Callable[[Json, Catalog], Notice | None]
+type EventParser = Callable[[Json, Catalog], ParsedEvent | None]
 
 # https://docs.stripe.com/api/events/types, and what each is to us
-READERS: Mapping[str, Reader] = {
+EVENT_PARSERS: Mapping[str, EventParser] = {
     # Somebody paid, or did not after all: the session names the subscription, and is no longer open.
-    "checkout.session.completed": _checkout_notice,
-    "checkout.session.async_payment_succeeded": _checkout_notice,
-    "checkout.session.async_payment_failed": _checkout_notice,
-    "checkout.session.expired": _checkout_notice,
+    "checkout.session.completed": _parse_checkout_event,
+    "checkout.session.async_payment_succeeded": _parse_checkout_event,
+    "checkout.session.async_payment_failed": _parse_checkout_event,
+    "checkout.session.expired": _parse_checkout_event,
     # The subscription itself, whole: the source of plan, status, period and cancellation.
-    "customer.subscription.created": _subscription_notice,
-    "customer.subscription.updated": _subscription_notice,
-    "customer.subscription.deleted": _subscription_notice,
-    "customer.subscription.paused": _subscription_notice,
-    "customer.subscription.resumed": _subscription_notice,
-    "customer.subscription.trial_will_end": _subscription_notice,
+    "customer.subscription.created": _parse_subscription_event,
+    "customer.subscription.updated": _parse_subscription_event,
+    "customer.subscription.deleted": _parse_subscription_event,
+    "customer.subscription.paused": _parse_subscription_event,
+    "customer.subscription.resumed": _parse_subscription_event,
+    "customer.subscription.trial_will_end": _parse_subscription_event,
     # The invoice list.
-    "invoice.finalized": _invoice_notice,
-    "invoice.paid": _invoice_notice,
-    "invoice.payment_succeeded": _invoice_notice,
-    "invoice.payment_action_required": _invoice_notice,
-    "invoice.updated": _invoice_notice,
-    "invoice.voided": _invoice_notice,
-    "invoice.marked_uncollectible": _invoice_notice,
+    "invoice.finalized": _parse_invoice_event,
+    "invoice.paid": _parse_invoice_event,
+    "invoice.payment_succeeded": _parse_invoice_event,
+    "invoice.payment_action_required": _parse_invoice_event,
+    "invoice.updated": _parse_invoice_event,
+    "invoice.voided": _parse_invoice_event,
+    "invoice.marked_uncollectible": _parse_invoice_event,
     # Also the first to tell that the subscription it names is past due.
-    "invoice.payment_failed": _failed_invoice_notice,
+    "invoice.payment_failed": _parse_payment_failed_event,
     # Its subscriptions end with it, and the account needs another customer for its next checkout.
-    "customer.deleted": _customer_deleted_notice,
+    "customer.deleted": _parse_customer_deleted_event,
 }
 
 
@@ -255,7 +264,7 @@ def is_past_due(snapshot: Snapshot) -> bool:
     return isinstance(snapshot, Subscription) and snapshot.status == "past_due"
 
 
-def settle[S: Snapshot](snapshot: S, known: Sighting[S] | None, shown: datetime) -> S:
+def derive_fields[S: Snapshot](snapshot: S, known: StoredObject[S] | None, shown: datetime) -> S:
     """The snapshot with what we derive of it and the row: an unmapped price's plan, since when it is past due.
 
     `shown` is the first time at which it is known to have been so; the row may know an earlier one.

@@ -10,17 +10,16 @@ from datetime import UTC, datetime
 from typing import Any, Never
 
 from billing.domain.errors import EventUnprocessable
+from billing.domain.identifiers import is_id
 from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
 
 type Json = Mapping[str, Any]
 
-# Stripe's ids have at most 255 characters: https://docs.stripe.com/upgrades#what-changes-does-stripe-consider-to-be-backward-compatible
-VISIBLE = re.compile(r"[!-\"$-~]{1,255}")
 TEXT_LENGTH_MAX = 4096
 # Control characters and halves of surrogate pairs, which DynamoDB cannot hold.
-UNWRITABLE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
+CONTROL_CHARACTERS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 TIMESTAMP_MAX = 253402300799  # the last second of the year 9999
 INTEGER_MAX = 2**63 - 1
 
@@ -87,11 +86,6 @@ def account_id_of(source: Json) -> str | None:
     return next((account_id for account_id in found if isinstance(account_id, str) and is_id(account_id)), None)
 
 
-def is_id(value: str) -> bool:
-    """Whether `value` may be part of a DynamoDB key: 1 to 255 visible ASCII characters, `#` being ours."""
-    return VISIBLE.fullmatch(value) is not None
-
-
 def _invoice_parent(invoice: Json) -> Json:
     return mapping(mapping(invoice, "parent"), "subscription_details")
 
@@ -128,7 +122,7 @@ def text(source: Json, key: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise EventUnprocessable(f"{key} is not a string")
-    if len(value) > TEXT_LENGTH_MAX or UNWRITABLE.search(value):
+    if len(value) > TEXT_LENGTH_MAX or CONTROL_CHARACTERS.search(value):
         raise EventUnprocessable(f"{key} is not a string of at most {TEXT_LENGTH_MAX} characters without controls")
     return value
 

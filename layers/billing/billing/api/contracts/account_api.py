@@ -3,7 +3,7 @@
 Its error codes are the catalogue that the portal contract's document lists; docs/contracts.md lists when each is told.
 """
 
-from billing.api.contracts.contract import Contract, Field, Items, Operation, Refusal, Route
+from billing.api.contracts.contract import Contract, ErrorMapping, Field, ListField, Operation, Route
 from billing.domain import errors
 from billing.domain.credentials import ANY_CREDENTIAL, NO_CREDENTIAL, SECRET_KEY_ONLY
 
@@ -44,7 +44,7 @@ ACCOUNT = Contract(
             "/v1/billing/invoices",
             input={"limit": "limit", "status": "status", "cursor": "cursor"},
             response={
-                "invoices": Items(
+                "invoices": ListField(
                     "invoices",
                     {
                         "id": Field("id"),
@@ -72,7 +72,7 @@ ACCOUNT = Contract(
                 "plan": Field("plan"),
                 "period_start": Field("period_start"),
                 "period_end": Field("period_end"),
-                "usage": Items(
+                "usage": ListField(
                     "usage",
                     {
                         "metric": Field("metric"),
@@ -91,7 +91,7 @@ ACCOUNT = Contract(
             # Only the team's own servers: a browser could talk its user's consumption down.
             credentials=SECRET_KEY_ONLY,
             response={
-                "results": Items(
+                "results": ListField(
                     "results",
                     {
                         "id": Field("id"),
@@ -107,14 +107,14 @@ ACCOUNT = Contract(
             "/v1/billing/plans",
             credentials=ANY_CREDENTIAL,
             response={
-                "plans": Items(
+                "plans": ListField(
                     "plans",
                     {
                         "id": Field("id"),
                         "name": Field("name"),
                         "trial_days": Field("trial_days"),
                         "contact": Field("contact"),
-                        "prices": Items(
+                        "prices": ListField(
                             "prices",
                             {
                                 "lookup_key": Field("lookup_key"),
@@ -147,23 +147,23 @@ ACCOUNT = Contract(
             "details": Field("details", optional=True),
         }
     },
-    refusals={
-        errors.RequestInvalid: Refusal(400, "VALIDATION_FAILED"),
-        errors.SignatureInvalid: Refusal(400, "VALIDATION_FAILED"),
-        errors.EventUnreadable: Refusal(400, "VALIDATION_FAILED"),
-        errors.IdempotencyKeyInvalid: Refusal(400, "INVALID_IDEMPOTENCY_KEY"),
-        errors.NeverSubscribed: Refusal(400, "NO_STRIPE_CUSTOMER"),
-        errors.Unauthenticated: Refusal(401, "UNAUTHORIZED"),
-        errors.Forbidden: Refusal(403, "FORBIDDEN"),
-        errors.RouteUnknown: Refusal(404, "NOT_FOUND"),
-        errors.MethodNotAllowed: Refusal(405, "VALIDATION_FAILED"),
-        errors.SubscriptionExists: Refusal(409, "SUBSCRIPTION_EXISTS"),
-        errors.StillRunning: Refusal(409, "IDEMPOTENCY_KEY_REUSE"),
-        errors.IdempotencyKeyReused: Refusal(422, "IDEMPOTENCY_KEY_REUSE"),
-        errors.RateLimited: Refusal(429, "RATE_LIMITED"),
-        errors.StripeRefused: Refusal(502, "PAYMENT_ERROR"),
-        errors.StripeUnavailable: Refusal(503, "PAYMENT_ERROR"),
-        errors.TryAgainLater: Refusal(503, "INTERNAL_ERROR"),
+    error_mappings={
+        errors.RequestInvalid: ErrorMapping(400, "VALIDATION_FAILED"),
+        errors.SignatureInvalid: ErrorMapping(400, "VALIDATION_FAILED"),
+        errors.EventUnreadable: ErrorMapping(400, "VALIDATION_FAILED"),
+        errors.IdempotencyKeyInvalid: ErrorMapping(400, "INVALID_IDEMPOTENCY_KEY"),
+        errors.NeverSubscribed: ErrorMapping(400, "NO_STRIPE_CUSTOMER"),
+        errors.Unauthenticated: ErrorMapping(401, "UNAUTHORIZED"),
+        errors.Forbidden: ErrorMapping(403, "FORBIDDEN"),
+        errors.RouteUnknown: ErrorMapping(404, "NOT_FOUND"),
+        errors.MethodNotAllowed: ErrorMapping(405, "VALIDATION_FAILED"),
+        errors.SubscriptionExists: ErrorMapping(409, "SUBSCRIPTION_EXISTS"),
+        errors.StillRunning: ErrorMapping(409, "IDEMPOTENCY_KEY_REUSE"),
+        errors.IdempotencyKeyReused: ErrorMapping(422, "IDEMPOTENCY_KEY_REUSE"),
+        errors.RateLimited: ErrorMapping(429, "RATE_LIMITED"),
+        errors.StripeRefused: ErrorMapping(502, "PAYMENT_ERROR"),
+        errors.StripeUnavailable: ErrorMapping(503, "PAYMENT_ERROR"),
+        errors.TryAgainLater: ErrorMapping(503, "INTERNAL_ERROR"),
     },
-    internal_error=Refusal(500, "INTERNAL_ERROR"),
+    internal_error=ErrorMapping(500, "INTERNAL_ERROR"),
 )

@@ -27,19 +27,19 @@ class Operation(StrEnum):
 class Field:
     """A place in a shape that a fact of that name fills. An `optional` one is left out where there is no such fact."""
 
-    fact: str
+    source: str
     optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Items:
+class ListField:
     """A list in a shape: the fact of that name is a list of facts, and each fills `shape`."""
 
-    fact: str
-    shape: "Shape"
+    source: str
+    shape: "ResponseTemplate"
 
 
-type Shape = Field | Items | str | bool | int | Mapping[str, "Shape"] | None
+type ResponseTemplate = Field | ListField | str | bool | int | Mapping[str, "ResponseTemplate"] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ class Route:
 
     method: str
     path: str
-    response: Shape
+    response: ResponseTemplate
     input: Mapping[str, str] = field(default_factory=dict)
     required: tuple[str, ...] = ()
-    needs: str | None = None
+    not_found_if_null: str | None = None
     credentials: frozenset[CredentialKind] = ACTING_CREDENTIALS
 
     @property
@@ -66,7 +66,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ErrorMapping:
     """What an error is in a contract. Without a `message` of the document's the error's own words are told."""
 
     status: int
@@ -87,27 +87,27 @@ class Contract:
     name: str
     base_path: str
     routes: Mapping[Operation, Route]
-    error: Shape
-    refusals: Mapping[type[BillingError], Refusal]
-    internal_error: Refusal
+    error: ResponseTemplate
+    error_mappings: Mapping[type[BillingError], ErrorMapping]
+    internal_error: ErrorMapping
     account_parameter: str | None = None
 
-    def refusal(self, error: type[Exception]) -> Refusal:
+    def error_mapping(self, error: type[Exception]) -> ErrorMapping:
         """The status and code of a class of errors; those of an internal error where the contract names none."""
-        classes = (self.refusals.get(each) for each in error.__mro__ if issubclass(each, BillingError))
+        classes = (self.error_mappings.get(each) for each in error.__mro__ if issubclass(each, BillingError))
         return next((found for found in classes if found), self.internal_error)
 
 
-def fill(shape: Shape, facts: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever JSON the shape describes
+def render(shape: ResponseTemplate, facts: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever JSON the shape describes
     """The shape with its fields filled from `facts`. Raises KeyError where a fact is missing that is not optional."""
     if isinstance(shape, Field):
-        return facts[shape.fact]
-    if isinstance(shape, Items):
-        return [fill(shape.shape, each) for each in facts[shape.fact]]
+        return facts[shape.source]
+    if isinstance(shape, ListField):
+        return [render(shape.shape, each) for each in facts[shape.source]]
     if isinstance(shape, Mapping):
         return {
-            key: fill(inner, facts)
+            key: render(inner, facts)
             for key, inner in shape.items()
-            if not (isinstance(inner, Field) and inner.optional and inner.fact not in facts)
+            if not (isinstance(inner, Field) and inner.optional and inner.source not in facts)
         }
     return shape

@@ -1,6 +1,6 @@
 """The organization contract: what a front end asks with its user's session."""
 
-from billing.api.contracts.contract import Contract, Field, Items, Operation, Refusal, Route
+from billing.api.contracts.contract import Contract, ErrorMapping, Field, ListField, Operation, Route
 from billing.domain import errors
 from billing.domain.credentials import NO_CREDENTIAL
 
@@ -49,7 +49,7 @@ ORGANIZATION = Contract(
                     "plan": Field("plan"),
                     "periodStart": Field("period_start"),
                     "periodEnd": Field("period_end"),
-                    "usage": Items(
+                    "usage": ListField(
                         "usage",
                         {
                             "metric": Field("metric"),
@@ -75,21 +75,21 @@ ORGANIZATION = Contract(
             "details": Field("details", optional=True),
         },
     },
-    refusals={
-        errors.RequestInvalid: Refusal(400, "BAD_REQUEST"),
-        errors.IdempotencyKeyInvalid: Refusal(400, "INVALID_IDEMPOTENCY_KEY"),
-        errors.Unauthenticated: Refusal(401, "UNAUTHORIZED", "Authentication required"),
-        errors.Forbidden: Refusal(403, "FORBIDDEN"),
-        errors.NeverSubscribed: Refusal(404, "NOT_FOUND"),
-        errors.RouteUnknown: Refusal(404, "NOT_FOUND"),
-        errors.MethodNotAllowed: Refusal(405, "METHOD_NOT_ALLOWED"),
-        errors.SubscriptionExists: Refusal(409, "SUBSCRIPTION_EXISTS"),
-        errors.StillRunning: Refusal(409, "IDEMPOTENCY_KEY_REUSE"),
-        errors.IdempotencyKeyReused: Refusal(422, "IDEMPOTENCY_KEY_REUSE"),
-        errors.RateLimited: Refusal(429, "RATE_LIMITED"),
-        errors.StripeRefused: Refusal(502, "PAYMENT_ERROR"),
-        errors.StripeUnavailable: Refusal(503, "PAYMENT_ERROR"),
-        errors.TryAgainLater: Refusal(503, "SERVICE_UNAVAILABLE"),
+    error_mappings={
+        errors.RequestInvalid: ErrorMapping(400, "BAD_REQUEST"),
+        errors.IdempotencyKeyInvalid: ErrorMapping(400, "INVALID_IDEMPOTENCY_KEY"),
+        errors.Unauthenticated: ErrorMapping(401, "UNAUTHORIZED", "Authentication required"),
+        errors.Forbidden: ErrorMapping(403, "FORBIDDEN"),
+        errors.NeverSubscribed: ErrorMapping(404, "NOT_FOUND"),
+        errors.RouteUnknown: ErrorMapping(404, "NOT_FOUND"),
+        errors.MethodNotAllowed: ErrorMapping(405, "METHOD_NOT_ALLOWED"),
+        errors.SubscriptionExists: ErrorMapping(409, "SUBSCRIPTION_EXISTS"),
+        errors.StillRunning: ErrorMapping(409, "IDEMPOTENCY_KEY_REUSE"),
+        errors.IdempotencyKeyReused: ErrorMapping(422, "IDEMPOTENCY_KEY_REUSE"),
+        errors.RateLimited: ErrorMapping(429, "RATE_LIMITED"),
+        errors.StripeRefused: ErrorMapping(502, "PAYMENT_ERROR"),
+        errors.StripeUnavailable: ErrorMapping(503, "PAYMENT_ERROR"),
+        errors.TryAgainLater: ErrorMapping(503, "SERVICE_UNAVAILABLE"),
     },
-    internal_error=Refusal(500, "INTERNAL_ERROR"),
+    internal_error=ErrorMapping(500, "INTERNAL_ERROR"),
 )

@@ -1,6 +1,6 @@
 """The subscription contract: bare answers, and codes in lower case as its own four are."""
 
-from billing.api.contracts.contract import Contract, Field, Items, Operation, Refusal, Route
+from billing.api.contracts.contract import Contract, ErrorMapping, Field, ListField, Operation, Route
 from billing.domain import errors
 from billing.domain.credentials import NO_CREDENTIAL
 
@@ -11,7 +11,7 @@ SUBSCRIPTION = Contract(
         Operation.SUBSCRIPTION: Route(
             "GET",
             "/subscription",
-            needs="status",
+            not_found_if_null="status",
             response={
                 "plan": Field("plan"),
                 "status": Field("status"),
@@ -30,7 +30,7 @@ SUBSCRIPTION = Contract(
             "/subscription/invoices",
             input={"limit": "limit", "status": "status", "cursor": "cursor"},
             response={
-                "invoices": Items(
+                "invoices": ListField(
                     "invoices",
                     {
                         "id": Field("id"),
@@ -58,7 +58,7 @@ SUBSCRIPTION = Contract(
                 "plan": Field("plan"),
                 "periodStart": Field("period_start"),
                 "periodEnd": Field("period_end"),
-                "usage": Items(
+                "usage": ListField(
                     "usage",
                     {
                         "metric": Field("metric"),
@@ -80,20 +80,20 @@ SUBSCRIPTION = Contract(
             "details": Field("details", optional=True),
         }
     },
-    refusals={
-        errors.RequestInvalid: Refusal(400, "invalid_request"),
-        errors.IdempotencyKeyInvalid: Refusal(400, "INVALID_IDEMPOTENCY_KEY"),
-        errors.Unauthenticated: Refusal(401, "unauthorized"),
-        errors.Forbidden: Refusal(403, "forbidden"),
-        errors.NeverSubscribed: Refusal(404, "no_subscription"),
-        errors.RouteUnknown: Refusal(404, "not_found"),
-        errors.MethodNotAllowed: Refusal(405, "invalid_request"),
-        errors.StillRunning: Refusal(409, "IDEMPOTENCY_KEY_REUSE"),
-        errors.IdempotencyKeyReused: Refusal(422, "IDEMPOTENCY_KEY_REUSE"),
-        errors.RateLimited: Refusal(429, "rate_limited"),
-        errors.StripeFailed: Refusal(502, "portal_error"),
-        errors.StripeUnavailable: Refusal(503, "portal_error"),
-        errors.TryAgainLater: Refusal(503, "internal_error"),
+    error_mappings={
+        errors.RequestInvalid: ErrorMapping(400, "invalid_request"),
+        errors.IdempotencyKeyInvalid: ErrorMapping(400, "INVALID_IDEMPOTENCY_KEY"),
+        errors.Unauthenticated: ErrorMapping(401, "unauthorized"),
+        errors.Forbidden: ErrorMapping(403, "forbidden"),
+        errors.NeverSubscribed: ErrorMapping(404, "no_subscription"),
+        errors.RouteUnknown: ErrorMapping(404, "not_found"),
+        errors.MethodNotAllowed: ErrorMapping(405, "invalid_request"),
+        errors.StillRunning: ErrorMapping(409, "IDEMPOTENCY_KEY_REUSE"),
+        errors.IdempotencyKeyReused: ErrorMapping(422, "IDEMPOTENCY_KEY_REUSE"),
+        errors.RateLimited: ErrorMapping(429, "rate_limited"),
+        errors.StripeFailed: ErrorMapping(502, "portal_error"),
+        errors.StripeUnavailable: ErrorMapping(503, "portal_error"),
+        errors.TryAgainLater: ErrorMapping(503, "internal_error"),
     },
-    internal_error=Refusal(500, "internal_error"),
+    internal_error=ErrorMapping(500, "internal_error"),
 )

@@ -1,6 +1,6 @@
 """The teams contract: one team's billing, for its own servers."""
 
-from billing.api.contracts.contract import Contract, Field, Operation, Refusal, Route
+from billing.api.contracts.contract import Contract, ErrorMapping, Field, Operation, Route
 from billing.domain import errors
 from billing.domain.credentials import NO_CREDENTIAL, SECRET_KEY_ONLY
 
@@ -50,53 +50,55 @@ TEAMS = Contract(
         },
         "meta": {"timestamp": Field("timestamp")},
     },
-    refusals={
-        errors.RequestInvalid: Refusal(
+    error_mappings={
+        errors.RequestInvalid: ErrorMapping(
             400, "invalid_request", type="invalid_request_error", doc_url=f"{REFERENCE}#errors"
         ),
-        errors.IdempotencyKeyInvalid: Refusal(
+        errors.IdempotencyKeyInvalid: ErrorMapping(
             400, "INVALID_IDEMPOTENCY_KEY", type="invalid_request_error", doc_url=f"{REFERENCE}#errors"
         ),
-        errors.Unauthenticated: Refusal(
+        errors.Unauthenticated: ErrorMapping(
             401,
             "authentication_required",
             "Invalid or expired API key",
             type="authentication_error",
             doc_url=f"{REFERENCE}#authentication",
         ),
-        errors.Forbidden: Refusal(
+        errors.Forbidden: ErrorMapping(
             403, "insufficient_permissions", type="authorization_error", doc_url=f"{REFERENCE}#authentication"
         ),
-        errors.CredentialKindForbidden: Refusal(
+        errors.CredentialKindForbidden: ErrorMapping(
             403,
             "insufficient_permissions",
             "Secret key required for this endpoint",
             type="authorization_error",
             doc_url=f"{REFERENCE}#authentication",
         ),
-        errors.NeverSubscribed: Refusal(
+        errors.NeverSubscribed: ErrorMapping(
             404, "resource_not_found", type="invalid_request_error", doc_url=f"{REFERENCE}#errors"
         ),
-        errors.RouteUnknown: Refusal(
+        errors.RouteUnknown: ErrorMapping(
             404, "resource_not_found", type="invalid_request_error", doc_url=f"{REFERENCE}#errors"
         ),
-        errors.MethodNotAllowed: Refusal(
+        errors.MethodNotAllowed: ErrorMapping(
             405, "method_not_allowed", type="invalid_request_error", doc_url=f"{REFERENCE}#errors"
         ),
-        errors.StillRunning: Refusal(
+        errors.StillRunning: ErrorMapping(
             409, "IDEMPOTENCY_KEY_REUSE", type="invalid_request_error", doc_url=f"{REFERENCE}#errors"
         ),
-        errors.IdempotencyKeyReused: Refusal(
+        errors.IdempotencyKeyReused: ErrorMapping(
             422, "IDEMPOTENCY_KEY_REUSE", type="invalid_request_error", doc_url=f"{REFERENCE}#errors"
         ),
-        errors.RateLimited: Refusal(
+        errors.RateLimited: ErrorMapping(
             429, "rate_limit_exceeded", type="rate_limit_error", doc_url=f"{REFERENCE}#rate-limiting"
         ),
-        errors.StripeRefused: Refusal(502, "payment_provider_error", type="api_error", doc_url=f"{REFERENCE}#errors"),
-        errors.StripeUnavailable: Refusal(
+        errors.StripeRefused: ErrorMapping(
+            502, "payment_provider_error", type="api_error", doc_url=f"{REFERENCE}#errors"
+        ),
+        errors.StripeUnavailable: ErrorMapping(
             503, "payment_provider_unavailable", type="api_error", doc_url=f"{REFERENCE}#errors"
         ),
-        errors.TryAgainLater: Refusal(503, "service_unavailable", type="api_error", doc_url=f"{REFERENCE}#errors"),
+        errors.TryAgainLater: ErrorMapping(503, "service_unavailable", type="api_error", doc_url=f"{REFERENCE}#errors"),
     },
-    internal_error=Refusal(500, "internal_error", type="api_error", doc_url=f"{REFERENCE}#errors"),
+    internal_error=ErrorMapping(500, "internal_error", type="api_error", doc_url=f"{REFERENCE}#errors"),
 )
