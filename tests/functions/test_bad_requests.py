@@ -16,9 +16,9 @@ CHECKOUT, PORTAL = "/v1/billing/checkout", "/v1/billing/portal"
 BODIES: dict[str, tuple[object, list[tuple[str, str]]]] = {
     "no tier": ({}, [("tier", "is required")]),
     "tier is null": ({"tier": None}, [("tier", "is required")]),
-    "tier is a number": ({"tier": 1}, [("tier", "RequestModel should be a valid string")]),
+    "tier is a number": ({"tier": 1}, [("tier", "Input should be a valid string")]),
     "tier is empty": ({"tier": ""}, [("tier", "String should have at least 1 character")]),
-    "tier is a list": ({"tier": ["pro"]}, [("tier", "RequestModel should be a valid string")]),
+    "tier is a list": ({"tier": ["pro"]}, [("tier", "Input should be a valid string")]),
     "unknown tier": ({"tier": "gold"}, [("tier", "must be one of: pro, team")]),
     "free tier": ({"tier": "free"}, [("tier", "must be one of: pro, team")]),
     "a tier by agreement": (
@@ -30,19 +30,19 @@ BODIES: dict[str, tuple[object, list[tuple[str, str]]]] = {
     "two problems": (
         {"tier": 1, "quantity": 0},
         [
-            ("tier", "RequestModel should be a valid string"),
-            ("quantity", "RequestModel should be greater than or equal to 1"),
+            ("tier", "Input should be a valid string"),
+            ("quantity", "Input should be greater than or equal to 1"),
         ],
     ),
-    "quantity is text": ({"tier": "team", "quantity": "2"}, [("quantity", "RequestModel should be a valid integer")]),
+    "quantity is text": ({"tier": "team", "quantity": "2"}, [("quantity", "Input should be a valid integer")]),
     "quantity is a float": (
         {"tier": "team", "quantity": 1.5},
-        [("quantity", "RequestModel should be a valid integer")],
+        [("quantity", "Input should be a valid integer")],
     ),
-    "quantity is true": ({"tier": "team", "quantity": True}, [("quantity", "RequestModel should be a valid integer")]),
+    "quantity is true": ({"tier": "team", "quantity": True}, [("quantity", "Input should be a valid integer")]),
     "quantity too large": (
         {"tier": "team", "quantity": 1_000_000},
-        [("quantity", "RequestModel should be less than or equal to 999999")],
+        [("quantity", "Input should be less than or equal to 999999")],
     ),
     "seats without a price per seat": (
         {"tier": "pro", "quantity": 2},

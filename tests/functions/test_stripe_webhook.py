@@ -252,7 +252,7 @@ def test_an_alarm_is_given_by_the_next_delivery_if_the_first_died(
     """Committed, and dead before it could tell: Stripe delivers again, and the operator hears of it."""
     sent = subscription_event(lookup_key="of_another_product")
     with monkeypatch.context() as dying:
-        dying.setattr(EventProcessor, "_tell", lambda *_facts: (_ for _ in ()).throw(RuntimeError))
+        dying.setattr(EventProcessor, "_report", lambda *_facts: (_ for _ in ()).throw(RuntimeError))
         assert deployment.deliver(sent).status == 500
     assert "UnmappedPrice" not in printed()
     assert deployment.deliver(sent).body == {"received": True, "outcome": "duplicate"}

@@ -267,8 +267,8 @@ BAD: Mapping[str, Bad] = {
     "return URL of a script": url("javascript:alert(1)", ORIGINS),
     "return URL with a user": url("http://localhost:3000@evil.example/", ORIGINS),
     "return URL with a line break": url("/a\nb", VISIBLE),
-    "return URL is a number": url(1, "RequestModel should be a valid string"),
-    "return URL is a list": url(["/"], "RequestModel should be a valid string"),
+    "return URL is a number": url(1, "Input should be a valid string"),
+    "return URL is a list": url(["/"], "Input should be a valid string"),
     "return URL is empty": url("", "String should have at least 1 character"),
     # --- paths and methods
     "unknown path": Bad("unknown", beside="/nothing"),
