@@ -1,4 +1,4 @@
-"""What became of Stripe's events, as the table has it. docs/events.md says what each outcome means."""
+"""What became of Stripe's events, as the table has it. docs/reference/event-outcomes.md defines each outcome."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`billing events`: what became of Stripe's events, and how to have one processed again. docs/events.md is the page."""
+"""`billing events`: find, inspect and replay Stripe events. See docs/guides/inspect-and-replay-events.md."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -144,7 +144,8 @@ def redrive(stack: Stack = DEFAULT_STACK, region: Region = None, *, as_json: AsJ
         deployment = find_deployment(stack, region)
         if deployment.dead_letters_url is None:
             refuse(
-                "no_dead_letters", f"{deployment.stack_name} takes no events from EventBridge (docs/eventbridge.md)."
+                "no_dead_letters",
+                f"{deployment.stack_name} takes no events from EventBridge (docs/guides/eventbridge.md).",
             )
         with output.working("Redriving"), _connected(deployment) as replayer:
             done = list(replayer.redriven())

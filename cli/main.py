@@ -15,7 +15,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Set up and operate a serverless-billing deployment.",
-    epilog="AWS credentials and region come from where the AWS CLI takes them. docs/operate.md shows each task.",
+    epilog="AWS credentials and region come from where the AWS CLI takes them. docs/guides/operate.md shows each task.",
 )
 app.command()(setup)
 app.command("import")(stripe_import)

@@ -409,7 +409,7 @@ def test_a_stack_without_eventbridge_has_no_dead_letters(operator: Billing) -> N
     """It says where to read how events come that way."""
     error = refusal(operator("events", "redrive", "--json"))
     assert error["code"] == "no_dead_letters"
-    assert "docs/eventbridge.md" in error["message"]
+    assert "docs/guides/eventbridge.md" in error["message"]
 
 
 def dead_letters_url(stack: Stack) -> str:

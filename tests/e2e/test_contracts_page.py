@@ -1,4 +1,4 @@
-"""Every curl of docs/contracts.md, run as it stands against the local world: the answers are those of the page."""
+"""Every curl of docs/reference/api.md, run as it stands against the local world: the answers are those of the page."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def answers(prelude: str, commands: list[str], folder: Path) -> list[Any]:
 def test_every_answer_is_the_pages(world: World, tmp_path: Path) -> None:
     """One after the other, as a reader would type them."""
     (tmp_path / ".local").symlink_to(world.state_dir)
-    page = (ROOT / "docs/contracts.md").read_text()
+    page = (ROOT / "docs/reference/api.md").read_text()
     (_, prelude), *blocks = BLOCK.findall(page)
     commands, shown = [text for _, text in blocks[::2]], [json.loads(text) for _, text in blocks[1::2]]
     answered = answers(prelude, commands, tmp_path)

@@ -1,4 +1,4 @@
-"""docs/contracts.md lists every error of every contract, and no other. Its curls are run by tests/e2e."""
+"""docs/reference/api.md lists every error of every contract, and no other. Its curls are run by tests/e2e."""
 
 import re
 
@@ -8,7 +8,7 @@ from billing.api.contracts import CONTRACTS
 from billing.api.contracts.contract import Contract
 from local.stack import ROOT
 
-PAGE = (ROOT / "docs/contracts.md").read_text()
+PAGE = (ROOT / "docs/reference/api.md").read_text()
 
 
 def section_of(contract: Contract) -> str:

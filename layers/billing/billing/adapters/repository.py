@@ -1,4 +1,4 @@
-"""What is kept of accounts, keys and Stripe's events. docs/data.md draws the rows.
+"""What is kept of accounts, keys and Stripe's events. docs/reference/data-model.md draws the rows.
 
 Every write that depends on what was read is conditional on the row's `version`, and what belongs together is one
 transaction.

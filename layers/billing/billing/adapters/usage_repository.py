@@ -4,7 +4,7 @@
       ↑____________ refused: the rows in the way tell what was not known ____________|
 
 So a measurement counts once however often it is sent, and a `consume` never passes its limit whoever else consumes.
-docs/data.md draws the rows.
+docs/reference/data-model.md draws the rows.
 """
 
 import random

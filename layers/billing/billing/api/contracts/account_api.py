@@ -1,6 +1,7 @@
 """The native contract: whatever the product can do is here first.
 
-Its error codes are the catalogue that the portal contract's document lists; docs/contracts.md lists when each is told.
+Its error codes are the catalogue that the portal contract's document lists; docs/reference/api.md
+lists when each is returned.
 """
 
 from billing.api.contracts.contract import Contract, ErrorMapping, Field, ListField, Operation, Route
