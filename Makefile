@@ -90,7 +90,7 @@ e2e: install $(CLIENT)/node_modules/.installed ## The tests on the deployed stac
 	$(BIN)/pytest -m stack --durations=5
 
 .PHONY: bench
-bench: install ## Measure what docs/performance.md says
+bench: install ## Measure what docs/explanation/performance.md says
 	$(BIN)/python -m bench
 
 # --- AWS ----------------------------------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""What `make bench` measures: docs/performance.md says what the figures mean."""
+"""What `make bench` measures: docs/explanation/performance.md says what the figures mean."""

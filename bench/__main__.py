@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [PART ...]`: measure, and print rows for docs/performance.md."""
+"""`python -m bench [--quick] [PART ...]`: measure, and print rows for docs/explanation/performance.md."""
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Rows of docs/performance.md: what was measured, its budget, what was seen."""
+"""Rows of docs/explanation/performance.md: what was measured, its budget, what was seen."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

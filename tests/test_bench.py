@@ -84,5 +84,5 @@ def test_the_cost_of_a_million_events() -> None:
 
 
 def test_rows_are_markdown() -> None:
-    """They go into docs/performance.md as they are."""
+    """They go into docs/explanation/performance.md as they are."""
     assert lines([Row("a", "1"), Row("b", "2", "at most 3")]) == ["| a |  | 1 |", "| b | at most 3 | 2 |"]

@@ -1,4 +1,4 @@
-"""What must hold, whatever happens: the sentences of docs/correctness.md that a state or a step can break.
+"""What must hold, whatever happens: sentences of docs/explanation/verification.md that a state or a step can break.
 
 Each promise is a function that tells how it is broken.
 """

@@ -3,7 +3,7 @@
 Stripe delivers events late, twice, out of order and with one-second timestamps, and advises not to order by them
 (https://docs.stripe.com/webhooks#event-ordering). So a row carries the interval, by Stripe's clock, in which its
 content is known to have been Stripe's state, and an event is applied only where that interval proves it newer.
-docs/correctness.md has the argument; tests/protocol checks it over every interleaving of small stories.
+docs/explanation/event-ordering.md has the argument; tests/protocol checks it over every interleaving of small stories.
 """
 
 from dataclasses import dataclass
