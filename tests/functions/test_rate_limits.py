@@ -95,7 +95,7 @@ def test_a_limiter_that_is_slow_lets_through(
 ) -> None:
     """Nobody waits longer for a count than for the answer itself."""
     released = threading.Event()
-    monkeypatch.setattr("billing.api.operation.COUNTING_SECONDS_MAX", 0.05)
+    monkeypatch.setattr("billing.api.operation.RATE_LIMIT_SECONDS_MAX", 0.05)
     on_update(lambda: released.wait(10))
     try:
         assert deployment.authorized("GET", "/v1/billing").status == 200

@@ -208,7 +208,7 @@ def test_drift_is_mended_counted_and_logged(
     [line] = [json.loads(each) for each in said.splitlines() if "found a difference" in each]
     assert (line["object_id"], line["account_id"], line["outcome"]) == (subscription.id, "acme", "applied")
     pages = [json.loads(each) for each in said.splitlines() if "Reconciled a page" in each]
-    assert [(page["step"], page["drift"], page["unknown_customer"]) for page in pages] == [
+    assert [(page["phase"], page["drift"], page["unknown_customer"]) for page in pages] == [
         ("events", 0, 0),
         ("subscriptions", 1, 0),
         ("invoices", 0, 0),
@@ -383,7 +383,7 @@ def test_a_run_that_crashed_is_taken_up_after_its_lease(
     """Nobody else may touch it before; then the next scheduled run goes on at the very page."""
     subscribe(stripe_client)
     now = datetime.now(UTC).replace(microsecond=0)
-    crashed: dict[str, Any] = {"run_id": "crashed", "began": now, "since": now, "sweeps": True, "step": Phase.INVOICES}
+    crashed: dict[str, Any] = {"run_id": "crashed", "began": now, "since": now, "sweeps": True, "phase": Phase.INVOICES}
     pretend(deployment, **crashed, turned_at=now, leased_until=now + LEASE)
     reconciliation.start()
     assert deployment.repository.load_checkpoint().run_id == "crashed"

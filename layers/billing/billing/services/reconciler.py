@@ -99,9 +99,9 @@ class Reconciler:
                 list_page = self.gateway.list_invoices
         return self._objects(phase, self._retry_stripe(lambda: list_page(after, self.customer_id)))
 
-    def pages(self, steps: Iterable[Phase], since: datetime) -> Iterator[PageResult]:
+    def pages(self, phases: Iterable[Phase], since: datetime) -> Iterator[PageResult]:
         """Every page of these lists. Raises as `page` does."""
-        for phase in steps:
+        for phase in phases:
             report = self.page(phase, since, None)
             yield report
             while report.after:
@@ -334,7 +334,7 @@ def _without_assignment(matched: AccountMatch | EventOutcome) -> AccountMatch | 
 
 def _report_discrepancy(discrepancy: Discrepancy) -> Discrepancy:
     """Log a finding as soon as it is made, and count a row that no event had brought; the processor counts events."""
-    facts = {"step": discrepancy.phase, "object_id": discrepancy.id, "account_id": discrepancy.account_id}
+    facts = {"phase": discrepancy.phase, "object_id": discrepancy.id, "account_id": discrepancy.account_id}
     logger().warning("Reconciliation found a difference", extra=facts | {"outcome": discrepancy.outcome})
     is_event = discrepancy.phase is Phase.EVENTS
     if discrepancy.is_drift and not is_event and discrepancy.outcome is not EventOutcome.CUSTOMER_CONFLICT:

@@ -77,5 +77,5 @@ class ReconciliationRun:
             logger().error("Stripe refuses a list, which is left out: see whether the key may read it", phase=phase)
             count("EventFailed")
             return progress.skip_phase(self.now())
-        logger().info("Reconciled a page", extra={"step": report.phase, **report.counts})
+        logger().info("Reconciled a page", extra={"phase": report.phase, **report.counts})
         return progress.advance_page(report.after, self.now())
