@@ -163,7 +163,7 @@ def test_every_answer_has_stripes_headers(account: Account) -> None:
 def test_an_object_that_stripe_could_not_send_is_a_loud_failure(account: Account) -> None:
     """A mistake of the simulator must be a 500 that names the field, never an odd answer."""
     customer = account.v1.customers.create({})
-    account.simulator.server.world.objects[customer.id]["balance"] = "lots"
+    account.simulator.server.state.objects[customer.id]["balance"] = "lots"
 
     with pytest.raises(stripe.APIError, match=r"customer\.balance"):
         account.v1.customers.retrieve(customer.id)
