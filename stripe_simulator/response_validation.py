@@ -81,7 +81,7 @@ def _check_any(checks: list[Check], value: Any) -> str | None:  # noqa: ANN401 -
         if problem is None:
             return None
         problems.append(problem)
-    # The union member that matches best fails deepest: the object of an expandable field, not its id.
+    # Report the longest path: its union member matches best (the object of an expandable field, not the id).
     return max(problems, key=lambda problem: len(problem.partition(": ")[0]))
 
 
