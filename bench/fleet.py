@@ -57,7 +57,7 @@ def _serve(connection: Connection, accounts: int) -> None:
 
 
 def _subscribe(simulator: Simulator, accounts: int) -> None:
-    world = simulator.server.world
+    world = simulator.server.state
     product = catalog.create_product(world, name="Pro")
     price = catalog.create_price(
         world,

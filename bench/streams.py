@@ -24,10 +24,10 @@ from billing.domain.invoices import Invoice
 from billing.services.event_processor import EventProcessor
 from billing.stripe_events.event_types import EVENT_PARSERS, FetchedObject, ObjectRef
 from billing.stripe_events.objects import read_invoice, read_subscription
-from stripe_simulator import Settings, agenda, cards, checkout
+from stripe_simulator import Settings, cards, checkout, scheduler
 from stripe_simulator.resources import catalog, customers
 from stripe_simulator.resources import checkout as checkout_sessions
-from stripe_simulator.world import DAY, Object, World
+from stripe_simulator.state import DAY, Object, SimulatorState
 
 STREAMS = ("checkout", "renewal", "dunning")
 SWAPPED = 0.2
@@ -98,7 +98,7 @@ class _Scene:
         self._events = self._stripe_calls = 0
         # Another seed makes other ids: one table takes what all scenes tell.
         settings = Settings(seed=SEED + round(100 * swapped), draft_seconds=DRAFT_SECONDS)
-        self._world = World(agenda.due, settings)
+        self._world = SimulatorState(scheduler.next_due, settings)
         self._price = _create_price(self._world)
 
     def seen(self) -> Stream:
@@ -108,7 +108,7 @@ class _Scene:
     def subscribe(self, account_ids: Sequence[str]) -> None:
         """Each by a Checkout Session of its own that is paid."""
         for account_id in account_ids:
-            self._move_to(self._world.settled + APART)
+            self._move_to(self._world.processed_until + APART)
             metadata = {"account_id": account_id}
             customer = customers.create(self._world, metadata=metadata)
             self._store.create_account(Profile(account_id, customer_id=customer["id"]))
@@ -132,22 +132,22 @@ class _Scene:
         """All fail to pay a renewal; every other one's card works again after the second attempt, the rest end."""
         everybody = list(self._world.all("customer"))
         for customer in everybody:
-            cards.behave(self._world, customer, "declined")
+            cards.set_outcome(self._world, customer, "declined")
         self._live_on(MONTH + SECOND_ATTEMPT)
         for customer in everybody[::2]:
-            cards.behave(self._world, customer, "success")
+            cards.set_outcome(self._world, customer, "success")
         self._live_on(MONTH - SECOND_ATTEMPT - 2 * DAY)
 
     def _live_on(self, seconds: int) -> None:
-        until = self._world.settled + seconds
-        while self._world.agenda and self._world.agenda[0][0] <= until:
-            self._move_to(self._world.agenda[0][0])
+        until = self._world.processed_until + seconds
+        while self._world.timer_heap and self._world.timer_heap[0][0] <= until:
+            self._move_to(self._world.timer_heap[0][0])
             self._deliver()
         self._move_to(until)
 
     def _move_to(self, moment: int) -> None:
         self._world.offset = moment - int(time.time())
-        agenda.settle(self._world, moment)
+        scheduler.run_due(self._world, moment)
 
     def _deliver(self) -> None:
         events = [event for event in self._world.outbox if event["type"] in EVENT_PARSERS]
@@ -167,10 +167,10 @@ class _Scene:
 
     def _now(self) -> datetime:
         """A second after what happened last."""
-        return datetime.fromtimestamp(self._world.settled + 1, UTC)
+        return datetime.fromtimestamp(self._world.processed_until + 1, UTC)
 
 
-def _create_price(world: World) -> Object:
+def _create_price(world: SimulatorState) -> Object:
     product = catalog.create_product(world, name="Pro")
     recurring: Any = {"interval": "month"}
     return catalog.create_price(

@@ -1,50 +1,107 @@
-"""A stateful fake of Stripe that speaks HTTP like ``api.stripe.com``, for a laptop and for tests.
+"""A stateful fake of the Stripe API over HTTP, for local development and tests.
 
 Run it with ``python -m stripe_simulator --port 8001``, or inside a test::
 
     with running_simulator() as simulator:
         stripe.StripeClient("sk_test_x", base_addresses={"api": simulator.url})
 
-It keeps customers, products, prices, checkout sessions, the customer portal, subscriptions, invoices, events and
-webhook endpoints. Time is real until it is moved; renewals, ends of trials, dunning and expiry happen as it passes.
-What it does not simulate it refuses aloud (``not_simulated``).
+It stores customers, products, prices, Checkout Sessions, Customer Portal sessions, subscriptions, invoices, events and
+webhook endpoints. Its clock follows real time until a test advances it. Renewals, trial ends, dunning and expiry run
+when they are due. An operation or parameter that Stripe has and the simulator lacks returns the error
+``not_simulated``.
 
-The control surface, all JSON:
+Module map
+----------
 
-=======  ============================================  ================================================================
-method   path under /_simulator/                       body → what it does
-=======  ============================================  ================================================================
-GET      health                                        is it there?
-POST     reset                                         forget everything; ``{"seed": 1, "draft_seconds": 0,
-                                                       "retry_days": [3, 5, 7], "after_dunning":
-                                                       "canceled|unpaid|past_due"}``, each optional, changes settings
-GET      clock                                         ``{"now", "offset_seconds"}``
-POST     clock                                         ``{"advance_seconds": 2678400}`` → everything due by then has
-                                                       happened when it answers
-GET      delivery                                      the mode, and how many deliveries are under way or held
-POST     delivery                                      ``{"copies": 2, "shuffle": true, "delay_seconds": 0.5,
-                                                       "paused": true}``, each optional; ``{}`` is normal again
-POST     delivery/flush                                release what ``paused`` holds
-POST     delivery/redeliver                            send every event again that an endpoint has not acknowledged
-POST     delivery/drain                                ``{"deadline_seconds": 30}`` → wait until nothing is under way
-GET      deliveries                                    every attempt: ``{"data": [{"event", "type", "endpoint", "url",
-                                                       "attempt", "status", "error"}]}``; ``?type=…`` filters
-POST     events/{id}/resend                            deliver an event again
-POST     customers/{id}/payment_method                 ``{"card": "success|declined|requires_action"}`` → from now on
-                                                       the customer's card behaves so
-GET      calls                                         how often each operation of the API was called, failing calls
-                                                       too: ``{"data": {"GET /v1/subscriptions/{}": 3}}``
-GET      faults                                        the faults to come
-POST     faults                                        ``{"match": {"method", "path_prefix"}, "count": 1, "kind":
-                                                       "status:500|status:429|timeout|reset|nonsense|slow:SECONDS",
-                                                       "when": "before|after"}`` → before or after the call took effect
-DELETE   faults                                        forget them
-POST     checkout/{session}                            ``{"outcome": "pay|decline|requires_action|abandon"}`` → as on
-                                                       the page; ``"authenticated": true`` completes 3-D Secure
-=======  ============================================  ================================================================
+Core: no HTTP, no threads.
+
+=======================  =============================================================================================
+module                   purpose
+=======================  =============================================================================================
+state                    objects, clock, events and account settings
+scheduler                run due work when the clock advances: renewals, trial ends, dunning, expiry
+subscriptions            subscription lifecycle: start, renew, pause collection, resume, end a trial
+subscription_changes     changes of price or quantity within a period, with prorations
+dunning                  effect of payments on subscriptions: activation, retries, cancellation
+invoices                 invoice lifecycle: draft, open, paid, void, uncollectible
+items                    subscription items and the invoice lines that they produce
+periods                  end dates of billing periods
+cards                    test cards and the result of charging them
+checkout                 Checkout Sessions and their hosted page
+portal                   actions of the Customer Portal
+objects, default_fields  new objects with every field of the current API version
+errors                   Stripe's errors
+=======================  =============================================================================================
+
+API: from an HTTP request to a response.
+
+=======================  =============================================================================================
+module                   purpose
+=======================  =============================================================================================
+api                      authentication, idempotency, execution, error responses
+resources/               API operations, one module for each resource
+routing                  routes, pagination and shared parameter helpers
+parameters               parsing and validation of form-encoded parameters
+expansion                ``expand[]``
+idempotency              stored responses of the last 24 hours
+response_validation      validation of every object against the SDK's resource classes
+sdk_types                reading the SDK's type annotations
+=======================  =============================================================================================
+
+Server: everything else on the port.
+
+=======================  =============================================================================================
+module                   purpose
+=======================  =============================================================================================
+server                   HTTP server and ``running_simulator()``
+pages, templates/        hosted pages: Checkout, Customer Portal, invoice
+invoice_pdf              PDF of an invoice
+webhooks                 signed webhook deliveries with retries
+control, faults          control surface and injected faults
+__main__                 command line
+=======================  =============================================================================================
+
+Control surface
+---------------
+
+Requests and responses are JSON. All fields of a request body are optional unless the table says otherwise.
+
+=======  =============================  ==============================================================================
+method   path under /_simulator/        request body and effect
+=======  =============================  ==============================================================================
+GET      health                         Return the status and the API version.
+POST     reset                          ``{"seed": 1, "draft_seconds": 0, "retry_days": [3, 5, 7],
+                                        "after_dunning": "canceled|unpaid|past_due", "api_key": "sk_test_x"}``
+                                        Delete all data. The fields change settings.
+GET      clock                          Return ``{"now", "offset_seconds"}``.
+POST     clock                          ``{"advance_seconds": 2678400}`` (required)
+                                        Advance the clock and run everything that is due before responding.
+GET      delivery                       Return the delivery mode and the number of waiting and held deliveries.
+POST     delivery                       ``{"copies": 2, "shuffle": true, "delay_seconds": 0.5, "paused": true}``
+                                        Set the delivery mode. ``{}`` restores the default.
+POST     delivery/flush                 Send the deliveries held by ``paused``.
+POST     delivery/redeliver             Send every event again that an endpoint has not acknowledged.
+POST     delivery/drain                 ``{"deadline_seconds": 30}``
+                                        Wait until no delivery is in progress.
+GET      deliveries                     Return every attempt: ``{"data": [{"event", "type", "endpoint", "url",
+                                        "attempt", "status", "error"}]}``. ``?type=…`` filters by any of the fields.
+POST     events/{id}/resend             Deliver an event again.
+POST     customers/{id}/payment_method  ``{"card": "success|declined|requires_action"}`` (required)
+                                        Set the result of all further charges to the customer's cards.
+GET      calls                          Return the number of API calls for each operation, failed calls included:
+                                        ``{"data": {"GET /v1/subscriptions/{}": 3}}``.
+GET      faults                         Return the remaining faults.
+POST     faults                         ``{"match": {"method", "path_prefix"}, "count": 1, "kind": "status:500|
+                                        status:429|timeout|reset|nonsense|slow:SECONDS", "when": "before|after"}``
+                                        (``kind`` is required) Add a fault before or after the operation takes effect.
+DELETE   faults                         Remove all faults.
+POST     checkout/{session}             ``{"outcome": "pay|decline|requires_action|abandon"}`` (required),
+                                        ``"email"``. Submit the Checkout page.
+                                        ``"authenticated": true`` completes 3-D Secure.
+=======  =============================  ==============================================================================
 """
 
 from stripe_simulator.server import Simulator, running_simulator
-from stripe_simulator.world import Settings
+from stripe_simulator.state import Settings
 
 __all__ = ["Settings", "Simulator", "running_simulator"]

@@ -6,11 +6,11 @@ import sys
 from typing import get_args
 
 from stripe_simulator.server import Server, bound_socket, uvicorn_server
-from stripe_simulator.world import AfterDunning, Settings
+from stripe_simulator.state import AfterDunning, Settings
 
 
 def main() -> int:
-    """Serve until interrupted; 1 if the port is taken."""
+    """Serve until interrupted and return the exit code: 1 if the port is in use."""
     options = _options()
     settings = Settings(
         seed=options.seed,
@@ -33,19 +33,28 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     default = Settings()
-    parser = argparse.ArgumentParser(prog="python -m stripe_simulator", description="A stateful fake of Stripe.")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8001, help="0 takes a free one")
-    parser.add_argument("--api-key", help="the only accepted key; otherwise every sk_test_ and rk_test_ key is")
-    parser.add_argument("--seed", type=int, help="make ids and shuffled orders repeatable")
+    parser = argparse.ArgumentParser(
+        prog="python -m stripe_simulator", description="A stateful fake of the Stripe API."
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8001, help="port to listen on; 0 selects a free port")
+    parser.add_argument("--api-key", help="accept only this key (default: every sk_test_ and rk_test_ key)")
+    parser.add_argument("--seed", type=int, help="seed for ids and delivery order, for repeatable runs")
     parser.add_argument(
         "--draft-seconds",
         type=int,
         default=default.draft_seconds,
-        help="how long a renewal's invoice stays a draft (Stripe: 3600)",
+        help="time that a renewal invoice stays a draft (Stripe: 3600)",
     )
-    parser.add_argument("--retry-days", type=int, nargs="+", default=default.retry_days, help="days between attempts")
-    parser.add_argument("--after-dunning", choices=get_args(AfterDunning), default=default.after_dunning)
+    parser.add_argument(
+        "--retry-days", type=int, nargs="+", default=default.retry_days, help="days between payment attempts"
+    )
+    parser.add_argument(
+        "--after-dunning",
+        choices=get_args(AfterDunning),
+        default=default.after_dunning,
+        help="subscription status after the last failed payment attempt",
+    )
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""The API: from an HTTP request to an operation and back, with everything that Stripe does around it."""
+"""API requests: authentication, routing, idempotency, execution and error responses."""
 
 import asyncio
 import base64
@@ -12,10 +12,10 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from stripe_simulator.errors import InvalidRequest, NotAuthenticated, StripeError, UnknownUrl
-from stripe_simulator.expansion import expanded
-from stripe_simulator.idempotency import Answer, IdempotencyKeys
-from stripe_simulator.objects import list_of
-from stripe_simulator.parameters import nest, read_parameters
+from stripe_simulator.expansion import expand_properties
+from stripe_simulator.idempotency import ApiResponse, IdempotencyKeys
+from stripe_simulator.objects import list_object
+from stripe_simulator.parameters import parse_form, read_parameters
 from stripe_simulator.resources import (
     catalog,
     checkout,
@@ -26,9 +26,9 @@ from stripe_simulator.resources import (
     subscriptions,
     test_clocks,
 )
-from stripe_simulator.routing import PAGING, Route, page_of
-from stripe_simulator.shapes import ShapeViolation, check_object
-from stripe_simulator.world import API_VERSION, World
+from stripe_simulator.response_validation import InvalidObject, check_object
+from stripe_simulator.routing import PAGINATION_PARAMETERS, Route, paginate
+from stripe_simulator.state import API_VERSION, SimulatorState
 
 RESOURCES = (customers, catalog, checkout, portal, subscriptions, invoices, events, test_clocks)
 ROUTES: tuple[Route, ...] = tuple(route for resource in RESOURCES for route in resource.ROUTES)
@@ -37,8 +37,8 @@ KEY_LIMIT = 255
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """An HTTP request; header names are lower case."""
+class ApiRequest:
+    """An HTTP request. Header names are in lower case."""
 
     method: str
     path: str
@@ -48,63 +48,63 @@ class Call:
 
 
 class Api:
-    """Stripe's API over one world."""
+    """Stripe's API for one account."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: SimulatorState) -> None:
+        self._state = state
         self._keys = IdempotencyKeys()
 
-    async def answer(self, call: Call, hesitation: float = 0) -> Answer:
-        """Answer one request, errors included; every answer has Stripe's headers.
+    async def handle(self, request: ApiRequest, delay_seconds: float = 0) -> ApiResponse:
+        """Handle a request. An error becomes a response; every response has Stripe's headers.
 
         Args:
-            call: The HTTP request.
-            hesitation: Seconds to wait in the middle of it, for tests of what happens meanwhile.
+            request: The HTTP request.
+            delay_seconds: Time to wait before the operation runs, for tests with concurrent requests.
         """
-        request_id = f"req_{self._world.token(14)}"
-        key = call.headers.get("idempotency-key") if call.method == "POST" else None
+        request_id = f"req_{self._state.random_string(14)}"
+        key = request.headers.get("idempotency-key") if request.method == "POST" else None
         try:
-            answer = await self._answer(call, request_id, key, hesitation)
+            response = await self._handle(request, request_id, key, delay_seconds)
         except StripeError as error:
-            answer = self._error(error, request_id)
-        own = {"Request-Id": request_id, **self.common_headers(), **({"Idempotency-Key": key} if key else {})}
-        return Answer(answer.status, answer.body, {**own, **answer.headers})
+            response = self._error_response(error, request_id)
+        headers = {"Request-Id": request_id, **self.common_headers(), **({"Idempotency-Key": key} if key else {})}
+        return ApiResponse(response.status, response.body, {**headers, **response.headers})
 
     def common_headers(self) -> dict[str, str]:
-        """Return the headers that answers have in common; ``Date`` is the simulator's own time."""
-        return {"Date": formatdate(self._world.now(), usegmt=True), "Stripe-Version": API_VERSION}
+        """Return the headers of every response. ``Date`` follows the simulator's clock."""
+        return {"Date": formatdate(self._state.now(), usegmt=True), "Stripe-Version": API_VERSION}
 
-    async def _answer(self, call: Call, request_id: str, key: str | None, hesitation: float) -> Answer:
-        self._authenticate(call.headers)
-        route, ids = _find(call.method, call.path)
-        form = nest(_pairs(call))
+    async def _handle(self, request: ApiRequest, request_id: str, key: str | None, delay_seconds: float) -> ApiResponse:
+        self._authenticate(request.headers)
+        route, ids = _find_route(request.method, request.path)
+        form = parse_form(_form_pairs(request))
         if key is None:
             parameters = read_parameters(route.parameters, form)
-            await asyncio.sleep(hesitation)
-            return self._perform(route, ids, parameters, request_id, None)
+            await asyncio.sleep(delay_seconds)
+            return self._execute(route, ids, parameters, request_id, None)
         if len(key) > KEY_LIMIT:
             raise InvalidRequest(f"Idempotency keys must be {KEY_LIMIT} characters or less.")
-        replayed = self._keys.begin(key, (call.method, call.path, form), self._world.now())
+        replayed = self._keys.begin(key, (request.method, request.path, form), self._state.now())
         if replayed:
-            return Answer(replayed.status, replayed.body, {**replayed.headers, "Idempotent-Replayed": "true"})
+            return ApiResponse(replayed.status, replayed.body, {**replayed.headers, "Idempotent-Replayed": "true"})
         try:
             parameters = read_parameters(route.parameters, form)
         except StripeError:
             self._keys.release(key)
             raise
-        await asyncio.sleep(hesitation)
-        answer = self._perform_once(route, ids, parameters, request_id, key)
-        self._keys.finish(key, answer)
-        return answer
+        await asyncio.sleep(delay_seconds)
+        response = self._execute_idempotent(route, ids, parameters, request_id, key)
+        self._keys.finish(key, response)
+        return response
 
-    def _perform_once(
+    def _execute_idempotent(
         self, route: Route, ids: tuple[str, ...], parameters: dict[str, Any], request_id: str, key: str
-    ) -> Answer:
+    ) -> ApiResponse:
         try:
-            answer = self._perform(route, ids, parameters, request_id, key)
+            response = self._execute(route, ids, parameters, request_id, key)
         except StripeError as error:
-            answer = self._error(error, request_id)
-        return Answer(answer.status, answer.body, {"Original-Request": request_id, **answer.headers})
+            response = self._error_response(error, request_id)
+        return ApiResponse(response.status, response.body, {"Original-Request": request_id, **response.headers})
 
     def _authenticate(self, headers: Mapping[str, str]) -> None:
         key = _api_key(headers.get("authorization", ""))
@@ -120,36 +120,37 @@ class Api:
                 "list of your API keys at https://dashboard.stripe.com/account/apikeys.",
                 code="secret_key_required",
             )
-        wanted = self._world.settings.api_key
-        if key != wanted if wanted else not key.startswith(("sk_test_", "rk_test_")):
+        accepted = self._state.settings.api_key
+        if key != accepted if accepted else not key.startswith(("sk_test_", "rk_test_")):
             raise NotAuthenticated(f"Invalid API Key provided: {key[:8]}{'*' * 8}{key[-4:]}")
 
-    def _perform(
+    def _execute(
         self, route: Route, ids: tuple[str, ...], parameters: dict[str, Any], request_id: str, key: str | None
-    ) -> Answer:
+    ) -> ApiResponse:
         expand = parameters.pop("expand", [])
-        paging = {name: parameters.pop(name) for name in PAGING & parameters.keys()}
+        pagination = {name: parameters.pop(name) for name in PAGINATION_PARAMETERS & parameters.keys()}
         try:
-            with self._world.requested_by(request_id, key):
-                result = route.run(self._world, ids, parameters)
+            with self._state.caused_by_request(request_id, key):
+                result = route.run(self._state, ids, parameters)
             if not isinstance(result, dict):
-                position: Mapping[str, int] = self._world.position
+                order = self._state.creation_order
                 if not isinstance(result, Iterator):
-                    position = {each["id"]: -index for index, each in enumerate(result)} | self._world.position
-                data, has_more = page_of(result, paging, position)
-                result = list_of(data, route.path.format(*ids), has_more=has_more)
-            body = expanded(self._world, result, expand)
+                    # The members of a nested list may not be in `creation_order`: an invoice's lines are not.
+                    order = {member["id"]: -index for index, member in enumerate(result)} | order
+                data, has_more = paginate(result, pagination, order)
+                result = list_object(data, route.path.format(*ids), has_more=has_more)
+            body = expand_properties(self._state, result, expand)
             check_object(body)
-        except ShapeViolation as violation:
-            return Answer(500, {"error": {"type": "api_error", "message": f"simulator mistake: {violation}"}}, {})
-        return Answer(200, body, {})
+        except InvalidObject as error:
+            return ApiResponse(500, {"error": {"type": "api_error", "message": f"simulator bug: {error}"}}, {})
+        return ApiResponse(200, body, {})
 
-    def _error(self, error: StripeError, request_id: str) -> Answer:
-        log = f"https://dashboard.stripe.com/test/logs/{request_id}?t={self._world.now()}"
-        return Answer(error.status, error.body(log), {})
+    def _error_response(self, error: StripeError, request_id: str) -> ApiResponse:
+        log = f"https://dashboard.stripe.com/test/logs/{request_id}?t={self._state.now()}"
+        return ApiResponse(error.status, error.body(log), {})
 
 
-def _find(method: str, path: str) -> tuple[Route, tuple[str, ...]]:
+def _find_route(method: str, path: str) -> tuple[Route, tuple[str, ...]]:
     for route in ROUTES:
         match = route.pattern.fullmatch(path)
         if match and route.method == method:
@@ -157,16 +158,16 @@ def _find(method: str, path: str) -> tuple[Route, tuple[str, ...]]:
     raise UnknownUrl(method, path)
 
 
-def _pairs(call: Call) -> list[tuple[str, str]]:
-    pairs = parse_qsl(call.query, keep_blank_values=True)
-    if call.method == "GET" or not call.body:
+def _form_pairs(request: ApiRequest) -> list[tuple[str, str]]:
+    pairs = parse_qsl(request.query, keep_blank_values=True)
+    if request.method == "GET" or not request.body:
         return pairs
-    if not call.headers.get("content-type", FORM).startswith(FORM):
+    if not request.headers.get("content-type", FORM).startswith(FORM):
         raise InvalidRequest(
             f"Invalid request (check that your POST content type is {FORM}). If you have any questions, we can help at "
             "https://support.stripe.com/."
         )
-    return pairs + parse_qsl(call.body.decode(errors="replace"), keep_blank_values=True)
+    return pairs + parse_qsl(request.body.decode(errors="replace"), keep_blank_values=True)
 
 
 def _api_key(authorization: str) -> str:
@@ -179,6 +180,6 @@ def _api_key(authorization: str) -> str:
     return ""
 
 
-def encoded(answer: Answer) -> bytes:
-    """Return the body of an answer, indented as Stripe's are."""
-    return json.dumps(answer.body, indent=2).encode()
+def encode_body(response: ApiResponse) -> bytes:
+    """Return the body of a response as JSON, indented like Stripe's."""
+    return json.dumps(response.body, indent=2).encode()

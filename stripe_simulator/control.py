@@ -1,6 +1,6 @@
-"""The control surface under ``/_simulator/``: what a test or a person may make this Stripe do.
+"""Control surface under ``/_simulator/``.
 
-It is described in the package's docstring.
+The package's docstring bodys its requests.
 """
 
 import json
@@ -12,58 +12,56 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from stripe_simulator import agenda, cards, checkout
+from stripe_simulator import cards, checkout, scheduler
 from stripe_simulator.errors import CardError, StripeError
-from stripe_simulator.faults import read_fault
+from stripe_simulator.faults import parse_fault
+from stripe_simulator.state import API_VERSION, Object
 from stripe_simulator.webhooks import DeliveryMode
-from stripe_simulator.world import API_VERSION, Object
 
 if TYPE_CHECKING:
     from stripe_simulator.server import Server
 
-Control = Callable[["Server", Request, Object], Awaitable[Object] | Object]
-DRAIN_SECONDS = 30.0
+Handler = Callable[["Server", Request, Object], Awaitable[Object] | Object]
+DRAIN_DEADLINE_SECONDS = 30.0
 
 
-def _read_document(body: bytes) -> Object:
-    document = json.loads(body or b"{}")
-    if not isinstance(document, dict):
-        raise TypeError("the body must be a JSON object")
-    return document
+def _parse_body(content: bytes) -> Object:
+    body = json.loads(content or b"{}")
+    if not isinstance(body, dict):
+        raise TypeError("request body must be a JSON object")
+    return body
 
 
-def _field(document: Object, name: str) -> Any:  # noqa: ANN401 - JSON
-    if name not in document:
+def _required_field(body: Object, name: str) -> Any:  # noqa: ANN401 - JSON
+    if name not in body:
         raise ValueError(f"missing field: {name}")
-    return document[name]
+    return body[name]
 
 
-def health(_server: "Server", _request: Request, _document: Object) -> Object:
+def health(_server: "Server", _request: Request, _body: Object) -> Object:
     return {"status": "ok", "api_version": API_VERSION}
 
 
-async def reset(server: "Server", request: Request, document: Object) -> Object:
-    given: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
-    }
-    await server.reset(replace(server.world.settings, **given))
-    return health(server, request, document)
+async def reset(server: "Server", request: Request, body: Object) -> Object:
+    changed: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in body.items()}
+    await server.reset(replace(server.state.settings, **changed))
+    return health(server, request, body)
 
 
-def clock(server: "Server", _request: Request, _document: Object) -> Object:
-    return {"now": server.world.now(), "offset_seconds": server.world.offset}
+def get_clock(server: "Server", _request: Request, _body: Object) -> Object:
+    return {"now": server.state.now(), "offset_seconds": server.state.offset}
 
 
-def advance_clock(server: "Server", request: Request, document: Object) -> Object:
-    seconds = _field(document, "advance_seconds")
+def advance_clock(server: "Server", request: Request, body: Object) -> Object:
+    seconds = _required_field(body, "advance_seconds")
     if not isinstance(seconds, int) or seconds < 0:
-        raise ValueError("advance_seconds must be a positive integer: time does not run backwards")
-    server.world.offset += seconds
-    agenda.settle(server.world, server.world.now())
-    return clock(server, request, document)
+        raise ValueError("advance_seconds must be an integer of at least 0: the clock cannot go back")
+    server.state.offset += seconds
+    scheduler.run_due(server.state, server.state.now())
+    return get_clock(server, request, body)
 
 
-def delivery(server: "Server", _request: Request, _document: Object) -> Object:
+def get_delivery(server: "Server", _request: Request, _body: Object) -> Object:
     return {
         "mode": asdict(server.deliveries.mode),
         "waiting": server.deliveries.waiting,
@@ -71,79 +69,79 @@ def delivery(server: "Server", _request: Request, _document: Object) -> Object:
     }
 
 
-def set_delivery(server: "Server", request: Request, document: Object) -> Object:
-    server.deliveries.mode = DeliveryMode(**document)
-    return delivery(server, request, document)
+def set_delivery(server: "Server", request: Request, body: Object) -> Object:
+    server.deliveries.mode = DeliveryMode(**body)
+    return get_delivery(server, request, body)
 
 
-def flush(server: "Server", _request: Request, _document: Object) -> Object:
+def flush_deliveries(server: "Server", _request: Request, _body: Object) -> Object:
     return {"flushed": server.deliveries.flush()}
 
 
-def redeliver(server: "Server", _request: Request, _document: Object) -> Object:
+def redeliver(server: "Server", _request: Request, _body: Object) -> Object:
     return {"redelivered": server.deliveries.redeliver()}
 
 
-async def drain(server: "Server", _request: Request, document: Object) -> Object:
+async def drain_deliveries(server: "Server", _request: Request, body: Object) -> Object:
     server.deliveries.dispatch()
-    idle = await server.deliveries.drain(float(document.get("deadline_seconds", DRAIN_SECONDS)))
+    idle = await server.deliveries.drain(float(body.get("deadline_seconds", DRAIN_DEADLINE_SECONDS)))
     return {"idle": idle, "waiting": server.deliveries.waiting, "held": server.deliveries.held}
 
 
-def deliveries(server: "Server", request: Request, _document: Object) -> Object:
-    wanted = request.query_params
+def list_deliveries(server: "Server", request: Request, _body: Object) -> Object:
+    filters = request.query_params
     log = [asdict(attempt) for attempt in server.deliveries.log]
-    return {"data": [entry for entry in log if all(str(entry.get(name)) == value for name, value in wanted.items())]}
+    return {"data": [entry for entry in log if all(str(entry.get(name)) == value for name, value in filters.items())]}
 
 
-def resend(server: "Server", request: Request, _document: Object) -> Object:
-    event = server.world.get("event", request.path_params["id"])
-    endpoints = [endpoint for endpoint in server.world.all("webhook_endpoint") if endpoint["status"] == "enabled"]
+def resend_event(server: "Server", request: Request, _body: Object) -> Object:
+    event = server.state.get("event", request.path_params["id"])
+    endpoints = [endpoint for endpoint in server.state.all("webhook_endpoint") if endpoint["status"] == "enabled"]
     for endpoint in endpoints:
         server.deliveries.send(event, endpoint)
     return {"event": event["id"], "endpoints": [endpoint["id"] for endpoint in endpoints]}
 
 
-def set_card(server: "Server", request: Request, document: Object) -> Object:
-    card = _field(document, "card")
+def set_card(server: "Server", request: Request, body: Object) -> Object:
+    card = _required_field(body, "card")
     if card not in cards.CARDS:
         raise ValueError(f"card must be one of: {', '.join(cards.CARDS)}")
-    customer = server.world.get("customer", request.path_params["id"])
-    cards.behave(server.world, customer, card)
+    customer = server.state.get("customer", request.path_params["id"])
+    cards.set_outcome(server.state, customer, card)
     return {"customer": customer["id"], "card": card}
 
 
-def calls(server: "Server", _request: Request, _document: Object) -> Object:
+def count_calls(server: "Server", _request: Request, _body: Object) -> Object:
     return {"data": dict(server.calls)}
 
 
-def add_fault(server: "Server", _request: Request, document: Object) -> Object:
-    server.faults.append(read_fault(document))
-    return faults(server, _request, document)
+def add_fault(server: "Server", _request: Request, body: Object) -> Object:
+    server.faults.append(parse_fault(body))
+    return list_faults(server, _request, body)
 
 
-def faults(server: "Server", _request: Request, _document: Object) -> Object:
+def list_faults(server: "Server", _request: Request, _body: Object) -> Object:
     return {"data": [asdict(fault) for fault in server.faults if fault.count > 0]}
 
 
-def clear_faults(server: "Server", request: Request, document: Object) -> Object:
+def clear_faults(server: "Server", request: Request, body: Object) -> Object:
     server.faults.clear()
-    return faults(server, request, document)
+    return list_faults(server, request, body)
 
 
-def act_on_checkout(server: "Server", request: Request, document: Object) -> Object:
-    """Do what a customer would do on the checkout page, through the same code."""
-    session = server.world.get("checkout.session", request.path_params["id"])
-    outcome, authenticated = _field(document, "outcome"), document.get("authenticated", False)
-    if outcome not in checkout.OUTCOMES:
-        raise ValueError(f"outcome must be one of: {', '.join(checkout.OUTCOMES)}")
-    card = checkout.OUTCOMES[outcome]
+def submit_checkout(server: "Server", request: Request, body: Object) -> Object:
+    """Submit the Checkout page, through the code that the page itself uses."""
+    session = server.state.get("checkout.session", request.path_params["id"])
+    outcome, authenticated = _required_field(body, "outcome"), body.get("authenticated", False)
+    if outcome not in checkout.CARD_BY_OUTCOME:
+        raise ValueError(f"outcome must be one of: {', '.join(checkout.CARD_BY_OUTCOME)}")
+    card = checkout.CARD_BY_OUTCOME[outcome]
     error: CardError | None = None
     if card is not None:
         try:
-            checkout.pay(server.world, session, card, authenticated=authenticated, email=document.get("email"))
-        except CardError as refused:
-            error = refused
+            checkout.pay(server.state, session, card, authenticated=authenticated, email=body.get("email"))
+        except CardError as declined:
+            error = declined
     return {
         "status": session["status"],
         "redirect": checkout.success_url(session) if session["status"] == "complete" else session["cancel_url"],
@@ -152,39 +150,40 @@ def act_on_checkout(server: "Server", request: Request, document: Object) -> Obj
     }
 
 
-CONTROLS: tuple[tuple[str, str, Control], ...] = (
+CONTROL_ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "health", health),
     ("POST", "reset", reset),
-    ("GET", "clock", clock),
+    ("GET", "clock", get_clock),
     ("POST", "clock", advance_clock),
-    ("GET", "delivery", delivery),
+    ("GET", "delivery", get_delivery),
     ("POST", "delivery", set_delivery),
-    ("POST", "delivery/flush", flush),
+    ("POST", "delivery/flush", flush_deliveries),
     ("POST", "delivery/redeliver", redeliver),
-    ("POST", "delivery/drain", drain),
-    ("GET", "deliveries", deliveries),
-    ("POST", "events/{id}/resend", resend),
+    ("POST", "delivery/drain", drain_deliveries),
+    ("GET", "deliveries", list_deliveries),
+    ("POST", "events/{id}/resend", resend_event),
     ("POST", "customers/{id}/payment_method", set_card),
-    ("GET", "calls", calls),
-    ("GET", "faults", faults),
+    ("GET", "calls", count_calls),
+    ("GET", "faults", list_faults),
     ("POST", "faults", add_fault),
     ("DELETE", "faults", clear_faults),
-    ("POST", "checkout/{id}", act_on_checkout),
+    ("POST", "checkout/{id}", submit_checkout),
 )
 
 
 def control_routes(server: "Server") -> list[Route]:
     """Return the routes of the control surface."""
     return [
-        Route(f"/_simulator/{path}", _endpoint(server, control), methods=[method]) for method, path, control in CONTROLS
+        Route(f"/_simulator/{path}", _endpoint(server, handler), methods=[method])
+        for method, path, handler in CONTROL_ROUTES
     ]
 
 
-def _endpoint(server: "Server", control: Control) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(server: "Server", handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
-            document = _read_document(await request.body())
-            result = control(server, request, document)
+            body = _parse_body(await request.body())
+            result = handler(server, request, body)
             if isinstance(result, Awaitable):
                 result = await result
         except StripeError as error:

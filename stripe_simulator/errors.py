@@ -1,13 +1,13 @@
-"""Stripe's errors, as its API words them.
+"""Errors of Stripe's API, with its messages and HTTP statuses.
 
 StripeError
-├── InvalidRequest       the request is wrong: 400
-│   ├── NoSuchObject     the id names nothing: 404 in the path, 400 in a parameter
+├── InvalidRequest       400: invalid request
+│   ├── NoSuchObject     404 for an id in the path, 400 for an id in a parameter
 │   ├── UnknownUrl       404
-│   └── NotSimulated     Stripe can do this, the simulator cannot: 400, rather than to ignore a parameter silently
+│   └── NotSimulated     400: a parameter that Stripe supports and the simulator does not
 ├── NotAuthenticated     401
-├── CardError            the bank said no: 402
-└── IdempotencyError     400 for other parameters, 409 while the first request still runs
+├── CardError            402: card declined or authentication required
+└── IdempotencyError     400 for another request, 409 while the first request is in progress
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ JSON = dict[str, object]
 
 
 class StripeError(Exception):
-    """An answer of Stripe's API that is not a success.
+    """An error response of Stripe's API.
 
     Attributes:
-        status: The HTTP status of the answer.
+        status: The HTTP status.
         type: Stripe's error type, such as ``invalid_request_error``.
     """
 
@@ -36,7 +36,7 @@ class StripeError(Exception):
         self.details = details
 
     def body(self, request_log_url: str) -> JSON:
-        """Return the JSON that Stripe answers, without the fields that do not apply."""
+        """Return the response body, without null fields."""
         fields = {
             **self.details,
             "code": self.code,
@@ -50,11 +50,11 @@ class StripeError(Exception):
 
 
 class InvalidRequest(StripeError):
-    """The request cannot be served as it is."""
+    """An invalid request."""
 
 
 class NoSuchObject(InvalidRequest):
-    """An id names no object of its type."""
+    """An id without an object of its type."""
 
     def __init__(self, noun: str, identifier: str, *, param: str, status: int = 404) -> None:
         super().__init__(f"No such {noun}: '{identifier}'", code="resource_missing", param=param)
@@ -62,7 +62,7 @@ class NoSuchObject(InvalidRequest):
 
 
 class UnknownUrl(InvalidRequest):
-    """No operation of the API has this method and path."""
+    """A method and path without an API operation."""
 
     status = 404
 
@@ -75,27 +75,27 @@ class UnknownUrl(InvalidRequest):
 
 
 class NotSimulated(InvalidRequest):
-    """Stripe knows this parameter; the simulator says so instead of ignoring it."""
+    """A parameter or value that Stripe supports and the simulator does not."""
 
     def __init__(self, param: str) -> None:
         super().__init__(f"The Stripe simulator does not implement this: {param}", code="not_simulated", param=param)
 
 
 class NotAuthenticated(StripeError):
-    """The API key is missing or not one of this Stripe."""
+    """A missing or invalid API key."""
 
     status = 401
 
 
 class CardError(StripeError):
-    """The card was declined, or needs its owner."""
+    """A declined card, or one that requires authentication."""
 
     status = 402
     type = "card_error"
 
 
 class IdempotencyError(StripeError):
-    """An idempotency key was used in a way that cannot be replayed."""
+    """An idempotency key used for another request, or while its request is in progress."""
 
     type = "idempotency_error"
 

@@ -1,89 +1,87 @@
-"""``expand[]``: ids in an answer replaced by the objects that they name."""
+"""``expand[]``: replace ids in a response by the objects with these ids."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 
 from stripe_simulator import checkout
-from stripe_simulator.collection import OVER
+from stripe_simulator.dunning import ENDED_STATUSES
 from stripe_simulator.errors import InvalidRequest
-from stripe_simulator.objects import list_of
-from stripe_simulator.world import Object, World
+from stripe_simulator.objects import list_object
+from stripe_simulator.state import Object, SimulatorState
 
-DEEPEST = 4
+MAX_DEPTH = 4
 
 
-def _subscriptions_of(world: World, customer: Object) -> Object:
+def _list_subscriptions(state: SimulatorState, customer: Object) -> Object:
     subscriptions = [
         subscription
-        for subscription in world.all("subscription")
-        if subscription["customer"] == customer["id"] and subscription["status"] not in OVER
+        for subscription in state.all("subscription")
+        if subscription["customer"] == customer["id"] and subscription["status"] not in ENDED_STATUSES
     ]
-    return list_of(subscriptions, f"/v1/customers/{customer['id']}/subscriptions")
+    return list_object(subscriptions, f"/v1/customers/{customer['id']}/subscriptions")
 
 
-# What an object shows only when it is asked to.
-INCLUDABLE: Mapping[tuple[str, str], Callable[[World, Object], Object]] = {
-    ("checkout.session", "line_items"): checkout.line_items,
-    ("customer", "subscriptions"): _subscriptions_of,
+# Top-level properties that a response contains only if they are expanded.
+INCLUDABLE_PROPERTIES: Mapping[tuple[str, str], Callable[[SimulatorState, Object], Object]] = {
+    ("checkout.session", "line_items"): checkout.list_line_items,
+    ("customer", "subscriptions"): _list_subscriptions,
 }
+# Nested properties that a response contains only if they are expanded, by object type.
+NESTED_INCLUDABLE_PROPERTIES = {"billing_portal.configuration": "features.subscription_update.products"}
 
 
-# What deep inside an object is left out unless it is asked for.
-ON_REQUEST = {"billing_portal.configuration": "features.subscription_update.products"}
-
-
-def expanded(world: World, subject: Object, paths: Sequence[str]) -> Object:
-    """Return a copy of an object or list with the fields at some dotted paths expanded.
+def expand_properties(state: SimulatorState, obj: Object, paths: Sequence[str]) -> Object:
+    """Return a copy of an object or list with the properties at the dotted paths expanded.
 
     Raises:
-        InvalidRequest: A path is too deep, or leads to nothing that can be expanded.
+        InvalidRequest: A path is too deep or leads to a property that cannot be expanded.
     """
-    copy = deepcopy(subject)
-    if subject["object"] == "list":
+    copy = deepcopy(obj)
+    if obj["object"] == "list":
         for member in copy["data"]:
-            _leave_out(member, paths, "data.")
+            _remove_includable(member, paths, "data.")
     else:
-        _leave_out(copy, paths, "")
+        _remove_includable(copy, paths, "")
     for path in paths:
         parts = path.split(".")
-        if len(parts) > DEEPEST + (parts[0] == "data"):
-            raise InvalidRequest(f"You cannot expand more than {DEEPEST} levels of a property.", param="expand")
-        _expand(world, copy, parts, path)
+        if len(parts) > MAX_DEPTH + (parts[0] == "data"):
+            raise InvalidRequest(f"You cannot expand more than {MAX_DEPTH} levels of a property.", param="expand")
+        _expand(state, copy, parts, path)
     return copy
 
 
-def _leave_out(subject: Object, paths: Sequence[str], prefix: str) -> None:
-    optional = ON_REQUEST.get(subject["object"])
+def _remove_includable(obj: Object, paths: Sequence[str], prefix: str) -> None:
+    optional = NESTED_INCLUDABLE_PROPERTIES.get(obj["object"])
     if optional is None or prefix + optional in paths:
         return
     *parents, name = optional.split(".")
     for parent in parents:
-        subject = subject[parent]
-    subject.pop(name)
+        obj = obj[parent]
+    obj.pop(name)
 
 
-def _expand(world: World, holder: Object, parts: Sequence[str], path: str) -> None:
+def _expand(state: SimulatorState, parent: Object, parts: Sequence[str], path: str) -> None:
     name, rest = parts[0], parts[1:]
-    include = INCLUDABLE.get((holder.get("object", ""), name))
-    if include and name not in holder:
-        holder[name] = deepcopy(include(world, holder))
-    if name not in holder:
+    include = INCLUDABLE_PROPERTIES.get((parent.get("object", ""), name))
+    if include and name not in parent:
+        parent[name] = deepcopy(include(state, parent))
+    if name not in parent:
         raise InvalidRequest(f"This property cannot be expanded ({path}).", param="expand")
-    holder[name] = _object_at(world, holder[name], path, last=not rest)
+    parent[name] = _expanded_value(state, parent[name], path, last=not rest)
     if rest:
-        found = holder[name] if isinstance(holder[name], list) else [holder[name]]
-        for each in found:
-            if each is not None:
-                _expand(world, each, rest, path)
+        members = parent[name] if isinstance(parent[name], list) else [parent[name]]
+        for member in members:
+            if member is not None:
+                _expand(state, member, rest, path)
 
 
-def _object_at(world: World, value: object, path: str, *, last: bool) -> object:
+def _expanded_value(state: SimulatorState, value: object, path: str, *, last: bool) -> object:
     if isinstance(value, str):
-        if value not in world.objects:
+        if value not in state.objects:
             raise InvalidRequest(f"This property cannot be expanded ({path}).", param="expand")
-        return deepcopy(world.objects[value])
+        return deepcopy(state.objects[value])
     if isinstance(value, list) and last:
-        return [_object_at(world, each, path, last=last) for each in value]
+        return [_expanded_value(state, member, path, last=last) for member in value]
     if value is not None and not isinstance(value, dict | list):
         raise InvalidRequest(f"This property cannot be expanded ({path}).", param="expand")
     return value

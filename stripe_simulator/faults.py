@@ -1,4 +1,4 @@
-"""Faults for API calls: what a test wants Stripe, or the way to it, to do wrong."""
+"""Injected faults of API calls: error statuses, timeouts, broken connections and malformed responses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,14 +10,24 @@ SIMPLE_KINDS = {"timeout", "reset", "nonsense"}
 
 @dataclass(slots=True)
 class Fault:
-    """One kind of trouble for the next calls that match.
+    """A fault for the next matching API calls.
+
+    ================  ==============================================================
+    kind              effect on the caller
+    ================  ==============================================================
+    ``status:N``      error response with HTTP status N
+    ``timeout``       no response; the connection stays open
+    ``reset``         the connection is reset
+    ``nonsense``      status 200 with a body that is not JSON
+    ``slow:SECONDS``  the normal response after a delay
+    ================  ==============================================================
 
     Attributes:
-        kind: One of ``status:N``, ``timeout``, ``reset``, ``nonsense``, ``slow:SECONDS``.
-        count: For how many calls.
-        method: The HTTP method it is for; None is any.
-        path_prefix: What the path begins with.
-        when: ``before`` the operation, which then never happens, or ``after`` it, so that only the answer is lost.
+        kind: The kind of fault.
+        count: Number of calls that fail.
+        method: The HTTP method to match; None matches any.
+        path_prefix: Prefix of the path to match.
+        when: ``before``: the operation does not run. ``after``: it takes effect and only the response is lost.
     """
 
     kind: str
@@ -27,22 +37,22 @@ class Fault:
     when: Literal["before", "after"] = "before"
 
     def __post_init__(self) -> None:
-        if self.kind not in SIMPLE_KINDS and not self._has_argument():
+        if self.kind not in SIMPLE_KINDS and not self._has_valid_argument():
             raise ValueError(f"kind must be one of: {KINDS}")
         if self.when not in {"before", "after"}:
             raise ValueError("when must be before or after")
 
-    def _has_argument(self) -> bool:
+    def _has_valid_argument(self) -> bool:
         name, _, argument = self.kind.partition(":")
         return (name == "status" and argument.isdigit()) or (name == "slow" and _is_number(argument))
 
     @property
     def argument(self) -> float:
-        """The number in the kind."""
+        """The number in ``kind``."""
         return float(self.kind.partition(":")[2])
 
     def matches(self, method: str, path: str) -> bool:
-        """Say whether a call is to suffer."""
+        """Return True if the fault applies to a call."""
         return self.count > 0 and self.method in {None, method} and path.startswith(self.path_prefix)
 
 
@@ -50,12 +60,12 @@ def _is_number(text: str) -> bool:
     return text.replace(".", "", 1).isdigit()
 
 
-def read_fault(document: Mapping[str, object]) -> Fault:
-    """Return the fault that a JSON document describes.
+def parse_fault(document: Mapping[str, object]) -> Fault:
+    """Return the fault of a JSON request body.
 
     Raises:
-        ValueError: Its kind or moment is none.
-        TypeError: It has unknown fields, or of another type.
+        ValueError: ``kind`` or ``when`` has an unknown value.
+        TypeError: A field is unknown or of another type.
     """
     match = document.get("match", {})
     if not isinstance(match, Mapping):
@@ -64,8 +74,8 @@ def read_fault(document: Mapping[str, object]) -> Fault:
     return Fault(**{**match, **fields})
 
 
-def take(faults: list[Fault], method: str, path: str) -> Fault | None:
-    """Return the first fault that matches a call, used once more."""
+def take_matching_fault(faults: list[Fault], method: str, path: str) -> Fault | None:
+    """Return the first fault that matches a call and reduce its count."""
     for fault in faults:
         if fault.matches(method, path):
             fault.count -= 1

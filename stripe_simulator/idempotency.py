@@ -1,16 +1,16 @@
-"""Idempotency keys: the answer to a POST is kept, and given again to the same request."""
+"""Idempotency keys: store the response to a POST and replay it for the same request."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stripe_simulator.errors import IdempotencyError
 
-KEPT_SECONDS = 24 * 3600
+KEY_LIFETIME_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer of the API: status, JSON body, and headers of its own."""
+class ApiResponse:
+    """An API response: status, JSON body, and the headers besides the common ones."""
 
     status: int
     body: Mapping[str, object]
@@ -18,57 +18,57 @@ class Answer:
 
 
 @dataclass(slots=True)
-class _Use:
+class _StoredRequest:
     request: tuple[str, str, object]
-    since: int
-    answer: Answer | None = None
+    created: int
+    response: ApiResponse | None = None
 
 
 class IdempotencyKeys:
-    """The keys of the last 24 hours with the requests that they came with and their answers."""
+    """Idempotency keys of the last 24 hours, with their requests and responses."""
 
     def __init__(self) -> None:
-        self._uses: dict[str, _Use] = {}
+        self._requests: dict[str, _StoredRequest] = {}
 
-    def begin(self, key: str, request: tuple[str, str, object], now: int) -> Answer | None:
-        """Take a key for a request, or return the answer to replay.
+    def begin(self, key: str, request: tuple[str, str, object], now: int) -> ApiResponse | None:
+        """Store a new key with its request, or return the response to replay.
 
         Args:
             key: The Idempotency-Key header.
             request: Method, path and parameters.
-            now: Epoch seconds.
+            now: The current time in epoch seconds.
 
         Raises:
-            IdempotencyError: The key belongs to another request, or to one that still runs.
+            IdempotencyError: The key belongs to another request, or its request is in progress.
         """
-        use = self._uses.get(key)
-        if use is None or now - use.since > KEPT_SECONDS:
-            self._uses[key] = _Use(request, now)
+        stored = self._requests.get(key)
+        if stored is None or now - stored.created > KEY_LIFETIME_SECONDS:
+            self._requests[key] = _StoredRequest(request, now)
             return None
-        if use.request[:2] != request[:2]:
+        if stored.request[:2] != request[:2]:
             raise IdempotencyError(
                 f"Keys for idempotent requests can only be used for the same endpoint they were first used for "
-                f"('{use.request[1]}' vs '{request[1]}'). Try using a key other than '{key}' if you meant to execute a "
-                "different request."
+                f"('{stored.request[1]}' vs '{request[1]}'). Try using a key other than '{key}' if you meant to "
+                "execute a different request."
             )
-        if use.request != request:
+        if stored.request != request:
             raise IdempotencyError(
                 "Keys for idempotent requests can only be used with the same parameters they were first used with. Try "
                 f"using a key other than '{key}' if you meant to execute a different request."
             )
-        if use.answer is None:
+        if stored.response is None:
             raise IdempotencyError(
                 f"There is currently another in-progress request using this Idempotent Key: {key}. Please try again "
                 "later.",
                 status=409,
                 code="idempotency_key_in_use",
             )
-        return use.answer
+        return stored.response
 
-    def finish(self, key: str, answer: Answer) -> None:
-        """Keep the answer of the request that took the key."""
-        self._uses[key].answer = answer
+    def finish(self, key: str, response: ApiResponse) -> None:
+        """Store the response of the key's request."""
+        self._requests[key].response = response
 
     def release(self, key: str) -> None:
-        """Give a key back: its request was refused before anything began."""
-        self._uses.pop(key, None)
+        """Delete a key whose request was rejected before its operation ran."""
+        self._requests.pop(key, None)

@@ -1,4 +1,4 @@
-"""The smallest PDF that shows a few lines of text, so that an invoice's link leads to a real document."""
+"""Minimal PDF with a few lines of text, for the ``invoice_pdf`` link of an invoice."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ LINE_HEIGHT = 22
 
 
 def invoice_pdf(lines: Sequence[str]) -> bytes:
-    """Return a one-page PDF with these lines of text; what Latin-1 lacks becomes a question mark."""
+    """Return a one-page PDF with these lines of text. Characters outside Latin-1 become question marks."""
     shown = f" 0 -{LINE_HEIGHT} Td ".join(f"({_escaped(line)}) Tj" for line in lines)
     content = f"BT /F1 14 Tf 72 760 Td {shown} ET".encode("latin-1", "replace")
     objects = [
@@ -18,9 +18,9 @@ def invoice_pdf(lines: Sequence[str]) -> bytes:
         b"<< /Font << /F1 4 0 R >> >>",
     ]
     document, offsets = b"%PDF-1.4\n", []
-    for number, each in enumerate(objects, start=1):
+    for number, pdf_object in enumerate(objects, start=1):
         offsets.append(len(document))
-        document += b"%d 0 obj\n%s\nendobj\n" % (number, each)
+        document += b"%d 0 obj\n%s\nendobj\n" % (number, pdf_object)
     table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
     size = len(objects) + 1
     trailer = b"trailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (size, len(document))

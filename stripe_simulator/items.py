@@ -1,17 +1,24 @@
-"""Subscription items: what they bill, for which period, and the invoice lines that come of it."""
+"""Subscription items: prices, billing periods and the invoice lines that they produce."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stripe_simulator.collection import UPDATED
+from stripe_simulator.dunning import SUBSCRIPTION_UPDATED
 from stripe_simulator.objects import Period, new_invoice_line
-from stripe_simulator.world import Object, World
+from stripe_simulator.state import Object, SimulatorState
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """What a subscription bills: a price, how often, and for an item that exists, which one."""
+class ItemSpec:
+    """Price and quantity of a subscription item.
+
+    Attributes:
+        price: The price.
+        quantity: The quantity.
+        metadata: The item's metadata.
+        item: The existing item to update, or None for a new item.
+    """
 
     price: Object
     quantity: int = 1
@@ -20,55 +27,55 @@ class Line:
 
 
 def current_period(subscription: Object) -> Period:
-    """Return the start and end of the period that is paid for, in epoch seconds."""
+    """Return the start and end of the current billing period, in epoch seconds."""
     items = subscription["items"]["data"]
     return items[0]["current_period_start"], max(item["current_period_end"] for item in items)
 
 
-def with_period(subscription: Object, period: Period) -> list[Object]:
-    """Return a subscription's items as they are in another period."""
+def items_in_period(subscription: Object, period: Period) -> list[Object]:
+    """Return copies of a subscription's items with another period."""
     start, end = period
     items = subscription["items"]["data"]
     return [{**item, "current_period_start": start, "current_period_end": end} for item in items]
 
 
-def replace_items(world: World, subscription: Object, items: list[Object], **changes: Any) -> None:  # noqa: ANN401
-    """Put other items on a subscription, and announce it together with other changes."""
+def replace_items(state: SimulatorState, subscription: Object, items: list[Object], **changes: Any) -> None:  # noqa: ANN401
+    """Replace a subscription's items, together with other fields, and emit one event."""
     for item in subscription["items"]["data"]:
-        world.forget(item)
+        state.remove(item)
     for item in items:
-        world.add(item)
-    world.change(subscription, UPDATED, items={**subscription["items"], "data": items}, **changes)
+        state.add(item)
+    state.update(subscription, SUBSCRIPTION_UPDATED, items={**subscription["items"], "data": items}, **changes)
 
 
-def cost(item: Object) -> int:
-    """Return what an item costs for a whole period."""
+def item_amount(item: Object) -> int:
+    """Return the amount of an item for a full period."""
     amount: int = item["price"]["unit_amount"] * item["quantity"]
     return amount
 
 
-def share(item: Object, rest: Period) -> int:
-    """Return the part of an item's cost that falls on the rest of its period, rounded half up."""
+def prorated_amount(item: Object, remainder: Period) -> int:
+    """Return the amount of an item for the remainder of its period, rounded half up."""
     length = int(item["current_period_end"] - item["current_period_start"])
-    return (2 * cost(item) * (rest[1] - rest[0]) + length) // (2 * length)
+    return (2 * item_amount(item) * (remainder[1] - remainder[0]) + length) // (2 * length)
 
 
-def full_lines(world: World, items: list[Object], period: Period) -> list[Object]:
-    """Return the invoice lines of a whole period."""
-    return [new_invoice_line(world, item, cost(item), period, proration=False) for item in items]
+def period_lines(state: SimulatorState, items: list[Object], period: Period) -> list[Object]:
+    """Return the invoice lines of a full period."""
+    return [new_invoice_line(state, item, item_amount(item), period, proration=False) for item in items]
 
 
-def trial_lines(world: World, items: list[Object], period: Period) -> list[Object]:
-    """Return the invoice lines of a trial, which cost nothing."""
-    return [new_invoice_line(world, item, 0, period, proration=False) for item in items]
+def trial_lines(state: SimulatorState, items: list[Object], period: Period) -> list[Object]:
+    """Return the invoice lines of a trial, with amount 0."""
+    return [new_invoice_line(state, item, 0, period, proration=False) for item in items]
 
 
-def keep_for_next_invoice(world: World, subscription: Object, lines: list[Object]) -> None:
-    """Keep lines until the subscription is next invoiced."""
-    world.hidden[subscription["id"]].setdefault("pending_lines", []).extend(lines)
+def add_pending_lines(state: SimulatorState, subscription: Object, lines: list[Object]) -> None:
+    """Store lines for the subscription's next invoice."""
+    state.private[subscription["id"]].setdefault("pending_lines", []).extend(lines)
 
 
-def take_kept_lines(world: World, subscription: Object) -> list[Object]:
-    """Return the lines that were kept for this invoice."""
-    lines: list[Object] = world.hidden[subscription["id"]].pop("pending_lines", [])
+def take_pending_lines(state: SimulatorState, subscription: Object) -> list[Object]:
+    """Remove and return the lines stored for the next invoice."""
+    lines: list[Object] = state.private[subscription["id"]].pop("pending_lines", [])
     return lines

@@ -1,62 +1,62 @@
-"""New Stripe objects, complete with every field that Stripe's current API version shows."""
+"""New Stripe objects, with every field of the current API version."""
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
-from stripe_simulator import blanks
-from stripe_simulator.world import API_VERSION, DAY, Object, World
+from stripe_simulator import default_fields
+from stripe_simulator.state import API_VERSION, DAY, Object, SimulatorState
 
 Period = tuple[int, int]
 
 
-def list_of(data: Iterable[Object], url: str, *, has_more: bool = False) -> Object:
+def list_object(data: Iterable[Object], url: str, *, has_more: bool = False) -> Object:
     """Return a list object."""
     return {"object": "list", "data": list(data), "has_more": has_more, "url": url}
 
 
-def _new(world: World, object_name: str, created: int, blank: Mapping[str, Any]) -> Object:
-    identity = {"id": world.new_id(object_name), "object": object_name, "created": created, "livemode": False}
-    return {**identity, **deepcopy(dict(blank))}
+def _with_defaults(state: SimulatorState, object_name: str, created: int, defaults: Mapping[str, Any]) -> Object:
+    identity = {"id": state.new_id(object_name), "object": object_name, "created": created, "livemode": False}
+    return {**identity, **deepcopy(dict(defaults))}
 
 
-def new_customer(world: World, fields: Mapping[str, Any], test_clock: str | None) -> Object:
-    """Return a customer without a means of payment."""
-    created = world.objects[test_clock]["frozen_time"] if test_clock else world.now()
-    own = {"invoice_prefix": world.token(8).upper(), "test_clock": test_clock}
-    return {**_new(world, "customer", created, blanks.CUSTOMER), **own, **fields}
+def new_customer(state: SimulatorState, fields: Mapping[str, Any], test_clock: str | None) -> Object:
+    """Return a customer without a payment method."""
+    created = state.objects[test_clock]["frozen_time"] if test_clock else state.now()
+    computed = {"invoice_prefix": state.random_string(8).upper(), "test_clock": test_clock}
+    return {**_with_defaults(state, "customer", created, default_fields.CUSTOMER), **computed, **fields}
 
 
-def new_payment_method(world: World, customer: Object, last4: str) -> Object:
-    """Return a card on file of a customer."""
+def new_payment_method(state: SimulatorState, customer: Object, last4: str) -> Object:
+    """Return a card payment method of a customer."""
     owner = {"email": customer["email"], "name": customer["name"], "phone": customer["phone"]}
-    own = {
-        "billing_details": {"address": dict(blanks.NO_ADDRESS), "tax_id": None, **owner},
-        "card": {**deepcopy(dict(blanks.CARD)), "fingerprint": world.token(16), "last4": last4},
+    computed = {
+        "billing_details": {"address": dict(default_fields.NO_ADDRESS), "tax_id": None, **owner},
+        "card": {**deepcopy(dict(default_fields.CARD)), "fingerprint": state.random_string(16), "last4": last4},
         "customer": customer["id"],
     }
-    return {**_new(world, "payment_method", world.now(customer), blanks.PAYMENT_METHOD), **own}
+    return {**_with_defaults(state, "payment_method", state.now(customer), default_fields.PAYMENT_METHOD), **computed}
 
 
-def new_product(world: World, fields: Mapping[str, Any]) -> Object:
-    """Return an active service."""
-    return {**_new(world, "product", world.now(), blanks.PRODUCT), "updated": world.now(), **fields}
+def new_product(state: SimulatorState, fields: Mapping[str, Any]) -> Object:
+    """Return an active product."""
+    return {**_with_defaults(state, "product", state.now(), default_fields.PRODUCT), "updated": state.now(), **fields}
 
 
-def new_price(world: World, fields: Mapping[str, Any]) -> Object:
-    """Return a price per unit of a product."""
-    own = {
+def new_price(state: SimulatorState, fields: Mapping[str, Any]) -> Object:
+    """Return a per-unit price of a product."""
+    computed = {
         "type": "recurring" if fields.get("recurring") else "one_time",
         "unit_amount_decimal": str(fields["unit_amount"]),
     }
-    return {**_new(world, "price", world.now(), blanks.PRICE), **own, **fields}
+    return {**_with_defaults(state, "price", state.now(), default_fields.PRICE), **computed, **fields}
 
 
-def plan_of(price: Object) -> Object:
-    """Return the legacy plan that Stripe still shows beside a recurring price."""
+def legacy_plan(price: Object) -> Object:
+    """Return the legacy plan object of a recurring price, which Stripe includes in subscription items."""
     shared = ("id", "active", "created", "currency", "metadata", "nickname", "product")
     return {
-        **blanks.PLAN,
+        **default_fields.PLAN,
         **{name: price[name] for name in shared},
         **price["recurring"],
         "amount": price["unit_amount"],
@@ -65,44 +65,49 @@ def plan_of(price: Object) -> Object:
 
 
 def new_subscription_item(
-    world: World, subscription: Object, price: Object, quantity: int, period: Period, metadata: Mapping[str, str]
+    state: SimulatorState,
+    subscription: Object,
+    price: Object,
+    quantity: int,
+    period: Period,
+    metadata: Mapping[str, str],
 ) -> Object:
-    """Return an item that bills a price for a period (start and end in epoch seconds)."""
+    """Return an item for a price and a period (start and end in epoch seconds)."""
     return {
-        "id": world.new_id("subscription_item"),
+        "id": state.new_id("subscription_item"),
         "object": "subscription_item",
-        **deepcopy(dict(blanks.SUBSCRIPTION_ITEM)),
-        "created": world.now(subscription),
+        **deepcopy(dict(default_fields.SUBSCRIPTION_ITEM)),
+        "created": state.now(subscription),
         "current_period_end": period[1],
         "current_period_start": period[0],
         "metadata": dict(metadata),
-        "plan": plan_of(price),
+        "plan": legacy_plan(price),
         "price": price,
         "quantity": quantity,
         "subscription": subscription["id"],
     }
 
 
-def new_subscription(world: World, customer: Object, currency: str, fields: Mapping[str, Any]) -> Object:
-    """Return a subscription that is still incomplete and has no items."""
-    now = world.now(customer)
-    subscription = _new(world, "subscription", now, blanks.SUBSCRIPTION)
-    own = {
+def new_subscription(state: SimulatorState, customer: Object, currency: str, fields: Mapping[str, Any]) -> Object:
+    """Return an incomplete subscription without items."""
+    now = state.now(customer)
+    subscription = _with_defaults(state, "subscription", now, default_fields.SUBSCRIPTION)
+    computed = {
         "billing_cycle_anchor": now,
         "currency": currency,
         "customer": customer["id"],
-        "items": list_of([], f"/v1/subscription_items?subscription={subscription['id']}"),
+        "items": list_object([], f"/v1/subscription_items?subscription={subscription['id']}"),
         "start_date": now,
         "test_clock": customer["test_clock"],
     }
-    return {**subscription, **own, **fields}
+    return {**subscription, **computed, **fields}
 
 
-def new_invoice_line(world: World, item: Object, amount: int, period: Period, *, proration: bool) -> Object:
-    """Return what an item costs for a period, or what it costs less or more for the rest of one."""
+def new_invoice_line(state: SimulatorState, item: Object, amount: int, period: Period, *, proration: bool) -> Object:
+    """Return an invoice line of an item: the amount for a period, or a proration for its remainder."""
     price = item["price"]
-    product = world.objects[price["product"]]["name"]
-    remainder = "Remaining time on" if amount >= 0 else "Unused time on"
+    product = state.objects[price["product"]]["name"]
+    proration_prefix = "Remaining time on" if amount >= 0 else "Unused time on"
     details = {
         "invoice_item": None,
         "proration": proration,
@@ -111,11 +116,11 @@ def new_invoice_line(world: World, item: Object, amount: int, period: Period, *,
         "subscription_item": item["id"],
     }
     return {
-        "id": world.new_id("line_item"),
-        **deepcopy(dict(blanks.INVOICE_LINE)),
+        "id": state.new_id("line_item"),
+        **deepcopy(dict(default_fields.INVOICE_LINE)),
         "amount": amount,
         "currency": price["currency"],
-        "description": f"{remainder} {product}" if proration else f"{item['quantity']} x {product}",
+        "description": f"{proration_prefix} {product}" if proration else f"{item['quantity']} x {product}",
         "discountable": not proration,
         "metadata": item["metadata"],
         "parent": {
@@ -134,28 +139,30 @@ def new_invoice_line(world: World, item: Object, amount: int, period: Period, *,
     }
 
 
-def new_invoice(world: World, subscription: Object, customer: Object, reason: str, lines: list[Object]) -> Object:
-    """Return a draft invoice over lines; amounts are integers in the currency's smallest unit."""
-    now = world.now(subscription)
-    invoice = _new(world, "invoice", now, blanks.INVOICE)
+def new_invoice(
+    state: SimulatorState, subscription: Object, customer: Object, reason: str, lines: list[Object]
+) -> Object:
+    """Return a draft invoice with these lines. Amounts are in the currency's smallest unit."""
+    now = state.now(subscription)
+    invoice = _with_defaults(state, "invoice", now, default_fields.INVOICE)
     total = sum(line["amount"] for line in lines)
     amount_due = max(0, total + customer["balance"])
     details = {"metadata": subscription["metadata"], "subscription": subscription["id"]}
     for line in lines:
         line["invoice"] = invoice["id"]
-    copied = {
+    customer_fields = {
         f"customer_{name}": customer[name] for name in ("address", "email", "name", "phone", "shipping", "tax_exempt")
     }
     return {
         **invoice,
-        **copied,
+        **customer_fields,
         "amount_due": amount_due,
         "amount_remaining": amount_due,
         "billing_reason": reason,
         "collection_method": subscription["collection_method"],
         "currency": subscription["currency"],
         "customer": customer["id"],
-        "lines": list_of(lines, f"/v1/invoices/{invoice['id']}/lines"),
+        "lines": list_object(lines, f"/v1/invoices/{invoice['id']}/lines"),
         "parent": {"quote_details": None, "subscription_details": details, "type": "subscription_details"},
         "period_end": now,
         "period_start": now,
@@ -168,48 +175,50 @@ def new_invoice(world: World, subscription: Object, customer: Object, reason: st
     }
 
 
-def new_checkout_session(world: World, fields: Mapping[str, Any]) -> Object:
-    """Return an open checkout session in subscription mode, with its page's address."""
-    session = _new(world, "checkout.session", world.now(), blanks.CHECKOUT_SESSION)
-    own = {"expires_at": session["created"] + DAY, "url": f"{world.base_url}/c/pay/{session['id']}"}
-    return {**session, **own, **fields}
+def new_checkout_session(state: SimulatorState, fields: Mapping[str, Any]) -> Object:
+    """Return an open Checkout Session in subscription mode, with the URL of its page."""
+    session = _with_defaults(state, "checkout.session", state.now(), default_fields.CHECKOUT_SESSION)
+    computed = {"expires_at": session["created"] + DAY, "url": f"{state.base_url}/c/pay/{session['id']}"}
+    return {**session, **computed, **fields}
 
 
-def new_checkout_line(world: World, price: Object, quantity: int) -> Object:
-    """Return one line of a checkout session."""
+def new_checkout_line(state: SimulatorState, price: Object, quantity: int) -> Object:
+    """Return a line item of a Checkout Session."""
     amount = price["unit_amount"] * quantity
     return {
-        "id": world.new_id("item"),
-        **deepcopy(dict(blanks.CHECKOUT_LINE)),
+        "id": state.new_id("item"),
+        **deepcopy(dict(default_fields.CHECKOUT_LINE)),
         "amount_subtotal": amount,
         "amount_total": amount,
         "currency": price["currency"],
-        "description": world.objects[price["product"]]["name"],
+        "description": state.objects[price["product"]]["name"],
         "price": price,
         "quantity": quantity,
     }
 
 
-def new_webhook_endpoint(world: World, fields: Mapping[str, Any]) -> Object:
+def new_webhook_endpoint(state: SimulatorState, fields: Mapping[str, Any]) -> Object:
     """Return an enabled webhook endpoint."""
-    endpoint = _new(world, "webhook_endpoint", world.now(), blanks.WEBHOOK_ENDPOINT)
+    endpoint = _with_defaults(state, "webhook_endpoint", state.now(), default_fields.WEBHOOK_ENDPOINT)
     return {**endpoint, "api_version": API_VERSION, **fields}
 
 
-def new_portal_configuration(world: World, fields: Mapping[str, Any]) -> Object:
+def new_portal_configuration(state: SimulatorState, fields: Mapping[str, Any]) -> Object:
     """Return an active portal configuration."""
-    configuration = _new(world, "billing_portal.configuration", world.now(), blanks.PORTAL_CONFIGURATION)
-    return {**configuration, "updated": world.now(), **fields}
+    configuration = _with_defaults(
+        state, "billing_portal.configuration", state.now(), default_fields.PORTAL_CONFIGURATION
+    )
+    return {**configuration, "updated": state.now(), **fields}
 
 
-def new_portal_session(world: World, fields: Mapping[str, Any]) -> Object:
-    """Return a portal session with its page's address."""
-    session = _new(world, "billing_portal.session", world.now(), blanks.PORTAL_SESSION)
-    return {**session, "url": f"{world.base_url}/p/session/{session['id']}", **fields}
+def new_portal_session(state: SimulatorState, fields: Mapping[str, Any]) -> Object:
+    """Return a portal session with the URL of its page."""
+    session = _with_defaults(state, "billing_portal.session", state.now(), default_fields.PORTAL_SESSION)
+    return {**session, "url": f"{state.base_url}/p/session/{session['id']}", **fields}
 
 
-def new_test_clock(world: World, frozen_time: int, name: str | None) -> Object:
-    """Return a clock that stands still until it is advanced."""
-    now = world.now()
-    own: Object = {"frozen_time": frozen_time, "name": name, "status": "ready", "status_details": {}}
-    return {**_new(world, "test_helpers.test_clock", now, {}), "deletes_after": now + 30 * DAY, **own}
+def new_test_clock(state: SimulatorState, frozen_time: int, name: str | None) -> Object:
+    """Return a test clock. Its time changes only when it is advanced."""
+    now = state.now()
+    computed: Object = {"frozen_time": frozen_time, "name": name, "status": "ready", "status_details": {}}
+    return {**_with_defaults(state, "test_helpers.test_clock", now, {}), "deletes_after": now + 30 * DAY, **computed}

@@ -1,4 +1,4 @@
-"""The pages that Stripe hosts: checkout, the customer portal, an invoice. Plain forms, without scripts."""
+"""Hosted pages: Checkout, Customer Portal and invoice. They are plain HTML forms without scripts."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -12,16 +12,16 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from stripe_simulator import checkout, portal
-from stripe_simulator.collection import collect
+from stripe_simulator.dunning import collect_payment
 from stripe_simulator.errors import CardError, StripeError
 from stripe_simulator.invoice_pdf import invoice_pdf
-from stripe_simulator.world import Object
+from stripe_simulator.state import Object
 
 if TYPE_CHECKING:
     from stripe_simulator.server import Server
 
 Page = Callable[["Server", Request], Awaitable[Response]]
-ZERO_DECIMAL = {
+ZERO_DECIMAL_CURRENCIES = {
     "bif",
     "clp",
     "djf",
@@ -43,20 +43,20 @@ SYMBOLS = {"usd": "$", "eur": "€", "gbp": "£"}
 
 
 def money(amount: int, currency: str) -> str:
-    """Return an amount in the currency's smallest unit as people write it."""
-    whole = f"{amount}" if currency in ZERO_DECIMAL else f"{abs(amount) // 100}.{abs(amount) % 100:02d}"
-    sign = "-" if amount < 0 and currency not in ZERO_DECIMAL else ""
+    """Format an amount in the currency's smallest unit: ``$29.00``, ``500 JPY``."""
+    whole = f"{amount}" if currency in ZERO_DECIMAL_CURRENCIES else f"{abs(amount) // 100}.{abs(amount) % 100:02d}"
+    sign = "-" if amount < 0 and currency not in ZERO_DECIMAL_CURRENCIES else ""
     symbol = SYMBOLS.get(currency)
     return f"{sign}{symbol}{whole}" if symbol else f"{sign}{whole} {currency.upper()}"
 
 
 def date(timestamp: int) -> str:
-    """Return an epoch second as a day."""
+    """Format a time in epoch seconds as a date."""
     return datetime.fromtimestamp(timestamp, UTC).strftime("%-d %B %Y")
 
 
-def rhythm(price: Object) -> str:
-    """Return how often a price is billed: ``month``, ``3 months``."""
+def billing_interval(price: Object) -> str:
+    """Format the billing interval of a price: ``month``, ``3 months``."""
     recurring = price["recurring"]
     count = recurring["interval_count"]
     return recurring["interval"] if count == 1 else f"{count} {recurring['interval']}s"
@@ -65,7 +65,7 @@ def rhythm(price: Object) -> str:
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True, undefined=StrictUndefined
 )
-TEMPLATES.filters.update(money=money, date=date, rhythm=rhythm)
+TEMPLATES.filters.update(money=money, date=date, billing_interval=billing_interval)
 
 
 def _render(template: str, status: int = 200, **context: object) -> Response:
@@ -80,49 +80,49 @@ def _redirect(url: str) -> Response:
 
 
 async def show_checkout(server: "Server", request: Request) -> Response:
-    return _checkout_page(server, _session(server, request))
+    return _checkout_page(server, _checkout_session(server, request))
 
 
-def _session(server: "Server", request: Request) -> Object:
-    return server.world.get("checkout.session", request.path_params["id"])
+def _checkout_session(server: "Server", request: Request) -> Object:
+    return server.state.get("checkout.session", request.path_params["id"])
 
 
 def _checkout_page(server: "Server", session: Object, *, error: str | None = None) -> Response:
     if session["status"] != "open":
         return _render("closed.html", 410, session=session)
-    hidden = server.world.hidden[session["id"]]
-    known = server.world.objects.get(session["customer"], {})
+    private = server.state.private[session["id"]]
+    customer = server.state.objects.get(session["customer"], {})
     return _render(
         "checkout.html",
         402 if error else 200,
         session=session,
-        items=hidden["items"],
-        trial_days=hidden["subscription_data"].get("trial_period_days"),
-        email=known.get("email") or session["customer_email"],
+        items=private["line_items"],
+        trial_days=private["subscription_data"].get("trial_period_days"),
+        email=customer.get("email") or session["customer_email"],
         error=error,
     )
 
 
 async def submit_checkout(server: "Server", request: Request) -> Response:
-    session, form = _session(server, request), await request.form()
-    outcome = _text(form, "outcome") or ""
-    if session["status"] != "open" or outcome not in checkout.OUTCOMES:
-        return _checkout_page(server, session, error="Choose a card.")
-    card = checkout.OUTCOMES[outcome]
+    session, form = _checkout_session(server, request), await request.form()
+    outcome = _form_text(form, "outcome") or ""
+    if session["status"] != "open" or outcome not in checkout.CARD_BY_OUTCOME:
+        return _checkout_page(server, session, error="Select a card.")
+    card = checkout.CARD_BY_OUTCOME[outcome]
     if card is None:
         return _redirect(session["cancel_url"] or session["success_url"])
-    server.world.hidden[session["id"]]["email"] = email = _text(form, "email")
+    server.state.private[session["id"]]["email"] = email = _form_text(form, "email")
     if card == "requires_action":
         return _redirect(f"{session['url']}/authenticate")
     try:
-        checkout.pay(server.world, session, card, email=email)
-    except CardError as refused:
-        return _checkout_page(server, session, error=refused.message)
+        checkout.pay(server.state, session, card, email=email)
+    except CardError as error:
+        return _checkout_page(server, session, error=error.message)
     return _redirect(checkout.success_url(session))
 
 
 async def show_authentication(server: "Server", request: Request) -> Response:
-    session = _session(server, request)
+    session = _checkout_session(server, request)
     return (
         _checkout_page(server, session)
         if session["status"] != "open"
@@ -131,25 +131,25 @@ async def show_authentication(server: "Server", request: Request) -> Response:
 
 
 async def submit_authentication(server: "Server", request: Request) -> Response:
-    session, form = _session(server, request), await request.form()
-    if _text(form, "outcome") != "complete":
+    session, form = _checkout_session(server, request), await request.form()
+    if _form_text(form, "outcome") != "complete":
         return _checkout_page(
             server,
             session,
             error="We are unable to authenticate your payment method. Please choose a different payment method and try "
             "again.",
         )
-    email = server.world.hidden[session["id"]].get("email")
-    checkout.pay(server.world, session, "requires_action", authenticated=True, email=email)
+    email = server.state.private[session["id"]].get("email")
+    checkout.pay(server.state, session, "requires_action", authenticated=True, email=email)
     return _redirect(checkout.success_url(session))
 
 
-def _number(form: FormData, name: str) -> int | None:
-    text = _text(form, name)
+def _form_int(form: FormData, name: str) -> int | None:
+    text = _form_text(form, name)
     return int(text) if text and text.isdecimal() else None
 
 
-def _text(form: FormData, name: str) -> str | None:
+def _form_text(form: FormData, name: str) -> str | None:
     value = form.get(name)
     return value if isinstance(value, str) and value else None
 
@@ -162,41 +162,43 @@ async def show_portal(server: "Server", request: Request) -> Response:
 
 
 def _portal_session(server: "Server", request: Request) -> Object:
-    return server.world.get("billing_portal.session", request.path_params["id"])
+    return server.state.get("billing_portal.session", request.path_params["id"])
 
 
 def _portal_page(server: "Server", session: Object, *, error: str | None = None, status: int = 200) -> Response:
-    world = server.world
-    invoices = [each for each in world.all("invoice") if each["customer"] == session["customer"]]
+    state = server.state
+    invoices = [invoice for invoice in state.all("invoice") if invoice["customer"] == session["customer"]]
     return _render(
         "portal.html",
         status,
         session=session,
-        profile=world.objects[session["configuration"]]["business_profile"],
-        features=portal.features_of(world, session),
-        subscriptions=portal.subscriptions_of(world, session),
-        offers=portal.offers(world, session),
-        adjustable=any(portal.adjustable_quantity(world, session, product) for product in world.tables["product"]),
-        products=world.tables["product"],
-        invoices=[each for each in invoices if each["status"] != "draft"],
+        profile=state.objects[session["configuration"]]["business_profile"],
+        features=portal.features_of(state, session),
+        subscriptions=portal.subscriptions_of(state, session),
+        offers=portal.offered_prices(state, session),
+        adjustable=any(
+            portal.adjustable_quantity(state, session, product) for product in state.objects_by_type["product"]
+        ),
+        products=state.objects_by_type["product"],
+        invoices=[invoice for invoice in invoices if invoice["status"] != "draft"],
         error=error,
     )
 
 
 async def submit_portal(server: "Server", request: Request) -> Response:
     session, form = _portal_session(server, request), await request.form()
-    subscription = _text(form, "subscription") or ""
+    subscription = _form_text(form, "subscription") or ""
     actions: dict[str, Callable[[], None]] = {
         "change": lambda: portal.change_plan(
-            server.world, session, subscription, _text(form, "price") or "", _number(form, "quantity")
+            server.state, session, subscription, _form_text(form, "price") or "", _form_int(form, "quantity")
         ),
-        "cancel": lambda: portal.cancel(server.world, session, subscription, _text(form, "feedback")),
-        "resume": lambda: portal.resume(server.world, session, subscription),
-        "card": lambda: portal.replace_card(server.world, session, _text(form, "card") or "success"),
+        "cancel": lambda: portal.cancel(server.state, session, subscription, _form_text(form, "feedback")),
+        "resume": lambda: portal.resume(server.state, session, subscription),
+        "card": lambda: portal.replace_card(server.state, session, _form_text(form, "card") or "success"),
     }
     action = actions.get(request.path_params["action"])
     if action is None:
-        return _portal_page(server, session, error="There is no such action.", status=404)
+        return _portal_page(server, session, error="Unknown action.", status=404)
     try:
         action()
     except StripeError as error:
@@ -212,12 +214,12 @@ async def show_invoice(server: "Server", request: Request) -> Response:
 
 
 def _invoice(server: "Server", request: Request) -> Object:
-    return server.world.get("invoice", request.path_params["id"])
+    return server.state.get("invoice", request.path_params["id"])
 
 
 async def pay_invoice(server: "Server", request: Request) -> Response:
     invoice = _invoice(server, request)
-    error = collect(server.world, invoice) if invoice["status"] == "open" else None
+    error = collect_payment(server.state, invoice) if invoice["status"] == "open" else None
     return _render("invoice.html", 402 if error else 200, invoice=invoice, error=error and error.message)
 
 

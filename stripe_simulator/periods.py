@@ -1,21 +1,21 @@
-"""Billing periods: months end where the calendar lets them, on the anchor's day or the last day before it."""
+"""Billing periods. A month ends on the anchor's day or, if the month is shorter, on its last day."""
 
 import calendar
 from datetime import UTC, datetime
 
-from stripe_simulator.world import DAY, Object
+from stripe_simulator.state import DAY, Object
 
 FIXED_LENGTHS = {"day": DAY, "week": 7 * DAY}
 MONTHS = {"month": 1, "year": 12}
 
 
 def period_end(anchor: int, recurring: Object, after: int) -> int:
-    """Return the first end of a billing period that lies after a moment.
+    """Return the first end of a billing period after a time.
 
     Args:
         anchor: The subscription's billing cycle anchor, in epoch seconds.
-        recurring: The price's interval and interval_count.
-        after: Epoch seconds.
+        recurring: The price's ``interval`` and ``interval_count``.
+        after: The time in epoch seconds.
     """
     step = 0
     while (end := _add(anchor, recurring, step)) <= after:

@@ -1,7 +1,7 @@
-"""The form of an API operation, and the small rules that all of them share.
+"""Routes of API operations, pagination and shared parameter helpers.
 
-An operation is a function ``(world, *ids, **parameters)``: its keyword arguments are the parameters that it simulates.
-What Stripe allows and no argument names is refused aloud (``not_simulated``) instead of being ignored.
+An operation is a function ``(state, *ids, **parameters)``. Its keyword-only arguments are the parameters that it
+simulates. Any other parameter of Stripe's API returns the error ``not_simulated``; none is ignored.
 """
 
 import re
@@ -13,21 +13,21 @@ from itertools import islice
 from typing import Any
 
 from stripe_simulator.errors import InvalidRequest, NotSimulated
-from stripe_simulator.world import Object
+from stripe_simulator.state import Object
 
-PAGING = {"limit", "starting_after", "ending_before"}
-PAGE_LIMIT = 100
+PAGINATION_PARAMETERS = {"limit", "starting_after", "ending_before"}
+PAGE_LIMIT_MAX = 100
 
 
 @dataclass(frozen=True)
 class Route:
-    """One operation of the API.
+    """An API operation.
 
     Attributes:
         method: The HTTP method.
         path: The path, with ``{}`` for each id.
-        parameters: The SDK's TypedDict of its parameters.
-        operation: Returns the object, or for a list all matching objects, newest first.
+        parameters: The SDK's ``TypedDict`` of the parameters.
+        operation: Returns an object or, for a list, all matching objects, newest first.
     """
 
     method: str
@@ -37,61 +37,66 @@ class Route:
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        """Matches a path and captures its ids."""
+        """Regular expression of the path, with a group for each id."""
         return re.compile(
             "".join("([^/]+)" if part == "{}" else re.escape(part) for part in re.split(r"({})", self.path))
         )
 
     @cached_property
     def simulated(self) -> set[str]:
-        """The names of the parameters that the operation knows."""
+        """Names of the parameters that the operation simulates."""
         arguments = signature(self.operation).parameters.values()
         return {argument.name for argument in arguments if argument.kind is Parameter.KEYWORD_ONLY}
 
-    def run(self, world: object, ids: Iterable[str], parameters: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON
-        """Perform the operation.
+    def run(self, state: object, ids: Iterable[str], parameters: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON
+        """Run the operation.
 
         Raises:
-            StripeError: What Stripe would answer, or a parameter that is not simulated.
+            StripeError: The operation fails, or a parameter is not simulated.
         """
         for name in parameters:
             if name not in self.simulated:
                 raise NotSimulated(name)
-        return self.operation(world, *ids, **parameters)
+        return self.operation(state, *ids, **parameters)
 
 
-def only(value: Mapping[str, Any], path: str, *names: str) -> None:
-    """Refuse the fields of a nested parameter that are not simulated.
+def require_simulated(value: Mapping[str, Any], path: str, *names: str) -> None:
+    """Require that all fields of a nested parameter are simulated.
+
+    Args:
+        value: The nested parameter.
+        path: Its path, for the error message.
+        names: The simulated fields.
 
     Raises:
-        NotSimulated: One is not among the names.
+        NotSimulated: A field is not among the names.
     """
     for name in value:
         if name not in names:
             raise NotSimulated(f"{path}[{name}]")
 
 
-def given(**parameters: Any) -> Object:  # noqa: ANN401 - JSON
-    """Return the parameters that were given, the emptied ones as null."""
+def provided(**parameters: Any) -> Object:  # noqa: ANN401 - JSON
+    """Return the parameters that are not None, with an empty string as null."""
     return {name: None if value == "" else value for name, value in parameters.items() if value is not None}
 
 
-def merged_metadata(current: Mapping[str, str], change: Mapping[str, str] | str | None) -> dict[str, str]:
-    """Return metadata after an update: an emptied key goes, an emptied whole clears all."""
-    if change is None:
+def merge_metadata(current: Mapping[str, str], update: Mapping[str, str] | str | None) -> dict[str, str]:
+    """Return metadata after an update. An empty value deletes a key; an empty string deletes all keys."""
+    if update is None:
         return dict(current)
-    if isinstance(change, str):
+    if isinstance(update, str):
         return {}
-    return {key: value for key, value in {**current, **change}.items() if value != ""}
+    return {key: value for key, value in {**current, **update}.items() if value != ""}
 
 
-def in_range(value: int, wanted: int | Mapping[str, int] | None) -> bool:
-    """Say whether a time lies in a range such as ``{"gte": 1, "lt": 9}``, or equals a given one."""
-    if wanted is None:
+def matches_range(value: int, condition: int | Mapping[str, int] | None) -> bool:
+    """Return True if a time is in a range such as ``{"gte": 1, "lt": 9}``, or equals an integer filter."""
+    if condition is None:
         return True
-    if isinstance(wanted, int):
-        return value == wanted
-    return all(COMPARISONS[name](value, bound) for name, bound in wanted.items())
+    if isinstance(condition, int):
+        return value == condition
+    return all(COMPARISONS[name](value, bound) for name, bound in condition.items())
 
 
 COMPARISONS: Mapping[str, Callable[[int, int], bool]] = {
@@ -102,22 +107,22 @@ COMPARISONS: Mapping[str, Callable[[int, int], bool]] = {
 }
 
 
-def page_of(
-    objects: Iterable[Object], parameters: Mapping[str, Any], position: Mapping[str, int]
+def paginate(
+    objects: Iterable[Object], parameters: Mapping[str, Any], creation_order: Mapping[str, int]
 ) -> tuple[list[Object], bool]:
-    """Return one page of a list and whether there is more, newest first.
+    """Return one page of a list, newest first, and ``has_more``.
 
     Args:
-        objects: All objects of the list, newest first; after the page no more are taken.
-        parameters: ``limit`` (1 to 100, 10), and one of ``starting_after`` and ``ending_before``.
-        position: By id, a number that grows with every object; the cursor may name one that the list leaves out.
+        objects: All objects of the list, newest first. Objects after the page are not consumed.
+        parameters: ``limit`` (1 to 100, default 10) and ``starting_after`` or ``ending_before``.
+        creation_order: Increasing number by id. The cursor may be the id of an object that a filter excludes.
 
     Raises:
-        InvalidRequest: A limit out of range, both cursors, or a cursor that names nothing.
+        InvalidRequest: The limit is out of range, both cursors are set, or the cursor does not exist.
     """
     limit = parameters.get("limit", 10)
-    if not 1 <= limit <= PAGE_LIMIT:
-        bound = "greater than or equal to 1" if limit < 1 else f"less than or equal to {PAGE_LIMIT}"
+    if not 1 <= limit <= PAGE_LIMIT_MAX:
+        bound = "greater than or equal to 1" if limit < 1 else f"less than or equal to {PAGE_LIMIT_MAX}"
         raise InvalidRequest(f"Invalid integer: limit must be {bound}", code="parameter_invalid_integer", param="limit")
     cursors = [name for name in ("starting_after", "ending_before") if name in parameters]
     if len(cursors) > 1:
@@ -125,17 +130,17 @@ def page_of(
             "You cannot parameterize both `starting_after` and `ending_before`.", param="ending_before"
         )
     if not cursors:
-        return _first(objects, limit)
-    cursor = position.get(parameters[cursors[0]])
+        return _take(objects, limit)
+    cursor = creation_order.get(parameters[cursors[0]])
     if cursor is None:
         raise InvalidRequest(f"No such object: '{parameters[cursors[0]]}'", code="resource_missing", param=cursors[0])
     if cursors[0] == "starting_after":
-        return _first((subject for subject in objects if position[subject["id"]] < cursor), limit)
-    newer = [subject for subject in objects if position[subject["id"]] > cursor]
+        return _take((obj for obj in objects if creation_order[obj["id"]] < cursor), limit)
+    newer = [obj for obj in objects if creation_order[obj["id"]] > cursor]
     return newer[-limit:], len(newer) > limit
 
 
-def _first(objects: Iterable[Object], limit: int) -> tuple[list[Object], bool]:
-    """Return the first objects and whether there are more, without looking at those."""
+def _take(objects: Iterable[Object], limit: int) -> tuple[list[Object], bool]:
+    """Return the first objects and True if there are more. Consume at most one more."""
     found = list(islice(objects, limit + 1))
     return found[:limit], len(found) > limit

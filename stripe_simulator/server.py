@@ -1,4 +1,4 @@
-"""The simulator as an HTTP server: the API, the hosted pages and the control surface on one port."""
+"""HTTP server with the API, the hosted pages and the control surface on one port."""
 
 import asyncio
 import contextlib
@@ -19,43 +19,43 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from stripe_simulator import agenda
-from stripe_simulator.api import ROUTES, Api, Call, encoded
+from stripe_simulator import scheduler
+from stripe_simulator.api import ROUTES, Api, ApiRequest, encode_body
 from stripe_simulator.control import control_routes
-from stripe_simulator.faults import Fault, take
-from stripe_simulator.idempotency import Answer
+from stripe_simulator.faults import Fault, take_matching_fault
+from stripe_simulator.idempotency import ApiResponse
 from stripe_simulator.pages import page_routes
-from stripe_simulator.shapes import ShapeViolation
-from stripe_simulator.webhooks import ATTEMPT_TIMEOUT, Deliveries
-from stripe_simulator.world import Settings, World
+from stripe_simulator.response_validation import InvalidObject
+from stripe_simulator.state import Settings, SimulatorState
+from stripe_simulator.webhooks import ATTEMPT_TIMEOUT_SECONDS, Deliveries
 
 LOGGER = logging.getLogger("stripe_simulator")
 TICK_SECONDS = 1.0
-START_DEADLINE = 10.0
+START_DEADLINE_SECONDS = 10.0
 METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH"]
 
 
 class Server:
-    """One simulated Stripe: its world, its API and how often that was called, its deliveries and its faults."""
+    """One simulated Stripe account: state, API, webhook deliveries, injected faults and number of API calls."""
 
     def __init__(self, settings: Settings, base_url: str) -> None:
         self._base_url = base_url
         self.faults: list[Fault] = []
         self.calls: Counter[str] = Counter()
         self.deliveries: Deliveries
-        self._begin(settings)
+        self._create_state(settings)
 
-    def _begin(self, settings: Settings) -> None:
-        self.world = World(agenda.due, settings, self._base_url)
-        self.api = Api(self.world)
+    def _create_state(self, settings: Settings) -> None:
+        self.state = SimulatorState(scheduler.next_due, settings, self._base_url)
+        self.api = Api(self.state)
         self.faults.clear()
         self.calls.clear()
 
     async def reset(self, settings: Settings) -> None:
-        """Forget everything and begin again as a new account."""
+        """Delete all data and start with an empty account."""
         await self.deliveries.close()
-        self._begin(settings)
-        self.deliveries = Deliveries(self.world, self.deliveries.client)
+        self._create_state(settings)
+        self.deliveries = Deliveries(self.state, self.deliveries.client)
 
     def app(self) -> ASGIApp:
         """Return the ASGI application."""
@@ -68,56 +68,58 @@ class Server:
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        async with httpx.AsyncClient(timeout=ATTEMPT_TIMEOUT, trust_env=False) as client:
-            self.deliveries = Deliveries(self.world, client)
-            ticking = asyncio.get_running_loop().create_task(self._tick())
+        async with httpx.AsyncClient(timeout=ATTEMPT_TIMEOUT_SECONDS, trust_env=False) as client:
+            self.deliveries = Deliveries(self.state, client)
+            ticker = asyncio.get_running_loop().create_task(self._tick())
             yield
-            ticking.cancel()
+            ticker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await ticking
+                await ticker
             await self.deliveries.close()
 
     async def _tick(self) -> None:
-        """Let time do its work while nobody calls."""
+        """Run due timers every second, even if no request arrives."""
         while True:
             await asyncio.sleep(TICK_SECONDS)
             try:
-                self._settle()
-            except ShapeViolation:
-                LOGGER.exception("a mistake of the simulator: what was due has not happened")
+                self._run_due()
+            except InvalidObject:
+                LOGGER.exception("Simulator bug: a due timer failed")
 
-    def _settle(self) -> None:
-        agenda.settle(self.world, self.world.now())
+    def _run_due(self) -> None:
+        scheduler.run_due(self.state, self.state.now())
         self.deliveries.dispatch()
 
     async def _serve_api(self, request: Request) -> Response:
-        self._settle()
-        call = Call(request.method, request.url.path, request.url.query, await request.body(), request.headers)
-        self.calls[_operation(call)] += 1
-        fault = take(self.faults, call.method, call.path)
+        self._run_due()
+        api_request = ApiRequest(
+            request.method, request.url.path, request.url.query, await request.body(), request.headers
+        )
+        self.calls[_operation_name(api_request)] += 1
+        fault = take_matching_fault(self.faults, api_request.method, api_request.path)
         if fault is None:
-            return self._response(await self.api.answer(call))
+            return self._response(await self.api.handle(api_request))
         if fault.kind.startswith("slow"):
-            return self._response(await self.api.answer(call, hesitation=fault.argument))
+            return self._response(await self.api.handle(api_request, delay_seconds=fault.argument))
         if fault.when == "after":
-            await self.api.answer(call)
+            await self.api.handle(api_request)
             self.deliveries.dispatch()
-        return _faulty(fault, request, self.api.common_headers())
+        return _fault_response(fault, request, self.api.common_headers())
 
-    def _response(self, answer: Answer) -> Response:
+    def _response(self, response: ApiResponse) -> Response:
         self.deliveries.dispatch()
-        return Response(encoded(answer), answer.status, dict(answer.headers), "application/json")
+        return Response(encode_body(response), response.status, dict(response.headers), "application/json")
 
 
-def _operation(call: Call) -> str:
-    """What a call asks for, without the ids in it: `GET /v1/subscriptions/{}`."""
+def _operation_name(api_request: ApiRequest) -> str:
+    """Return the method and path of an operation, with ``{}`` for each id: ``GET /v1/subscriptions/{}``."""
     for route in ROUTES:
-        if route.method == call.method and route.pattern.fullmatch(call.path):
+        if route.method == api_request.method and route.pattern.fullmatch(api_request.path):
             return f"{route.method} {route.path}"
     return "unknown"
 
 
-def _faulty(fault: Fault, request: Request, headers: dict[str, str]) -> Response:
+def _fault_response(fault: Fault, request: Request, headers: dict[str, str]) -> Response:
     if fault.kind == "nonsense":
         return Response("<html>Bad gateway?</html>", 200, headers, "text/html")
     if fault.kind in {"timeout", "reset"}:
@@ -130,11 +132,11 @@ def _faulty(fault: Fault, request: Request, headers: dict[str, str]) -> Response
             "code": "rate_limit",
             "message": "Too many requests in too short a time.",
         }
-    return Response(encoded(Answer(status, {"error": error}, {})), status, headers, "application/json")
+    return Response(encode_body(ApiResponse(status, {"error": error}, {})), status, headers, "application/json")
 
 
 class _NoResponse(Response):
-    """Never answers: breaks the connection, or keeps it until the client gives up."""
+    """No response: reset the connection, or keep it open until the client closes it."""
 
     def __init__(self, abort: Callable[[], None] | None) -> None:
         super().__init__()
@@ -148,9 +150,9 @@ class _NoResponse(Response):
 
 
 def _with_abort(app: ASGIApp) -> ASGIApp:
-    """Put a way to break the connection into the scope.
+    """Add ``abort`` to the scope: a function that resets the connection.
 
-    ASGI has none; uvicorn's ``send`` is a method of the request's cycle, which holds the transport.
+    ASGI has no such function. In uvicorn, ``send`` is a method of the request cycle, which has the transport.
     """
 
     async def wrapped(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -162,25 +164,27 @@ def _with_abort(app: ASGIApp) -> ASGIApp:
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """Return a listening socket, so that a taken port fails here and port 0 is known before anything starts.
+    """Return a listening socket.
+
+    The socket is bound before the server starts. A port in use fails here, and port 0 gets its number here.
 
     Raises:
-        OSError: The address cannot be had.
+        OSError: The address or port is not available.
     """
-    # asyncio switches Nagle's delay off only for sockets that name their protocol; it costs 40 ms a request.
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # asyncio disables Nagle's algorithm only if the socket sets its protocol. Its delay is 40 ms a request.
+    server_socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((host, port))
+        server_socket.bind((host, port))
     except OSError:
-        listening.close()
+        server_socket.close()
         raise
-    listening.listen(256)
-    return listening
+    server_socket.listen(256)
+    return server_socket
 
 
 def uvicorn_server(server: Server) -> uvicorn.Server:
-    """Return the HTTP server; its own Date header would not follow the simulator's clock."""
+    """Return the HTTP server. Its own ``Date`` header is off, because it does not follow the simulator's clock."""
     config = uvicorn.Config(
         server.app(),
         log_level="warning",
@@ -195,7 +199,12 @@ def uvicorn_server(server: Server) -> uvicorn.Server:
 
 @dataclass(frozen=True, slots=True)
 class Simulator:
-    """A running simulator: where it is, and what it consists of for whoever lives in the same process."""
+    """A running simulator.
+
+    Attributes:
+        url: The base URL.
+        server: The server, for code in the same process.
+    """
 
     url: str
     server: Server
@@ -206,36 +215,38 @@ def running_simulator(port: int = 0, host: str = "127.0.0.1", settings: Settings
     """Run a simulator in a thread of this process.
 
     Args:
-        port: 0 takes a free one.
+        port: The port to listen on; 0 selects a free port.
         host: The address to listen on.
         settings: The account's settings.
 
     Yields:
-        The simulator, ready to be called.
+        The simulator, ready for requests.
 
     Raises:
-        OSError: The port is taken.
-        TimeoutError: It did not start.
+        OSError: The port is in use.
+        TimeoutError: The server did not start within 10 seconds.
     """
-    listening = bound_socket(host, port)
-    url = f"http://{host}:{listening.getsockname()[1]}"
+    server_socket = bound_socket(host, port)
+    url = f"http://{host}:{server_socket.getsockname()[1]}"
     server = Server(settings or Settings(), url)
     http = uvicorn_server(server)
-    thread = threading.Thread(target=http.run, kwargs={"sockets": [listening]}, name="stripe-simulator", daemon=True)
+    thread = threading.Thread(
+        target=http.run, kwargs={"sockets": [server_socket]}, name="stripe-simulator", daemon=True
+    )
     thread.start()
     try:
         _wait_until_started(http)
         yield Simulator(url, server)
     finally:
         http.should_exit = True
-        thread.join(START_DEADLINE)
-        listening.close()
+        thread.join(START_DEADLINE_SECONDS)
+        server_socket.close()
 
 
 def _wait_until_started(http: uvicorn.Server) -> None:
     waiting = threading.Event()
-    for _ in range(int(START_DEADLINE * 100)):
+    for _ in range(int(START_DEADLINE_SECONDS * 100)):
         if http.started:
             return
         waiting.wait(0.01)
-    raise TimeoutError("the Stripe simulator did not start")
+    raise TimeoutError(f"the Stripe simulator did not start within {START_DEADLINE_SECONDS:.0f} s")

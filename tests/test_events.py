@@ -10,7 +10,7 @@ from billing.api.contracts import CONTRACTS
 from billing.stripe_events.event_types import EVENT_PARSERS
 from billing.stripe_events.webhook_signature import verify
 from local.sample_events import read_sample
-from stripe_simulator.shapes import check_object
+from stripe_simulator.response_validation import check_object
 
 EVENTS = Path(__file__).parents[1] / "events"
 NOW = datetime(2026, 11, 21, 14, 0, 0, tzinfo=UTC)

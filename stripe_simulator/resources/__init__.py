@@ -1,1 +1,1 @@
-"""The API's operations, one module a resource."""
+"""API operations, one module for each resource."""

@@ -7,18 +7,18 @@ from stripe import params
 
 from stripe_simulator.errors import InvalidRequest, NotSimulated
 from stripe_simulator.objects import new_price, new_product
-from stripe_simulator.routing import Route, given, in_range, merged_metadata, only
-from stripe_simulator.world import Object, World
+from stripe_simulator.routing import Route, matches_range, merge_metadata, provided, require_simulated
+from stripe_simulator.state import Object, SimulatorState
 
 Metadata = Mapping[str, str] | str | None
-Range = int | Mapping[str, int] | None
+RangeFilter = int | Mapping[str, int] | None
 
 
 # --- Products ---------------------------------------------------------------------------------------------------------
 
 
 def create_product(
-    world: World,
+    state: SimulatorState,
     *,
     name: str,
     active: bool = True,
@@ -33,9 +33,9 @@ def create_product(
     unit_label: str | None = None,
     url: str | None = None,
 ) -> Object:
-    if id in world.objects:
+    if id in state.objects:
         raise InvalidRequest(f"Product already exists: {id}", code="resource_already_exists", param="id")
-    fields = given(
+    fields = provided(
         id=id,
         name=name,
         active=active,
@@ -47,19 +47,19 @@ def create_product(
         unit_label=unit_label,
         url=url,
     )
-    product = world.add(new_product(world, {**fields, "metadata": merged_metadata({}, metadata)}))
-    world.emit("product.created", product)
+    product = state.add(new_product(state, {**fields, "metadata": merge_metadata({}, metadata)}))
+    state.emit("product.created", product)
     if default_price_data:
-        only(
+        require_simulated(
             default_price_data, "default_price_data", "currency", "metadata", "recurring", "tax_behavior", "unit_amount"
         )
-        price = create_price(world, product=product["id"], **default_price_data)
-        world.change(product, "product.updated", default_price=price["id"])
+        price = create_price(state, product=product["id"], **default_price_data)
+        state.update(product, "product.updated", default_price=price["id"])
     return product
 
 
 def update_product(
-    world: World,
+    state: SimulatorState,
     identifier: str,
     *,
     active: bool | None = None,
@@ -74,10 +74,10 @@ def update_product(
     unit_label: str | None = None,
     url: str | None = None,
 ) -> Object:
-    product = world.get("product", identifier)
+    product = state.get("product", identifier)
     if default_price:
-        world.get("price", default_price, "default_price")
-    changes = given(
+        state.get("price", default_price, "default_price")
+    changes = provided(
         active=active,
         default_price=default_price,
         description=description,
@@ -89,43 +89,43 @@ def update_product(
         unit_label=unit_label,
         url=url,
     )
-    changes["metadata"] = merged_metadata(product["metadata"], metadata)
-    return world.change(product, "product.updated", **changes, updated=world.now())
+    changes["metadata"] = merge_metadata(product["metadata"], metadata)
+    return state.update(product, "product.updated", **changes, updated=state.now())
 
 
-def delete_product(world: World, identifier: str) -> Object:
-    product = world.get("product", identifier)
-    if any(price["product"] == identifier for price in world.all("price")):
+def delete_product(state: SimulatorState, identifier: str) -> Object:
+    product = state.get("product", identifier)
+    if any(price["product"] == identifier for price in state.all("price")):
         raise InvalidRequest("This product cannot be deleted because it has one or more user-created prices.")
-    world.emit("product.deleted", product)
-    world.forget(product)
+    state.emit("product.deleted", product)
+    state.remove(product)
     return {"id": identifier, "object": "product", "deleted": True}
 
 
-def products(
-    world: World,
+def list_products(
+    state: SimulatorState,
     *,
     active: bool | None = None,
-    created: Range = None,
+    created: RangeFilter = None,
     ids: list[str] | None = None,
     url: str | None = None,
 ) -> Iterator[Object]:
-    wanted = given(active=active, url=url)
-    for product in world.all("product"):
-        listed = ids is None or product["id"] in ids
-        if listed and wanted.items() <= product.items() and in_range(product["created"], created):
+    filters = provided(active=active, url=url)
+    for product in state.all("product"):
+        matches_id = ids is None or product["id"] in ids
+        if matches_id and filters.items() <= product.items() and matches_range(product["created"], created):
             yield product
 
 
-def product(world: World, identifier: str) -> Object:
-    return world.get("product", identifier)
+def retrieve_product(state: SimulatorState, identifier: str) -> Object:
+    return state.get("product", identifier)
 
 
 # --- Prices -----------------------------------------------------------------------------------------------------------
 
 
 def create_price(
-    world: World,
+    state: SimulatorState,
     *,
     currency: str,
     active: bool = True,
@@ -145,49 +145,51 @@ def create_price(
         raise InvalidRequest("This value must be greater than or equal to 0.", param="unit_amount")
     if (product is None) == (product_data is None):
         raise InvalidRequest("You must specify either `product` or `product_data` when creating a price.")
-    owner = world.get("product", product, "product") if product else _product_of_data(world, product_data or {})
-    _claim_lookup_key(world, lookup_key, transfer=transfer_lookup_key)
-    optional = given(lookup_key=lookup_key, nickname=nickname, tax_behavior=tax_behavior)
+    owner = state.get("product", product, "product") if product else _create_inline_product(state, product_data or {})
+    _claim_lookup_key(state, lookup_key, transfer=transfer_lookup_key)
+    optional = provided(lookup_key=lookup_key, nickname=nickname, tax_behavior=tax_behavior)
     fields = {
         **optional,
         "active": active,
         "currency": currency.lower(),
-        "metadata": merged_metadata({}, metadata),
+        "metadata": merge_metadata({}, metadata),
         "product": owner["id"],
-        "recurring": _recurring(recurring) if recurring else None,
+        "recurring": _recurring_fields(recurring) if recurring else None,
         "unit_amount": unit_amount,
     }
-    price = world.add(new_price(world, fields))
-    world.emit("price.created", price)
+    price = state.add(new_price(state, fields))
+    state.emit("price.created", price)
     return price
 
 
-def _product_of_data(world: World, data: Mapping[str, Any]) -> Object:
-    only(data, "product_data", "active", "id", "metadata", "name", "statement_descriptor", "tax_code", "unit_label")
-    return create_product(world, **data)
+def _create_inline_product(state: SimulatorState, data: Mapping[str, Any]) -> Object:
+    require_simulated(
+        data, "product_data", "active", "id", "metadata", "name", "statement_descriptor", "tax_code", "unit_label"
+    )
+    return create_product(state, **data)
 
 
-def _recurring(recurring: Mapping[str, Any]) -> Object:
+def _recurring_fields(recurring: Mapping[str, Any]) -> Object:
     if recurring.get("usage_type", "licensed") != "licensed":
         raise NotSimulated("recurring[usage_type]")
-    only(recurring, "recurring", "interval", "interval_count", "usage_type")
+    require_simulated(recurring, "recurring", "interval", "interval_count", "usage_type")
     return {"interval_count": 1, "meter": None, "trial_period_days": None, "usage_type": "licensed", **recurring}
 
 
-def _claim_lookup_key(world: World, lookup_key: str | None, *, transfer: bool) -> None:
-    for holder in world.all("price"):
-        if lookup_key and holder["lookup_key"] == lookup_key:
+def _claim_lookup_key(state: SimulatorState, lookup_key: str | None, *, transfer: bool) -> None:
+    for owner_price in state.all("price"):
+        if lookup_key and owner_price["lookup_key"] == lookup_key:
             if not transfer:
                 raise InvalidRequest(
-                    f"A price (`{holder['id']}`) already uses that lookup key.",
+                    f"A price (`{owner_price['id']}`) already uses that lookup key.",
                     code="resource_already_exists",
                     param="lookup_key",
                 )
-            world.change(holder, "price.updated", lookup_key=None)
+            state.update(owner_price, "price.updated", lookup_key=None)
 
 
 def update_price(
-    world: World,
+    state: SimulatorState,
     identifier: str,
     *,
     active: bool | None = None,
@@ -197,45 +199,52 @@ def update_price(
     tax_behavior: str | None = None,
     transfer_lookup_key: bool = False,
 ) -> Object:
-    price = world.get("price", identifier)
+    price = state.get("price", identifier)
     if lookup_key and lookup_key != price["lookup_key"]:
-        _claim_lookup_key(world, lookup_key, transfer=transfer_lookup_key)
-    changes = given(active=active, lookup_key=lookup_key, nickname=nickname, tax_behavior=tax_behavior)
-    changes["metadata"] = merged_metadata(price["metadata"], metadata)
-    return world.change(price, "price.updated", **changes)
+        _claim_lookup_key(state, lookup_key, transfer=transfer_lookup_key)
+    changes = provided(active=active, lookup_key=lookup_key, nickname=nickname, tax_behavior=tax_behavior)
+    changes["metadata"] = merge_metadata(price["metadata"], metadata)
+    return state.update(price, "price.updated", **changes)
 
 
-def prices(
-    world: World,
+def list_prices(
+    state: SimulatorState,
     *,
     active: bool | None = None,
-    created: Range = None,
+    created: RangeFilter = None,
     currency: str | None = None,
     lookup_keys: list[str] | None = None,
     product: str | None = None,
     recurring: Mapping[str, Any] | None = None,
     type: str | None = None,  # noqa: A002 - Stripe's name
 ) -> Iterator[Object]:
-    wanted = given(active=active, currency=currency, product=product, type=type)
-    for price in world.all("price"):
-        keyed = lookup_keys is None or price["lookup_key"] in lookup_keys
-        rhythm = recurring is None or (price["recurring"] and recurring.items() <= price["recurring"].items())
-        if keyed and rhythm and wanted.items() <= price.items() and in_range(price["created"], created):
+    filters = provided(active=active, currency=currency, product=product, type=type)
+    for price in state.all("price"):
+        matches_key = lookup_keys is None or price["lookup_key"] in lookup_keys
+        matches_recurring = recurring is None or (
+            price["recurring"] and recurring.items() <= price["recurring"].items()
+        )
+        if (
+            matches_key
+            and matches_recurring
+            and filters.items() <= price.items()
+            and matches_range(price["created"], created)
+        ):
             yield price
 
 
-def price(world: World, identifier: str) -> Object:
-    return world.get("price", identifier)
+def retrieve_price(state: SimulatorState, identifier: str) -> Object:
+    return state.get("price", identifier)
 
 
 ROUTES = (
     Route("POST", "/v1/products", params.ProductCreateParams, create_product),
-    Route("GET", "/v1/products", params.ProductListParams, products),
-    Route("GET", "/v1/products/{}", params.ProductRetrieveParams, product),
+    Route("GET", "/v1/products", params.ProductListParams, list_products),
+    Route("GET", "/v1/products/{}", params.ProductRetrieveParams, retrieve_product),
     Route("POST", "/v1/products/{}", params.ProductUpdateParams, update_product),
     Route("DELETE", "/v1/products/{}", params.ProductDeleteParams, delete_product),
     Route("POST", "/v1/prices", params.PriceCreateParams, create_price),
-    Route("GET", "/v1/prices", params.PriceListParams, prices),
-    Route("GET", "/v1/prices/{}", params.PriceRetrieveParams, price),
+    Route("GET", "/v1/prices", params.PriceListParams, list_prices),
+    Route("GET", "/v1/prices/{}", params.PriceRetrieveParams, retrieve_price),
     Route("POST", "/v1/prices/{}", params.PriceUpdateParams, update_price),
 )

@@ -1,4 +1,4 @@
-"""Checkout sessions."""
+"""Checkout Sessions."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,16 +7,16 @@ from stripe.params import checkout as params
 
 from stripe_simulator import checkout
 from stripe_simulator.errors import InvalidRequest, NotSimulated
-from stripe_simulator.resources.subscriptions import lines_of, read_billing_mode
-from stripe_simulator.routing import Route, given, in_range, only
-from stripe_simulator.world import Object, World
+from stripe_simulator.resources.subscriptions import read_billing_mode, read_items
+from stripe_simulator.routing import Route, matches_range, provided, require_simulated
+from stripe_simulator.state import Object, SimulatorState
 
 HALF_HOUR = 1800
 DAY = 86_400
 
 
 def create(
-    world: World,
+    state: SimulatorState,
     *,
     mode: str | None = None,
     line_items: list[Mapping[str, Any]] | None = None,
@@ -32,15 +32,15 @@ def create(
     subscription_data: Mapping[str, Any] | None = None,
     ui_mode: str | None = None,
 ) -> Object:
-    _require(mode=mode, line_items=line_items, success_url=success_url)
-    _refuse_what_is_not_simulated(mode=(mode, "subscription"), ui_mode=(ui_mode or "hosted_page", "hosted_page"))
+    _require_parameters(mode=mode, line_items=line_items, success_url=success_url)
+    _require_simulated_values(mode=(mode, "subscription"), ui_mode=(ui_mode or "hosted_page", "hosted_page"))
     if customer and customer_email:
         raise InvalidRequest("You may only specify one of these parameters: customer, customer_email.")
     if customer:
-        world.get("customer", customer, "customer")
+        state.get("customer", customer, "customer")
     _check_urls(success_url=success_url, cancel_url=cancel_url)
-    _check_expiry(world, expires_at)
-    fields = given(
+    _check_expiry(state, expires_at)
+    fields = provided(
         allow_promotion_codes=allow_promotion_codes,
         cancel_url=cancel_url,
         client_reference_id=client_reference_id,
@@ -50,18 +50,18 @@ def create(
         locale=locale,
         success_url=success_url,
     )
-    lines = lines_of(world, line_items or [], "line_items")
-    data = _subscription_data(world, subscription_data or {})
-    return checkout.open_session(world, lines, data, {**fields, "metadata": dict(metadata or {})})
+    specs = read_items(state, line_items or [], "line_items")
+    data = _subscription_data(state, subscription_data or {})
+    return checkout.open_session(state, specs, data, {**fields, "metadata": dict(metadata or {})})
 
 
-def _require(**parameters: object) -> None:
+def _require_parameters(**parameters: object) -> None:
     for name, value in parameters.items():
         if not value:
             raise InvalidRequest(f"Missing required param: {name}.", code="parameter_missing", param=name)
 
 
-def _refuse_what_is_not_simulated(**parameters: tuple[str | None, str]) -> None:
+def _require_simulated_values(**parameters: tuple[str | None, str]) -> None:
     for name, (value, simulated) in parameters.items():
         if value != simulated:
             raise NotSimulated(f"{name}={value}")
@@ -73,8 +73,8 @@ def _check_urls(**urls: str | None) -> None:
             raise InvalidRequest("Not a valid URL", code="url_invalid", param=name)
 
 
-def _check_expiry(world: World, expires_at: int | None) -> None:
-    if expires_at is not None and not HALF_HOUR <= expires_at - world.now() <= DAY:
+def _check_expiry(state: SimulatorState, expires_at: int | None) -> None:
+    if expires_at is not None and not HALF_HOUR <= expires_at - state.now() <= DAY:
         raise InvalidRequest(
             "The `expires_at` timestamp must be at least 30 minutes and at most 24 hours from Checkout Session "
             "creation.",
@@ -82,8 +82,8 @@ def _check_expiry(world: World, expires_at: int | None) -> None:
         )
 
 
-def _subscription_data(world: World, data: Mapping[str, Any]) -> Object:
-    only(
+def _subscription_data(state: SimulatorState, data: Mapping[str, Any]) -> Object:
+    require_simulated(
         data,
         "subscription_data",
         "billing_mode",
@@ -100,44 +100,44 @@ def _subscription_data(world: World, data: Mapping[str, Any]) -> Object:
         raise InvalidRequest(
             "The minimum number of trial period days is 1. ", param="subscription_data[trial_period_days]"
         )
-    if "trial_end" in data and data["trial_end"] < world.now() + 2 * DAY:
+    if "trial_end" in data and data["trial_end"] < state.now() + 2 * DAY:
         raise InvalidRequest(
             "The `trial_end` date has to be at least 2 days in the future.", param="subscription_data[trial_end]"
         )
     return fields
 
 
-def retrieve(world: World, identifier: str) -> Object:
-    return world.get("checkout.session", identifier)
+def retrieve(state: SimulatorState, identifier: str) -> Object:
+    return state.get("checkout.session", identifier)
 
 
-def listed(
-    world: World,
+def list_all(
+    state: SimulatorState,
     *,
     created: int | Mapping[str, int] | None = None,
     customer: str | None = None,
     status: str | None = None,
     subscription: str | None = None,
 ) -> Iterator[Object]:
-    wanted = given(customer=customer, status=status, subscription=subscription)
-    for session in world.all("checkout.session"):
-        if wanted.items() <= session.items() and in_range(session["created"], created):
+    filters = provided(customer=customer, status=status, subscription=subscription)
+    for session in state.all("checkout.session"):
+        if filters.items() <= session.items() and matches_range(session["created"], created):
             yield session
 
 
-def expire(world: World, identifier: str) -> Object:
-    return checkout.expire(world, world.get("checkout.session", identifier))
+def expire(state: SimulatorState, identifier: str) -> Object:
+    return checkout.expire(state, state.get("checkout.session", identifier))
 
 
-def line_items(world: World, identifier: str) -> list[Object]:
-    items: list[Object] = checkout.line_items(world, world.get("checkout.session", identifier))["data"]
+def list_line_items(state: SimulatorState, identifier: str) -> list[Object]:
+    items: list[Object] = checkout.list_line_items(state, state.get("checkout.session", identifier))["data"]
     return items
 
 
 ROUTES = (
     Route("POST", "/v1/checkout/sessions", params.SessionCreateParams, create),
-    Route("GET", "/v1/checkout/sessions", params.SessionListParams, listed),
+    Route("GET", "/v1/checkout/sessions", params.SessionListParams, list_all),
     Route("GET", "/v1/checkout/sessions/{}", params.SessionRetrieveParams, retrieve),
     Route("POST", "/v1/checkout/sessions/{}/expire", params.SessionExpireParams, expire),
-    Route("GET", "/v1/checkout/sessions/{}/line_items", params.SessionListLineItemsParams, line_items),
+    Route("GET", "/v1/checkout/sessions/{}/line_items", params.SessionListLineItemsParams, list_line_items),
 )

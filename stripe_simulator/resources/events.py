@@ -1,4 +1,4 @@
-"""Events, and the webhook endpoints that they are sent to."""
+"""Events and webhook endpoints."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,16 +6,16 @@ from stripe import params
 
 from stripe_simulator.errors import InvalidRequest, NotSimulated
 from stripe_simulator.objects import new_webhook_endpoint
-from stripe_simulator.routing import Route, given, in_range, merged_metadata
-from stripe_simulator.world import API_VERSION, DAY, Object, World
+from stripe_simulator.routing import Route, matches_range, merge_metadata, provided
+from stripe_simulator.state import API_VERSION, DAY, Object, SimulatorState
 
 Metadata = Mapping[str, str] | str | None
-RETENTION = 30 * DAY
+EVENT_RETENTION = 30 * DAY
 ENDPOINT_LIMIT = 16
 
 
-def events(
-    world: World,
+def list_events(
+    state: SimulatorState,
     *,
     created: int | Mapping[str, int] | None = None,
     delivery_success: bool | None = None,
@@ -24,26 +24,26 @@ def events(
 ) -> Iterator[Object]:
     if type and types:
         raise InvalidRequest("You may only specify one of these parameters: type, types.")
-    oldest = world.now() - RETENTION
-    for event in world.all("event"):
-        named = _is_of_type(event["type"], type) and (types is None or event["type"] in types)
-        delivered = delivery_success is None or delivery_success == (event["pending_webhooks"] == 0)
-        if named and delivered and event["created"] > oldest and in_range(event["created"], created):
+    oldest = state.now() - EVENT_RETENTION
+    for event in state.all("event"):
+        matches_type = _matches_type(event["type"], type) and (types is None or event["type"] in types)
+        matches_delivery = delivery_success is None or delivery_success == (event["pending_webhooks"] == 0)
+        if matches_type and matches_delivery and event["created"] > oldest and matches_range(event["created"], created):
             yield event
 
 
-def _is_of_type(event_type: str, wanted: str | None) -> bool:
-    if wanted is None:
+def _matches_type(event_type: str, type_filter: str | None) -> bool:
+    if type_filter is None:
         return True
-    return event_type.startswith(wanted[:-1]) if wanted.endswith("*") else event_type == wanted
+    return event_type.startswith(type_filter[:-1]) if type_filter.endswith("*") else event_type == type_filter
 
 
-def event(world: World, identifier: str) -> Object:
-    return world.get("event", identifier)
+def retrieve_event(state: SimulatorState, identifier: str) -> Object:
+    return state.get("event", identifier)
 
 
 def create_endpoint(
-    world: World,
+    state: SimulatorState,
     *,
     url: str,
     enabled_events: list[str],
@@ -54,16 +54,16 @@ def create_endpoint(
     _check_url(url)
     if api_version != API_VERSION:
         raise NotSimulated(f"api_version={api_version}")
-    if sum(1 for _ in world.all("webhook_endpoint")) >= ENDPOINT_LIMIT:
+    if sum(1 for _ in state.all("webhook_endpoint")) >= ENDPOINT_LIMIT:
         raise InvalidRequest(f"You have reached the maximum of {ENDPOINT_LIMIT} test webhook endpoints.")
     fields = {
-        **given(description=description),
+        **provided(description=description),
         "enabled_events": enabled_events,
-        "metadata": merged_metadata({}, metadata),
+        "metadata": merge_metadata({}, metadata),
         "url": url,
     }
-    endpoint = world.add(new_webhook_endpoint(world, fields))
-    world.hidden[endpoint["id"]]["secret"] = secret = f"whsec_{world.token(32)}"
+    endpoint = state.add(new_webhook_endpoint(state, fields))
+    state.private[endpoint["id"]]["secret"] = secret = f"whsec_{state.random_string(32)}"
     return {**endpoint, "secret": secret}
 
 
@@ -73,7 +73,7 @@ def _check_url(url: str) -> None:
 
 
 def update_endpoint(
-    world: World,
+    state: SimulatorState,
     identifier: str,
     *,
     description: str | None = None,
@@ -82,34 +82,34 @@ def update_endpoint(
     metadata: Metadata = None,
     url: str | None = None,
 ) -> Object:
-    endpoint = world.get("webhook_endpoint", identifier)
+    endpoint = state.get("webhook_endpoint", identifier)
     if url:
         _check_url(url)
-    changes = given(description=description, enabled_events=enabled_events, url=url)
+    changes = provided(description=description, enabled_events=enabled_events, url=url)
     if disabled is not None:
         changes["status"] = "disabled" if disabled else "enabled"
-    return world.change(endpoint, **changes, metadata=merged_metadata(endpoint["metadata"], metadata))
+    return state.update(endpoint, **changes, metadata=merge_metadata(endpoint["metadata"], metadata))
 
 
-def endpoint(world: World, identifier: str) -> Object:
-    return world.get("webhook_endpoint", identifier)
+def retrieve_endpoint(state: SimulatorState, identifier: str) -> Object:
+    return state.get("webhook_endpoint", identifier)
 
 
-def endpoints(world: World) -> Iterator[Object]:
-    return world.all("webhook_endpoint")
+def list_endpoints(state: SimulatorState) -> Iterator[Object]:
+    return state.all("webhook_endpoint")
 
 
-def delete_endpoint(world: World, identifier: str) -> Object:
-    world.forget(world.get("webhook_endpoint", identifier))
+def delete_endpoint(state: SimulatorState, identifier: str) -> Object:
+    state.remove(state.get("webhook_endpoint", identifier))
     return {"id": identifier, "object": "webhook_endpoint", "deleted": True}
 
 
 ROUTES = (
-    Route("GET", "/v1/events", params.EventListParams, events),
-    Route("GET", "/v1/events/{}", params.EventRetrieveParams, event),
+    Route("GET", "/v1/events", params.EventListParams, list_events),
+    Route("GET", "/v1/events/{}", params.EventRetrieveParams, retrieve_event),
     Route("POST", "/v1/webhook_endpoints", params.WebhookEndpointCreateParams, create_endpoint),
-    Route("GET", "/v1/webhook_endpoints", params.WebhookEndpointListParams, endpoints),
-    Route("GET", "/v1/webhook_endpoints/{}", params.WebhookEndpointRetrieveParams, endpoint),
+    Route("GET", "/v1/webhook_endpoints", params.WebhookEndpointListParams, list_endpoints),
+    Route("GET", "/v1/webhook_endpoints/{}", params.WebhookEndpointRetrieveParams, retrieve_endpoint),
     Route("POST", "/v1/webhook_endpoints/{}", params.WebhookEndpointUpdateParams, update_endpoint),
     Route("DELETE", "/v1/webhook_endpoints/{}", params.WebhookEndpointDeleteParams, delete_endpoint),
 )

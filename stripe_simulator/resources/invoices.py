@@ -5,100 +5,100 @@ from collections.abc import Iterator, Mapping
 from stripe import params
 
 from stripe_simulator import cards, invoices
-from stripe_simulator.collection import UPDATED, collect, expire, note_paid
+from stripe_simulator.dunning import SUBSCRIPTION_UPDATED, activate_if_paid, collect_payment, expire_incomplete
 from stripe_simulator.errors import InvalidRequest
-from stripe_simulator.routing import Route, given, in_range
-from stripe_simulator.world import Object, World
+from stripe_simulator.routing import Route, matches_range, provided
+from stripe_simulator.state import Object, SimulatorState
 
-Range = int | Mapping[str, int] | None
+RangeFilter = int | Mapping[str, int] | None
 
 
-def _payable(world: World, identifier: str) -> Object:
-    """Return an invoice whose customer still exists."""
-    invoice = world.get("invoice", identifier)
-    world.get("customer", invoice["customer"], "customer")
+def _get_payable(state: SimulatorState, identifier: str) -> Object:
+    """Return an invoice. Its customer must exist."""
+    invoice = state.get("invoice", identifier)
+    state.get("customer", invoice["customer"], "customer")
     return invoice
 
 
-def retrieve(world: World, identifier: str) -> Object:
-    return world.get("invoice", identifier)
+def retrieve(state: SimulatorState, identifier: str) -> Object:
+    return state.get("invoice", identifier)
 
 
-def listed(
-    world: World,
+def list_all(
+    state: SimulatorState,
     *,
     collection_method: str | None = None,
-    created: Range = None,
+    created: RangeFilter = None,
     customer: str | None = None,
     status: str | None = None,
     subscription: str | None = None,
 ) -> Iterator[Object]:
-    wanted = given(collection_method=collection_method, customer=customer, status=status)
-    for invoice in world.all("invoice"):
-        billed = subscription is None or invoices.subscription_id(invoice) == subscription
-        if billed and wanted.items() <= invoice.items() and in_range(invoice["created"], created):
+    filters = provided(collection_method=collection_method, customer=customer, status=status)
+    for invoice in state.all("invoice"):
+        matches_subscription = subscription is None or invoices.subscription_id(invoice) == subscription
+        if matches_subscription and filters.items() <= invoice.items() and matches_range(invoice["created"], created):
             yield invoice
 
 
-def lines(world: World, identifier: str) -> list[Object]:
-    data: list[Object] = world.get("invoice", identifier)["lines"]["data"]
+def list_lines(state: SimulatorState, identifier: str) -> list[Object]:
+    data: list[Object] = state.get("invoice", identifier)["lines"]["data"]
     return data
 
 
-def finalize(world: World, identifier: str) -> Object:
-    invoice = _payable(world, identifier)
-    invoices.finalize(world, invoice)
+def finalize(state: SimulatorState, identifier: str) -> Object:
+    invoice = _get_payable(state, identifier)
+    invoices.finalize(state, invoice)
     if invoice["amount_due"] == 0:
-        collect(world, invoice)
+        collect_payment(state, invoice)
     return invoice
 
 
 def pay(
-    world: World,
+    state: SimulatorState,
     identifier: str,
     *,
     paid_out_of_band: bool = False,
     payment_method: str | None = None,
 ) -> Object:
-    invoice = _payable(world, identifier)
+    invoice = _get_payable(state, identifier)
     if invoice["status"] not in {"draft", "open", "uncollectible"}:
         raise InvalidRequest(f"Invoice is already {invoice['status']}", code="invoice_not_editable")
     if invoice["status"] == "draft":
-        invoices.finalize(world, invoice)
+        invoices.finalize(state, invoice)
     if payment_method:
-        owner = world.objects[invoice["customer"]]
-        cards.set_default(world, owner, cards.attach_token(world, owner, payment_method, "payment_method")["id"])
+        owner = state.objects[invoice["customer"]]
+        cards.set_default(state, owner, cards.attach_token(state, owner, payment_method, "payment_method")["id"])
     if paid_out_of_band:
-        world.change(invoice, amount_paid_off_stripe=invoice["amount_due"])
-        invoices.mark_paid(world, invoice, attempts=0)
-        note_paid(world, invoice)
-    elif error := collect(world, invoice):
+        state.update(invoice, amount_paid_off_stripe=invoice["amount_due"])
+        invoices.mark_paid(state, invoice, attempts=0)
+        activate_if_paid(state, invoice)
+    elif error := collect_payment(state, invoice):
         raise error
     return invoice
 
 
-def void(world: World, identifier: str) -> Object:
-    invoice = world.get("invoice", identifier)
-    invoices.void(world, invoice)
-    subscription = world.objects[invoices.subscription_id(invoice)]
+def void(state: SimulatorState, identifier: str) -> Object:
+    invoice = state.get("invoice", identifier)
+    invoices.void(state, invoice)
+    subscription = state.objects[invoices.subscription_id(invoice)]
     if subscription["latest_invoice"] == identifier:
         if subscription["status"] == "incomplete":
-            expire(world, subscription)
+            expire_incomplete(state, subscription)
         elif subscription["status"] in {"past_due", "unpaid"}:
-            world.change(subscription, UPDATED, status="active")
+            state.update(subscription, SUBSCRIPTION_UPDATED, status="active")
     return invoice
 
 
-def mark_uncollectible(world: World, identifier: str) -> Object:
-    invoice = world.get("invoice", identifier)
-    invoices.mark_uncollectible(world, invoice)
+def mark_uncollectible(state: SimulatorState, identifier: str) -> Object:
+    invoice = state.get("invoice", identifier)
+    invoices.mark_uncollectible(state, invoice)
     return invoice
 
 
 ROUTES = (
-    Route("GET", "/v1/invoices", params.InvoiceListParams, listed),
+    Route("GET", "/v1/invoices", params.InvoiceListParams, list_all),
     Route("GET", "/v1/invoices/{}", params.InvoiceRetrieveParams, retrieve),
-    Route("GET", "/v1/invoices/{}/lines", params.InvoiceLineItemListParams, lines),
+    Route("GET", "/v1/invoices/{}/lines", params.InvoiceLineItemListParams, list_lines),
     Route("POST", "/v1/invoices/{}/finalize", params.InvoiceFinalizeInvoiceParams, finalize),
     Route("POST", "/v1/invoices/{}/pay", params.InvoicePayParams, pay),
     Route("POST", "/v1/invoices/{}/void", params.InvoiceVoidInvoiceParams, void),

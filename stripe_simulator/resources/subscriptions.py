@@ -1,4 +1,4 @@
-"""Subscriptions and their items."""
+"""Subscriptions and subscription items."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -6,41 +6,41 @@ from typing import Any
 from stripe import params
 
 from stripe_simulator import cards, subscriptions
-from stripe_simulator.changes import apply_change, plan_change, refusal_of
-from stripe_simulator.collection import OVER, UPDATED, end
+from stripe_simulator.dunning import ENDED_STATUSES, SUBSCRIPTION_UPDATED, cancel_immediately
 from stripe_simulator.errors import InvalidRequest, NoSuchObject, NotSimulated
-from stripe_simulator.items import Line, current_period
-from stripe_simulator.routing import Route, given, in_range, merged_metadata, only
-from stripe_simulator.world import DAY, Object, World
+from stripe_simulator.items import ItemSpec, current_period
+from stripe_simulator.routing import Route, matches_range, merge_metadata, provided, require_simulated
+from stripe_simulator.state import DAY, Object, SimulatorState
+from stripe_simulator.subscription_changes import apply_change, payment_error, preview_change
 
 Metadata = Mapping[str, str] | str | None
-NOT_GIVEN = "not given"
-Range = int | Mapping[str, int] | None
+NOT_PROVIDED = "not provided"
+RangeFilter = int | Mapping[str, int] | None
 
 
-# --- Reading parameters -----------------------------------------------------------------------------------------------
+# --- Parameters -----------------------------------------------------------------------------------------------
 
 
-def lines_of(world: World, entries: Sequence[Mapping[str, Any]], path: str) -> list[Line]:
-    """Return what new items bill: active recurring prices of one interval and one currency.
+def read_items(state: SimulatorState, entries: Sequence[Mapping[str, Any]], path: str) -> list[ItemSpec]:
+    """Read the items of a new subscription: active recurring prices with the same interval and currency.
 
     Raises:
-        InvalidRequest: They cannot make a subscription together.
+        InvalidRequest: An item is invalid, or the items cannot be in the same subscription.
     """
-    lines = []
+    specs = []
     for index, entry in enumerate(entries):
-        only(entry, f"{path}[{index}]", "metadata", "price", "quantity")
-        lines.append(_line_of(world, entry, f"{path}[{index}]"))
-    _check_together(lines)
-    return lines
+        require_simulated(entry, f"{path}[{index}]", "metadata", "price", "quantity")
+        specs.append(_read_item(state, entry, f"{path}[{index}]"))
+    _check_compatible(specs)
+    return specs
 
 
-def _line_of(world: World, entry: Mapping[str, Any], path: str, item: Object | None = None) -> Line:
+def _read_item(state: SimulatorState, entry: Mapping[str, Any], path: str, item: Object | None = None) -> ItemSpec:
     if "price" not in entry and item is None:
         raise InvalidRequest(
             f"Missing required param: {path}[price].", code="parameter_missing", param=f"{path}[price]"
         )
-    price = world.get("price", entry["price"], f"{path}[price]") if "price" in entry else (item or {})["price"]
+    price = state.get("price", entry["price"], f"{path}[price]") if "price" in entry else (item or {})["price"]
     if not price["active"] and "price" in entry:
         raise InvalidRequest("The price specified is inactive. This field only accepts active prices.", param=path)
     if price["recurring"] is None:
@@ -52,37 +52,32 @@ def _line_of(world: World, entry: Mapping[str, Any], path: str, item: Object | N
     quantity = entry.get("quantity", item["quantity"] if item else 1)
     if quantity < 0:
         raise InvalidRequest("This value must be greater than or equal to 0.", param=f"{path}[quantity]")
-    metadata = merged_metadata(item["metadata"] if item else {}, entry.get("metadata"))
-    return Line(price, quantity, metadata, item)
+    metadata = merge_metadata(item["metadata"] if item else {}, entry.get("metadata"))
+    return ItemSpec(price, quantity, metadata, item)
 
 
-def _check_together(lines: Sequence[Line]) -> None:
-    if not lines:
+def _check_compatible(specs: Sequence[ItemSpec]) -> None:
+    if not specs:
         raise InvalidRequest("Missing required param: items.", code="parameter_missing", param="items")
-    if len({line.price["id"] for line in lines}) < len(lines):
+    if len({spec.price["id"] for spec in specs}) < len(specs):
         raise InvalidRequest("Cannot add multiple subscription items with the same price.", param="items")
-    if len({line.price["currency"] for line in lines}) > 1:
+    if len({spec.price["currency"] for spec in specs}) > 1:
         raise InvalidRequest("All prices on a subscription must have the same currency.")
-    rhythms = {(line.price["recurring"]["interval"], line.price["recurring"]["interval_count"]) for line in lines}
-    if len(rhythms) > 1:
+    intervals = {(spec.price["recurring"]["interval"], spec.price["recurring"]["interval_count"]) for spec in specs}
+    if len(intervals) > 1:
         raise NotSimulated("items with different billing intervals")
 
 
 def read_billing_mode(mode: Mapping[str, Any]) -> Object:
-    """Return the billing mode that a subscription shows."""
-    only(mode, "billing_mode", "type")
-    return (
-        {"type": "classic"}
-        if mode["type"] == "classic"
-        else {
-            "flexible": {"proration_discounts": "included"},
-            "type": "flexible",
-        }
-    )
+    """Return the ``billing_mode`` of a subscription with this parameter."""
+    require_simulated(mode, "billing_mode", "type")
+    if mode["type"] == "classic":
+        return {"type": "classic"}
+    return {"flexible": {"proration_discounts": "included"}, "type": "flexible"}
 
 
-def _trial_end(world: World, customer: Object, trial_end: int | str | None, days: int | None) -> int | None:
-    now = world.now(customer)
+def _trial_end(state: SimulatorState, customer: Object, trial_end: int | str | None, days: int | None) -> int | None:
+    now = state.now(customer)
     if days:
         return now + days * DAY
     if trial_end is None or trial_end == "now":
@@ -96,7 +91,7 @@ def _trial_end(world: World, customer: Object, trial_end: int | str | None, days
 
 
 def create(
-    world: World,
+    state: SimulatorState,
     *,
     customer: str | None = None,
     items: list[Mapping[str, Any]] | None = None,
@@ -113,48 +108,48 @@ def create(
 ) -> Object:
     if customer is None:
         raise InvalidRequest("Missing required param: customer.", code="parameter_missing", param="customer")
-    owner = world.get("customer", customer, "customer")
-    lines = lines_of(world, items or [], "items")
+    owner = state.get("customer", customer, "customer")
+    specs = read_items(state, items or [], "items")
     method = default_payment_method
     if method:
-        method = cards.attach_token(world, owner, method, "default_payment_method")["id"]
-    fields = given(description=description, trial_settings=trial_settings)
+        method = cards.attach_token(state, owner, method, "default_payment_method")["id"]
+    fields = provided(description=description, trial_settings=trial_settings)
     fields["billing_mode"] = read_billing_mode(billing_mode or {"type": "flexible"})
     fields["default_payment_method"] = method
-    fields["metadata"] = merged_metadata({}, metadata)
-    fields["trial_end"] = _trial_end(world, owner, trial_end, trial_period_days)
-    free = fields["trial_end"] or not sum(line.price["unit_amount"] * line.quantity for line in lines)
+    fields["metadata"] = merge_metadata({}, metadata)
+    fields["trial_end"] = _trial_end(state, owner, trial_end, trial_period_days)
+    free = fields["trial_end"] or not sum(spec.price["unit_amount"] * spec.quantity for spec in specs)
     if not free:
-        _check_payable(world, owner, method, payment_behavior)
+        _check_payable(state, owner, method, payment_behavior)
     pay = payment_behavior != "default_incomplete"
-    subscription = subscriptions.start(world, owner, lines, pay=pay, fields=fields)
-    at = given(cancel_at=cancel_at, cancel_at_period_end=cancel_at_period_end or None)
-    world.change(subscription, UPDATED, **_cancellation(world, subscription, **at))
+    subscription = subscriptions.start(state, owner, specs, pay=pay, fields=fields)
+    schedule = provided(cancel_at=cancel_at, cancel_at_period_end=cancel_at_period_end or None)
+    state.update(subscription, SUBSCRIPTION_UPDATED, **_cancellation_fields(state, subscription, **schedule))
     return subscription
 
 
-def _check_payable(world: World, customer: Object, method: str | None, behavior: str) -> None:
+def _check_payable(state: SimulatorState, customer: Object, method: str | None, behavior: str) -> None:
     if behavior == "default_incomplete":
         return
-    charged = method or customer["invoice_settings"]["default_payment_method"]
-    if charged is None:
+    payment_method = method or customer["invoice_settings"]["default_payment_method"]
+    if payment_method is None:
         raise InvalidRequest(
             "This customer has no attached payment source or default payment method. Please consider adding a default "
             "payment method. For more information, visit "
             "https://stripe.com/docs/billing/subscriptions/payment-methods-setting#payment-method-priority.",
             code="resource_missing",
         )
-    refused = cards.refusal(world, charged)
-    if refused and behavior == "error_if_incomplete":
-        raise refused
+    error = cards.decline_error(state, payment_method)
+    if error and behavior == "error_if_incomplete":
+        raise error
 
 
-def retrieve(world: World, identifier: str) -> Object:
-    return world.get("subscription", identifier)
+def retrieve(state: SimulatorState, identifier: str) -> Object:
+    return state.get("subscription", identifier)
 
 
 def update(
-    world: World,
+    state: SimulatorState,
     identifier: str,
     *,
     billing_cycle_anchor: Mapping[str, str] | None = None,
@@ -171,86 +166,90 @@ def update(
     trial_end: int | str | None = None,
     trial_settings: Mapping[str, Any] | None = None,
 ) -> Object:
-    subscription = world.get("subscription", identifier)
-    changes = given(description=description, pause_collection=pause_collection, trial_settings=trial_settings)
-    at = given(cancel_at=cancel_at, cancel_at_period_end=cancel_at_period_end)
-    _check_open(subscription, changes | at | given(items=items, trial_end=trial_end))
+    subscription = state.get("subscription", identifier)
+    changes = provided(description=description, pause_collection=pause_collection, trial_settings=trial_settings)
+    schedule = provided(cancel_at=cancel_at, cancel_at_period_end=cancel_at_period_end)
+    _check_not_ended(subscription, changes | schedule | provided(items=items, trial_end=trial_end))
     if changes.get("pause_collection"):
         changes["pause_collection"] = {"resumes_at": None, **changes["pause_collection"]}
     if default_payment_method:
-        owner = world.objects[subscription["customer"]]
-        method = cards.attach_token(world, owner, default_payment_method, "default_payment_method")
+        owner = state.objects[subscription["customer"]]
+        method = cards.attach_token(state, owner, default_payment_method, "default_payment_method")
         changes["default_payment_method"] = method["id"]
-    changes["metadata"] = merged_metadata(subscription["metadata"], metadata)
-    changes |= _cancellation(world, subscription, **at, details=cancellation_details)
-    restart = (billing_cycle_anchor or {}).get("type") == "now"
-    if items or restart:
-        _change_items(world, subscription, items or [], changes, proration_behavior, payment_behavior, restart=restart)
+    changes["metadata"] = merge_metadata(subscription["metadata"], metadata)
+    changes |= _cancellation_fields(state, subscription, **schedule, details=cancellation_details)
+    reset_anchor = (billing_cycle_anchor or {}).get("type") == "now"
+    if items or reset_anchor:
+        _update_items(
+            state, subscription, items or [], changes, proration_behavior, payment_behavior, reset_anchor=reset_anchor
+        )
     else:
-        world.change(subscription, UPDATED, **changes)
-    _change_trial(world, subscription, trial_end)
+        state.update(subscription, SUBSCRIPTION_UPDATED, **changes)
+    _update_trial(state, subscription, trial_end)
     return subscription
 
 
-def _change_items(
-    world: World,
+def _update_items(
+    state: SimulatorState,
     subscription: Object,
     entries: Sequence[Mapping[str, Any]],
-    others: Object,
+    other_fields: Object,
     proration_behavior: str,
     payment_behavior: str,
     *,
-    restart: bool,
+    reset_anchor: bool,
 ) -> None:
-    lines = _changed_lines(world, subscription, entries)
-    change = plan_change(world, subscription, lines, proration_behavior=proration_behavior, restart=restart)
-    refused = refusal_of(world, subscription, change)
-    if refused and payment_behavior == "error_if_incomplete":
-        raise refused
+    specs = _updated_items(state, subscription, entries)
+    change = preview_change(
+        state, subscription, specs, proration_behavior=proration_behavior, reset_anchor=reset_anchor
+    )
+    error = payment_error(state, subscription, change)
+    if error and payment_behavior == "error_if_incomplete":
+        raise error
     if payment_behavior in {"pending_if_incomplete", "default_incomplete"}:
         raise NotSimulated(f"payment_behavior={payment_behavior}")
-    apply_change(world, subscription, change, others)
+    apply_change(state, subscription, change, other_fields)
 
 
-def _check_open(subscription: Object, changes: Object) -> None:
-    if subscription["status"] in OVER and changes:
+def _check_not_ended(subscription: Object, changes: Object) -> None:
+    if subscription["status"] in ENDED_STATUSES and changes:
         raise InvalidRequest(
             "A canceled subscription can only update its cancellation_details and metadata.",
             code="invalid_canceled_subscription_fields",
         )
 
 
-def _changed_lines(world: World, subscription: Object, entries: Sequence[Mapping[str, Any]]) -> list[Line]:
+def _updated_items(state: SimulatorState, subscription: Object, entries: Sequence[Mapping[str, Any]]) -> list[ItemSpec]:
     current = {item["id"]: item for item in subscription["items"]["data"]}
-    lines = {
-        identifier: Line(item["price"], item["quantity"], item["metadata"], item)
+    specs = {
+        identifier: ItemSpec(item["price"], item["quantity"], item["metadata"], item)
         for identifier, item in current.items()
     }
     for index, entry in enumerate(entries):
         path = f"items[{index}]"
-        only(entry, path, "deleted", "id", "metadata", "price", "quantity")
+        require_simulated(entry, path, "deleted", "id", "metadata", "price", "quantity")
         identifier = entry.get("id", path)
         if "id" in entry and identifier not in current:
             raise NoSuchObject("subscription item", identifier, param=f"{path}[id]", status=400)
         if entry.get("deleted"):
-            lines.pop(identifier)
+            specs.pop(identifier)
         else:
-            lines[identifier] = _line_of(world, entry, path, current.get(identifier))
-    result = list(lines.values())
-    _check_together(result)
-    return result
+            specs[identifier] = _read_item(state, entry, path, current.get(identifier))
+    updated = list(specs.values())
+    _check_compatible(updated)
+    return updated
 
 
-def _cancellation(
-    world: World,
+def _cancellation_fields(
+    state: SimulatorState,
     subscription: Object,
     *,
-    cancel_at: int | str | None = NOT_GIVEN,
+    cancel_at: int | str | None = NOT_PROVIDED,
     cancel_at_period_end: bool | None = None,
     details: Mapping[str, str] | None = None,
 ) -> Object:
-    """Return what setting, moving or taking back the end of a subscription changes."""
-    if cancel_at_period_end and cancel_at not in {NOT_GIVEN, None}:
+    """Return the fields that change with a new, moved or undone cancellation."""
+    if cancel_at_period_end and cancel_at not in {NOT_PROVIDED, None}:
         raise InvalidRequest("You may only specify one of these parameters: cancel_at, cancel_at_period_end.")
     period_end = current_period(subscription)[1]
     changes: Object = {}
@@ -259,96 +258,98 @@ def _cancellation(
             "cancel_at": period_end if cancel_at_period_end else None,
             "cancel_at_period_end": cancel_at_period_end,
         }
-    elif cancel_at != NOT_GIVEN:
+    elif cancel_at != NOT_PROVIDED:
         at = period_end if cancel_at in {"min_period_end", "max_period_end"} else cancel_at
         changes = {"cancel_at": at, "cancel_at_period_end": False}
     if details:
-        changes["cancellation_details"] = given(**details)
-    return subscriptions.cancellation_changes(world, subscription, **changes) if changes else {}
+        changes["cancellation_details"] = provided(**details)
+    return subscriptions.cancellation_fields(state, subscription, **changes) if changes else {}
 
 
-def _change_trial(world: World, subscription: Object, trial_end: int | str | None) -> None:
+def _update_trial(state: SimulatorState, subscription: Object, trial_end: int | str | None) -> None:
     if trial_end == "now" and subscription["status"] == "trialing":
-        subscriptions.end_trial(world, subscription)
+        subscriptions.end_trial(state, subscription)
     elif trial_end not in {None, "now"}:
-        until = _trial_end(world, world.objects[subscription["customer"]], trial_end, None)
-        subscriptions.extend_trial(world, subscription, until or 0)
+        until = _trial_end(state, state.objects[subscription["customer"]], trial_end, None)
+        subscriptions.extend_trial(state, subscription, until or 0)
 
 
 def cancel(
-    world: World,
+    state: SimulatorState,
     identifier: str,
     *,
     cancellation_details: Mapping[str, str] | None = None,
     invoice_now: bool = False,
     prorate: bool = False,
 ) -> Object:
-    subscription = world.get("subscription", identifier)
-    if subscription["status"] in OVER:
+    subscription = state.get("subscription", identifier)
+    if subscription["status"] in ENDED_STATUSES:
         raise NoSuchObject("subscription", identifier, param="id")
-    for name, wanted in (("invoice_now", invoice_now), ("prorate", prorate)):
-        if wanted:
+    for name, value in (("invoice_now", invoice_now), ("prorate", prorate)):
+        if value:
             raise NotSimulated(name)
-    end(world, subscription, reason="cancellation_requested", details=given(**(cancellation_details or {})))
+    cancel_immediately(
+        state, subscription, reason="cancellation_requested", details=provided(**(cancellation_details or {}))
+    )
     return subscription
 
 
-def resume(world: World, identifier: str) -> Object:
-    subscription = world.get("subscription", identifier)
-    subscriptions.resume(world, subscription)
+def resume(state: SimulatorState, identifier: str) -> Object:
+    subscription = state.get("subscription", identifier)
+    subscriptions.resume(state, subscription)
     return subscription
 
 
-def listed(
-    world: World,
+def list_all(
+    state: SimulatorState,
     *,
     collection_method: str | None = None,
-    created: Range = None,
-    current_period_end: Range = None,
-    current_period_start: Range = None,
+    created: RangeFilter = None,
+    current_period_end: RangeFilter = None,
+    current_period_start: RangeFilter = None,
     customer: str | None = None,
     price: str | None = None,
     status: str | None = None,
     test_clock: str | None = None,
 ) -> Iterator[Object]:
-    wanted = given(customer=customer, collection_method=collection_method)
-    for subscription in world.all("subscription"):
-        start, stop = current_period(subscription)
+    filters = provided(customer=customer, collection_method=collection_method)
+    for subscription in state.all("subscription"):
+        start, end = current_period(subscription)
         if (
-            wanted.items() <= subscription.items()
+            filters.items() <= subscription.items()
             and _has_status(subscription, status)
             and (price is None or any(item["price"]["id"] == price for item in subscription["items"]["data"]))
             and (customer is not None or subscription["test_clock"] == test_clock)
-            and in_range(subscription["created"], created)
-            and in_range(start, current_period_start)
-            and in_range(stop, current_period_end)
+            and matches_range(subscription["created"], created)
+            and matches_range(start, current_period_start)
+            and matches_range(end, current_period_end)
         ):
             yield subscription
 
 
-def _has_status(subscription: Object, wanted: str | None) -> bool:
+def _has_status(subscription: Object, status_filter: str | None) -> bool:
     status: str = subscription["status"]
-    if wanted is None:
+    if status_filter is None:
         return status != "canceled"
-    return wanted == "all" or status in (OVER if wanted == "ended" else {wanted})
+    return status_filter == "all" or status in (ENDED_STATUSES if status_filter == "ended" else {status_filter})
 
 
-def items(world: World, *, subscription: str) -> list[Object]:
-    found: list[Object] = world.get("subscription", subscription, "subscription")["items"]["data"]
-    return found
+def list_items(state: SimulatorState, *, subscription: str) -> list[Object]:
+    subscription_items: list[Object] = state.get("subscription", subscription, "subscription")["items"]["data"]
+    return subscription_items
 
 
-def item(world: World, identifier: str) -> Object:
-    return world.get("subscription_item", identifier)
+def retrieve_item(state: SimulatorState, identifier: str) -> Object:
+    return state.get("subscription_item", identifier)
 
 
 ROUTES = (
     Route("POST", "/v1/subscriptions", params.SubscriptionCreateParams, create),
-    Route("GET", "/v1/subscriptions", params.SubscriptionListParams, listed),
+    Route("GET", "/v1/subscriptions", params.SubscriptionListParams, list_all),
     Route("GET", "/v1/subscriptions/{}", params.SubscriptionRetrieveParams, retrieve),
     Route("POST", "/v1/subscriptions/{}", params.SubscriptionUpdateParams, update),
     Route("DELETE", "/v1/subscriptions/{}", params.SubscriptionCancelParams, cancel),
     Route("POST", "/v1/subscriptions/{}/resume", params.SubscriptionResumeParams, resume),
-    Route("GET", "/v1/subscription_items", params.SubscriptionItemListParams, items),
-    Route("GET", "/v1/subscription_items/{}", params.SubscriptionItemRetrieveParams, item),
+    Route("GET", "/v1/subscription_items", params.SubscriptionItemListParams, list_items),
+    Route("GET", "/v1/subscription_items/{}", params.SubscriptionItemRetrieveParams, retrieve_item),
 )

@@ -18,7 +18,7 @@ from billing.adapters.repository import Repository
 from billing.adapters.stripe_gateway import connect
 from cli.main import app
 from stripe_simulator import running_simulator
-from stripe_simulator.world import World
+from stripe_simulator.state import SimulatorState
 from tests.conftest import table_properties, template
 
 WEBHOOK_URL = "https://api.example.com/v1/billing/webhooks"
@@ -112,11 +112,11 @@ class StripeAccount:
     """A simulated Stripe account: where its API is, and what is in it."""
 
     url: str
-    world: World
+    world: SimulatorState
 
     def signing_secret(self, endpoint_id: str) -> str:
         """What Stripe signs an endpoint's deliveries with, and tells nobody after its creation."""
-        return str(self.world.hidden[endpoint_id]["secret"])
+        return str(self.world.private[endpoint_id]["secret"])
 
     def fail(self, kind: str, method: str | None = None, path: str = "/v1/", count: int = 1) -> None:
         """Let the next calls go wrong."""
@@ -128,7 +128,7 @@ class StripeAccount:
 def stripe_account() -> Iterator[StripeAccount]:
     """An empty Stripe account."""
     with running_simulator() as simulator:
-        yield StripeAccount(simulator.url, simulator.server.world)
+        yield StripeAccount(simulator.url, simulator.server.state)
 
 
 @pytest.fixture

@@ -182,7 +182,7 @@ def forgotten(operator: Billing, stripe_client: stripe.StripeClient, stripe_acco
     operator("accounts", "create", "acme")
     subscription_id = subscribe(stripe_client, "acme").id
     operator("reconcile")
-    stripe_account.world.forget(stripe_account.world.objects[subscription_id])
+    stripe_account.world.remove(stripe_account.world.objects[subscription_id])
     return subscription_id
 
 

@@ -1,4 +1,4 @@
-"""Trouble on demand: what the SDK's user sees."""
+"""Injected faults and the call counter of the control surface."""
 
 import contextlib
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import stripe
 
-from tests.simulator.conftest import Account
+from tests.simulator.support import Account
 
 
-def patient(account: Account, timeout: float = 5) -> Any:
-    """Return a client that gives up after a time and does not retry."""
+def client_with_timeout(account: Account, timeout: float = 5) -> Any:
+    """Return a client with a timeout and without retries."""
     http_client = stripe.RequestsClient(timeout=timeout)
     return stripe.StripeClient(
         "sk_test_x",
@@ -31,10 +31,11 @@ def patient(account: Account, timeout: float = 5) -> Any:
         ("nonsense", stripe.APIError),
     ],
 )
-def test_a_fault_strikes_as_often_as_asked(account: Account, kind: str, error: type[Exception]) -> None:
-    """Matching calls must fail, and nothing must happen, until the count is used up."""
+def test_fault_fails_matching_calls_without_effect_until_count_is_used(
+    account: Account, kind: str, error: type[Exception]
+) -> None:
     account.control("faults", {"match": {"method": "POST", "path_prefix": "/v1/customers"}, "count": 2, "kind": kind})
-    v1 = patient(account, timeout=0.3)
+    v1 = client_with_timeout(account, timeout=0.3)
 
     for _ in range(2):
         with pytest.raises(error):
@@ -44,28 +45,25 @@ def test_a_fault_strikes_as_often_as_asked(account: Account, kind: str, error: t
     assert v1.customers.create({}).id
 
 
-def test_only_the_answer_may_be_lost(account: Account) -> None:
-    """A fault after the operation must leave its effect, and the key must find it."""
+def test_fault_after_operation_keeps_effect_and_key_returns_it(account: Account) -> None:
     account.control("faults", {"kind": "reset", "when": "after"})
     with pytest.raises(stripe.APIConnectionError):
-        patient(account).customers.create({"name": "a"}, {"idempotency_key": "k"})
+        client_with_timeout(account).customers.create({"name": "a"}, {"idempotency_key": "k"})
 
     again = account.v1.customers.create({"name": "a"}, {"idempotency_key": "k"})
 
     assert [customer.id for customer in account.v1.customers.list().data] == [again.id]
 
 
-def test_slow_answers_come(account: Account) -> None:
-    """A slow call must still be answered, and time out for a client with less patience."""
+def test_slow_fault_responds_after_delay(account: Account) -> None:
     account.control("faults", {"kind": "slow:0.5", "count": 2})
 
     with pytest.raises(stripe.APIConnectionError):
-        patient(account, timeout=0.1).customers.list()
-    assert patient(account).customers.list().data == []
+        client_with_timeout(account, timeout=0.1).customers.list()
+    assert client_with_timeout(account).customers.list().data == []
 
 
-def test_the_sdk_retries_over_faults(account: Account) -> None:
-    """The SDK's own retries with its idempotency key must create one customer."""
+def test_sdk_retry_after_lost_response_creates_one_customer(account: Account) -> None:
     account.control("faults", {"kind": "reset", "when": "after"})
     client = stripe.StripeClient("sk_test_x", base_addresses={"api": account.simulator.url}, max_network_retries=2)
 
@@ -74,8 +72,7 @@ def test_the_sdk_retries_over_faults(account: Account) -> None:
     assert [customer.id for customer in account.v1.customers.list().data] == [created.id]
 
 
-def test_faults_can_be_listed_and_cleared(account: Account) -> None:
-    """What is to come must be visible and can be called off."""
+def test_faults_are_listed_and_removed(account: Account) -> None:
     fault = {"match": {"path_prefix": "/v1/prices"}, "kind": "timeout", "count": 3}
     assert account.control("faults", fault)["data"][0]["path_prefix"] == "/v1/prices"
 
@@ -88,13 +85,11 @@ def test_faults_can_be_listed_and_cleared(account: Account) -> None:
     "fault",
     [{}, {"kind": "explode"}, {"kind": "status:x"}, {"kind": "reset", "when": "maybe"}, {"kind": "reset", "x": 1}],
 )
-def test_a_wrong_fault_is_refused(account: Account, fault: dict[str, Any]) -> None:
-    """A fault that does not exist must be a 400."""
+def test_invalid_fault_returns_400(account: Account, fault: dict[str, Any]) -> None:
     assert account.browser.post("/_simulator/faults", json=fault).status_code == 400
 
 
-def test_calls_are_counted(account: Account) -> None:
-    """Every call must count under its operation, whether it failed or not, and control calls must not."""
+def test_calls_include_failed_calls_and_omit_control_calls(account: Account) -> None:
     customer = account.v1.customers.create({})
     account.control("faults", {"kind": "status:500"})
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Deliveries of events: signed, repeated, late, out of order."""
+"""Webhook endpoints and deliveries: signatures, retries and delivery modes."""
 
 import threading
 from typing import Any
@@ -6,70 +6,81 @@ from typing import Any
 import pytest
 import stripe
 
-from tests.simulator.conftest import Account, Receiver
+from tests.simulator.support import Account, Receiver
 
 
-def some_events(account: Account, count: int) -> list[str]:
-    """Make events of one type and return their ids."""
+def create_events(account: Account, count: int) -> list[str]:
+    """Create events of one type and return their ids."""
     for number in range(count):
         account.v1.customers.create({"name": str(number)})
     return [event.id for event in account.events() if event.type == "customer.created"]
 
 
-def drain(account: Account) -> None:
-    """Wait until every delivery is made."""
+def wait_until_delivered(account: Account) -> None:
+    """Wait until no delivery is in progress."""
     assert account.control("delivery/drain", {"deadline_seconds": 10})["idle"]
 
 
-def test_events_arrive_signed(account: Account, listening: Receiver) -> None:
-    """The official SDK must accept what arrives as the event that the API lists."""
-    (identifier,) = some_events(account, 1)
+def test_endpoint_secret_is_returned_only_on_creation(account: Account) -> None:
+    created = account.v1.webhook_endpoints.create(
+        {"url": "http://127.0.0.1:1/", "enabled_events": ["customer.created"], "api_version": stripe.api_version}
+    )
+    assert created.secret.startswith("whsec_")
 
-    listening.wait_for(1)
+    assert "secret" not in account.v1.webhook_endpoints.retrieve(created.id)
+    changed = account.v1.webhook_endpoints.update(created.id, {"disabled": True, "enabled_events": ["*"]})
+    assert (changed.status, changed.enabled_events) == ("disabled", ["*"])
+    assert [found.id for found in account.v1.webhook_endpoints.list().data] == [created.id]
+    assert account.v1.webhook_endpoints.delete(created.id).deleted is True
+    assert account.v1.webhook_endpoints.list().data == []
 
-    (event,) = listening.events
+
+def test_delivery_is_signed_and_equals_listed_event(account: Account, registered_receiver: Receiver) -> None:
+    (identifier,) = create_events(account, 1)
+
+    registered_receiver.wait_for(1)
+
+    (event,) = registered_receiver.events
     listed = account.v1.events.retrieve(identifier)
     assert (event.id, event.created, event.livemode) == (identifier, listed.created, False)
     assert event.data.object.to_dict() == listed.data.object.to_dict()
     assert event.pending_webhooks == 1
-    drain(account)
+    wait_until_delivered(account)
     assert account.v1.events.retrieve(identifier).pending_webhooks == 0
 
 
-def test_a_moved_clock_does_not_make_signatures_stale(account: Account, listening: Receiver) -> None:
-    """Receivers compare the signature's time with their own clock: it must be real."""
+def test_signature_uses_real_time_after_clock_advance(account: Account, registered_receiver: Receiver) -> None:
+    """Receivers compare the signature's timestamp with their own clock."""
     account.advance(days=400)
 
-    some_events(account, 1)
+    create_events(account, 1)
 
-    assert listening.wait_for(1) == ["customer.created"]
+    assert registered_receiver.wait_for(1) == ["customer.created"]
 
 
-def test_an_endpoint_gets_what_it_wants(account: Account, receiver: Receiver) -> None:
-    """Other types, disabled and deleted endpoints must get nothing."""
-    endpoint = account.v1.webhook_endpoints.create({"url": receiver.url, "enabled_events": ["product.created"]})
-    receiver.secret = endpoint.secret
-    some_events(account, 1)
+def test_endpoint_receives_enabled_events_only_while_it_is_enabled(account: Account, receiver: Receiver) -> None:
+    created = account.v1.webhook_endpoints.create({"url": receiver.url, "enabled_events": ["product.created"]})
+    receiver.secret = created.secret
+    create_events(account, 1)
     account.v1.products.create({"name": "a"})
     assert receiver.wait_for(1) == ["product.created"]
 
-    account.v1.webhook_endpoints.update(endpoint.id, {"disabled": True})
+    account.v1.webhook_endpoints.update(created.id, {"disabled": True})
     account.v1.products.create({"name": "b"})
-    account.v1.webhook_endpoints.delete(endpoint.id)
+    account.v1.webhook_endpoints.delete(created.id)
     account.v1.products.create({"name": "c"})
 
-    drain(account)
+    wait_until_delivered(account)
     assert receiver.types == ["product.created"]
 
 
-def test_a_refused_event_comes_again(account: Account, listening: Receiver) -> None:
-    """A delivery must be retried until it is acknowledged, and each attempt logged."""
-    listening.statuses = [500, 302]
-    (identifier,) = some_events(account, 1)
+def test_failed_delivery_is_retried_and_each_attempt_logged(account: Account, registered_receiver: Receiver) -> None:
+    registered_receiver.statuses = [500, 302]
+    (identifier,) = create_events(account, 1)
 
-    listening.wait_for(1)
+    registered_receiver.wait_for(1)
 
-    drain(account)
+    wait_until_delivered(account)
     log = account.control("deliveries?type=customer.created", method="GET")["data"]
     assert [(entry["event"], entry["attempt"], entry["status"]) for entry in log] == [
         (identifier, 1, 500),
@@ -78,12 +89,13 @@ def test_a_refused_event_comes_again(account: Account, listening: Receiver) -> N
     ]
 
 
-def test_an_unreachable_endpoint_is_tried_again(account: Account, listening: Receiver) -> None:
-    """A connection that fails must be logged with its error and count as waiting."""
+def test_unreachable_endpoint_is_logged_with_error_and_keeps_waiting(
+    account: Account, registered_receiver: Receiver
+) -> None:
     account.v1.webhook_endpoints.create({"url": "http://127.0.0.1:1/", "enabled_events": ["*"]})
 
-    some_events(account, 1)
-    listening.wait_for(1)
+    create_events(account, 1)
+    registered_receiver.wait_for(1)
 
     assert account.control("delivery/drain", {"deadline_seconds": 0.1}) == {"idle": False, "waiting": 1, "held": 0}
     assert account.v1.events.list({"delivery_success": False}).data
@@ -91,121 +103,116 @@ def test_an_unreachable_endpoint_is_tried_again(account: Account, listening: Rec
     assert {entry["error"] for entry in log} == {None, "ConnectError"}
 
 
-def test_events_can_come_in_copies(account: Account, listening: Receiver) -> None:
-    """With copies every event must arrive so often."""
+def test_copies_deliver_each_event_several_times(account: Account, registered_receiver: Receiver) -> None:
     account.control("delivery", {"copies": 3})
 
-    (identifier,) = some_events(account, 1)
+    (identifier,) = create_events(account, 1)
 
-    listening.wait_for(3)
-    drain(account)
-    assert [event.id for event in listening.events] == [identifier] * 3
+    registered_receiver.wait_for(3)
+    wait_until_delivered(account)
+    assert [event.id for event in registered_receiver.events] == [identifier] * 3
 
 
-def test_events_can_be_held_and_released(account: Account, listening: Receiver) -> None:
-    """A pause must hold everything until it is flushed."""
+def test_paused_deliveries_are_held_until_flush(account: Account, registered_receiver: Receiver) -> None:
     account.control("delivery", {"paused": True})
-    identifiers = some_events(account, 3)
-    drain(account)
-    assert (listening.events, account.control("delivery", method="GET")["held"]) == ([], 3)
+    identifiers = create_events(account, 3)
+    wait_until_delivered(account)
+    assert (registered_receiver.events, account.control("delivery", method="GET")["held"]) == ([], 3)
 
     assert account.control("delivery/flush") == {"flushed": 3}
 
-    listening.wait_for(3)
-    assert {event.id for event in listening.events} == set(identifiers)
+    registered_receiver.wait_for(3)
+    assert {event.id for event in registered_receiver.events} == set(identifiers)
 
 
-def test_events_can_come_out_of_order(account: Account, listening: Receiver) -> None:
-    """Shuffled deliveries must arrive in another order, the same one for the same seed."""
+def test_shuffled_deliveries_have_another_order_repeatable_by_seed(
+    account: Account, registered_receiver: Receiver
+) -> None:
     orders = []
     for _ in range(2):
         account.control("reset", {"seed": 7})
-        endpoint = account.v1.webhook_endpoints.create({"url": listening.url, "enabled_events": ["*"]})
-        listening.secret, listening.events = endpoint.secret, []
+        created = account.v1.webhook_endpoints.create({"url": registered_receiver.url, "enabled_events": ["*"]})
+        registered_receiver.secret, registered_receiver.events = created.secret, []
         account.control("delivery", {"paused": True, "shuffle": True})
-        identifiers = some_events(account, 8)
+        identifiers = create_events(account, 8)
         account.control("delivery/flush")
-        listening.wait_for(8)
-        orders.append([identifiers.index(event.id) for event in listening.events])
+        registered_receiver.wait_for(8)
+        orders.append([identifiers.index(event.id) for event in registered_receiver.events])
 
     assert sorted(orders[0]) == list(range(8)) != orders[0]
     assert orders[0] == orders[1]
 
 
-def test_shuffled_events_come_without_a_flush(account: Account, listening: Receiver) -> None:
-    """Shuffling alone must collect for a moment and deliver by itself."""
+def test_shuffled_deliveries_need_no_flush(account: Account, registered_receiver: Receiver) -> None:
     account.control("delivery", {"shuffle": True})
 
-    identifiers = some_events(account, 4)
+    identifiers = create_events(account, 4)
 
-    listening.wait_for(4)
-    assert {event.id for event in listening.events} == set(identifiers)
+    registered_receiver.wait_for(4)
+    assert {event.id for event in registered_receiver.events} == set(identifiers)
 
 
-def test_events_can_be_late(account: Account, listening: Receiver) -> None:
-    """A delay must pass before the first attempt."""
+def test_delay_precedes_first_attempt(account: Account, registered_receiver: Receiver) -> None:
     account.control("delivery", {"delay_seconds": 0.3})
-    some_events(account, 1)
+    create_events(account, 1)
     assert account.control("delivery", method="GET")["waiting"] == 1
-    assert listening.events == []
+    assert registered_receiver.events == []
 
-    listening.wait_for(1)
+    registered_receiver.wait_for(1)
 
 
-def test_an_event_can_be_sent_again(account: Account, listening: Receiver) -> None:
-    """Resending must deliver the same event once more."""
-    (identifier,) = some_events(account, 1)
-    listening.wait_for(1)
+def test_resend_delivers_event_again(account: Account, registered_receiver: Receiver) -> None:
+    (identifier,) = create_events(account, 1)
+    registered_receiver.wait_for(1)
 
     account.control(f"events/{identifier}/resend")
 
-    listening.wait_for(2)
-    assert [event.id for event in listening.events] == [identifier] * 2
+    registered_receiver.wait_for(2)
+    assert [event.id for event in registered_receiver.events] == [identifier] * 2
 
 
-def test_what_was_not_acknowledged_can_be_delivered_again(account: Account, listening: Receiver) -> None:
-    """After an outage only the events that nobody took must come again."""
-    some_events(account, 1)
-    listening.wait_for(1)
-    drain(account)
-    listening.down = True
-    taken, lost = some_events(account, 1)
-    with listening.changed:
-        assert listening.changed.wait_for(lambda: listening.refused, 5)
+def test_redeliver_sends_only_events_that_were_not_acknowledged(
+    account: Account, registered_receiver: Receiver
+) -> None:
+    create_events(account, 1)
+    registered_receiver.wait_for(1)
+    wait_until_delivered(account)
+    registered_receiver.down = True
+    acknowledged, failed = create_events(account, 1)
+    with registered_receiver.changed:
+        assert registered_receiver.changed.wait_for(lambda: registered_receiver.refused, 5)
 
     assert account.control("delivery/redeliver") == {"redelivered": 1}
 
-    listening.down = False
-    listening.wait_for(2)
-    assert [event.id for event in listening.events[:2]] == [taken, lost]
+    registered_receiver.down = False
+    registered_receiver.wait_for(2)
+    assert [event.id for event in registered_receiver.events[:2]] == [acknowledged, failed]
 
 
 @pytest.mark.parametrize("mode", [{"copies": "many"}, {"speed": 1}, {"copies": 0}, {"delay_seconds": -1}])
-def test_a_wrong_mode_is_refused(account: Account, mode: dict[str, Any]) -> None:
-    """A delivery mode that does not exist must be a 400, not silence."""
+def test_invalid_delivery_mode_returns_400(account: Account, mode: dict[str, Any]) -> None:
     assert account.browser.post("/_simulator/delivery", json=mode).status_code == 400
 
 
-def test_deliveries_are_concurrent(account: Account, listening: Receiver) -> None:
-    """One slow receiver's answer must not hold up the other deliveries."""
+def test_slow_endpoint_does_not_block_other_deliveries(account: Account, registered_receiver: Receiver) -> None:
     barrier = threading.Barrier(2, timeout=5)
-    take = listening.take
+    receive = registered_receiver.receive
 
-    def wait_for_the_other(payload: bytes, signature: str) -> int:
+    def receive_both_at_once(payload: bytes, signature: str) -> int:
         barrier.wait()
-        return take(payload, signature)
+        return receive(payload, signature)
 
-    listening.take = wait_for_the_other  # type: ignore[method-assign]
-    some_events(account, 2)
+    registered_receiver.receive = receive_both_at_once  # type: ignore[method-assign]
+    create_events(account, 2)
 
-    assert listening.wait_for(2) == ["customer.created"] * 2
+    assert registered_receiver.wait_for(2) == ["customer.created"] * 2
 
 
-def test_a_signature_of_another_secret_is_refused(account: Account, listening: Receiver) -> None:
-    """The receiver of these tests must be able to tell: a wrong secret fails."""
-    some_events(account, 1)
-    listening.wait_for(1)
-    payload = str(listening.events[0]).encode()
+def test_receiver_rejects_wrong_signature(account: Account, registered_receiver: Receiver) -> None:
+    """Verifies the receiver of these tests."""
+    create_events(account, 1)
+    registered_receiver.wait_for(1)
+    payload = str(registered_receiver.events[0]).encode()
 
     with pytest.raises(stripe.SignatureVerificationError):
-        listening.take(payload, "t=1,v1=00")
+        registered_receiver.receive(payload, "t=1,v1=00")

@@ -1,7 +1,8 @@
-"""What the official SDK's annotations say about requests and objects.
+"""Fields of requests and objects, read from the type annotations of Stripe's SDK.
 
-The SDK is generated from Stripe's OpenAPI document: its ``TypedDict`` parameters and resource classes are that
-document in Python. They are read lazily, type by type, since resources refer to each other without end.
+The SDK is generated from Stripe's OpenAPI document. Its ``TypedDict`` classes describe the request parameters, its
+resource classes the objects. Annotations are evaluated one class at a time, because resource classes refer to each
+other recursively.
 """
 
 import ast
@@ -20,7 +21,7 @@ from typing_extensions import is_typeddict
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a request or an object: its annotation, and whether it must be there."""
+    """Annotation of a request parameter or an object's field."""
 
     annotation: Any
     required: bool
@@ -28,14 +29,16 @@ class Field:
 
 @cache
 def parameter_fields(parameters: Any) -> dict[str, Field]:  # noqa: ANN401 - a TypedDict class has no better type
-    """Return the fields of a ``TypedDict`` of request parameters, without the SDK's own transport options."""
-    own = parameters.__annotations__
-    if "stripe_version" in own:
-        own = {name: annotation for name, annotation in own.items() if name not in RequestOptions.__annotations__}
+    """Return the fields of a ``TypedDict`` of request parameters, without the SDK's transport options."""
+    annotations = parameters.__annotations__
+    if "stripe_version" in annotations:
+        annotations = {
+            name: annotation for name, annotation in annotations.items() if name not in RequestOptions.__annotations__
+        }
     names = vars(sys.modules[parameters.__module__])
     return {
         name: Field(annotation, name in parameters.__required_keys__)
-        for name, annotation in _evaluate(own, names).items()
+        for name, annotation in _evaluate(annotations, names).items()
     }
 
 
@@ -43,7 +46,7 @@ def parameter_fields(parameters: Any) -> dict[str, Field]:  # noqa: ANN401 - a T
 def object_fields(resource: Any) -> dict[str, Field]:  # noqa: ANN401 - mypy's Hashable rejects the SDK's classes
     """Return the fields of a resource class or of a class nested in one.
 
-    The SDK writes ``Optional`` both for what may be null and for what may be absent, so neither is required.
+    The SDK uses ``Optional`` for nullable fields and for fields that may be absent. Neither kind is required.
     """
     hints = _evaluate(resource.__annotations__, _names_in(resource.__module__))
     return {
@@ -54,28 +57,28 @@ def object_fields(resource: Any) -> dict[str, Field]:  # noqa: ANN401 - mypy's H
 
 
 @cache
-def alternatives(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401 - annotations are any type form
-    """Return the members of a union, or the annotation alone.
+def union_members(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401 - annotations are any type form
+    """Return the members of a union, or a tuple of the annotation itself.
 
-    The SDK writes enumerations as ``Literal[...] | str``, so that it survives new values. A judge must not be that
-    lenient: ``str`` beside listed values is left out. ``Literal[""]`` lists no values, it allows to unset.
+    The SDK types an enumeration as ``Literal[...] | str``, to accept future values. Validation is strict: the ``str``
+    next to a ``Literal`` is omitted. ``Literal[""]`` is not an enumeration; it permits unsetting the value.
     """
     if get_origin(annotation) in {NotRequired, Required}:
-        return alternatives(get_args(annotation)[0])
+        return union_members(get_args(annotation)[0])
     if get_origin(annotation) not in {Union, UnionType}:
         return (annotation,)
-    members = tuple(alternative for member in get_args(annotation) for alternative in alternatives(member))
+    members = tuple(nested for member in get_args(annotation) for nested in union_members(member))
     enumerated = any(get_origin(member) is Literal and get_args(member) != ("",) for member in members)
     return tuple(member for member in members if not (enumerated and member is str))
 
 
-def is_parameters(annotation: Any) -> bool:  # noqa: ANN401 - annotations are any type form
-    """Say whether an annotation is a ``TypedDict`` of request parameters."""
+def is_params_type(annotation: Any) -> bool:  # noqa: ANN401 - annotations are any type form
+    """Return True if an annotation is a ``TypedDict`` of request parameters."""
     return is_typeddict(annotation)
 
 
-def is_resource(annotation: Any) -> bool:  # noqa: ANN401 - annotations are any type form
-    """Say whether an annotation is a class of the SDK that stands for a JSON object."""
+def is_resource_class(annotation: Any) -> bool:  # noqa: ANN401 - annotations are any type form
+    """Return True if an annotation is an SDK class that represents a JSON object."""
     return inspect.isclass(annotation) and issubclass(annotation, StripeObject)
 
 
@@ -85,7 +88,7 @@ def _evaluate(annotations: Mapping[str, Any], names: dict[str, Any]) -> dict[str
 
 @cache
 def _names_in(module_name: str) -> dict[str, Any]:
-    """Return a module's names together with those that it imports for type checkers only."""
+    """Return a module's names, including those imported under ``if TYPE_CHECKING``."""
     module = sys.modules[module_name]
     names = dict(vars(module))
     blocks = [block.body for block in ast.parse(inspect.getsource(module)).body if isinstance(block, ast.If)]

@@ -1,15 +1,15 @@
-"""The fields that a new object of each type shows in Stripe's current API version, before anything sets them."""
+"""Default field values of new objects, by type, in the current API version."""
 
 from collections.abc import Mapping
 from typing import Any
 
-Blank = Mapping[str, Any]
+Fields = Mapping[str, Any]
 
-NO_TAX: Blank = {"disabled_reason": None, "enabled": False, "liability": None}
-NO_SESSION_TAX: Blank = {"enabled": False, "liability": None, "provider": None, "status": None}
-NO_ADDRESS: Blank = {"city": None, "country": None, "line1": None, "line2": None, "postal_code": None, "state": None}
+NO_TAX: Fields = {"disabled_reason": None, "enabled": False, "liability": None}
+NO_AUTOMATIC_TAX: Fields = {"enabled": False, "liability": None, "provider": None, "status": None}
+NO_ADDRESS: Fields = {"city": None, "country": None, "line1": None, "line2": None, "postal_code": None, "state": None}
 
-CUSTOMER: Blank = {
+CUSTOMER: Fields = {
     "address": None,
     "balance": 0,
     "currency": None,
@@ -34,7 +34,7 @@ CUSTOMER: Blank = {
     "tax_exempt": "none",
 }
 
-CARD: Blank = {
+CARD: Fields = {
     "brand": "visa",
     "checks": {"address_line1_check": None, "address_postal_code_check": None, "cvc_check": "pass"},
     "country": "US",
@@ -48,9 +48,9 @@ CARD: Blank = {
     "wallet": None,
 }
 
-PAYMENT_METHOD: Blank = {"allow_redisplay": "limited", "customer_account": None, "metadata": {}, "type": "card"}
+PAYMENT_METHOD: Fields = {"allow_redisplay": "limited", "customer_account": None, "metadata": {}, "type": "card"}
 
-PRODUCT: Blank = {
+PRODUCT: Fields = {
     "active": True,
     "default_price": None,
     "description": None,
@@ -66,7 +66,7 @@ PRODUCT: Blank = {
     "url": None,
 }
 
-PRICE: Blank = {
+PRICE: Fields = {
     "active": True,
     "billing_scheme": "per_unit",
     "custom_unit_amount": None,
@@ -79,7 +79,7 @@ PRICE: Blank = {
     "transform_quantity": None,
 }
 
-PLAN: Blank = {
+PLAN: Fields = {
     "billing_scheme": "per_unit",
     "livemode": False,
     "object": "plan",
@@ -87,9 +87,9 @@ PLAN: Blank = {
     "transform_usage": None,
 }
 
-SUBSCRIPTION_ITEM: Blank = {"billing_thresholds": None, "discounts": [], "tax_rates": []}
+SUBSCRIPTION_ITEM: Fields = {"billing_thresholds": None, "discounts": [], "tax_rates": []}
 
-SUBSCRIPTION: Blank = {
+SUBSCRIPTION: Fields = {
     "application": None,
     "application_fee_percent": None,
     "automatic_tax": NO_TAX,
@@ -132,7 +132,7 @@ SUBSCRIPTION: Blank = {
     "trial_start": None,
 }
 
-INVOICE_LINE: Blank = {
+INVOICE_LINE: Fields = {
     "discount_amounts": [],
     "discounts": [],
     "invoice": None,
@@ -142,7 +142,7 @@ INVOICE_LINE: Blank = {
     "taxes": [],
 }
 
-INVOICE: Blank = {
+INVOICE: Fields = {
     "account_country": "US",
     "account_name": "Stripe simulator",
     "account_tax_ids": None,
@@ -154,7 +154,7 @@ INVOICE: Blank = {
     "attempt_count": 0,
     "attempted": False,
     "auto_advance": True,
-    "automatic_tax": {**NO_SESSION_TAX, "disabled_reason": None},
+    "automatic_tax": {**NO_AUTOMATIC_TAX, "disabled_reason": None},
     "automatically_finalizes_at": None,
     "custom_fields": None,
     "customer_account": None,
@@ -199,11 +199,11 @@ INVOICE: Blank = {
     "webhooks_delivered_at": None,
 }
 
-CHECKOUT_SESSION: Blank = {
+CHECKOUT_SESSION: Fields = {
     "adaptive_pricing": {"enabled": False},
     "after_expiration": None,
     "allow_promotion_codes": None,
-    "automatic_tax": NO_SESSION_TAX,
+    "automatic_tax": NO_AUTOMATIC_TAX,
     "billing_address_collection": None,
     "cancel_url": None,
     "client_reference_id": None,
@@ -255,7 +255,7 @@ CHECKOUT_SESSION: Blank = {
     "wallet_options": None,
 }
 
-CHECKOUT_LINE: Blank = {
+CHECKOUT_LINE: Fields = {
     "adjustable_quantity": None,
     "amount_discount": 0,
     "amount_tax": 0,
@@ -263,9 +263,9 @@ CHECKOUT_LINE: Blank = {
     "object": "item",
 }
 
-WEBHOOK_ENDPOINT: Blank = {"application": None, "description": None, "metadata": {}, "status": "enabled"}
+WEBHOOK_ENDPOINT: Fields = {"application": None, "description": None, "metadata": {}, "status": "enabled"}
 
-PORTAL_CONFIGURATION: Blank = {
+PORTAL_CONFIGURATION: Fields = {
     "active": True,
     "application": None,
     "default_return_url": None,
@@ -274,7 +274,7 @@ PORTAL_CONFIGURATION: Blank = {
     "name": None,
 }
 
-PORTAL_SESSION: Blank = {
+PORTAL_SESSION: Fields = {
     "customer_account": None,
     "flow": None,
     "locale": None,

@@ -1,5 +1,5 @@
-"""The simulator as a process."""
-# ruff: noqa: S603 - it starts only itself
+"""Simulator as a process: ``python -m stripe_simulator``."""
+# ruff: noqa: S603 - the tests run only the simulator
 
 import signal
 import socket
@@ -11,8 +11,7 @@ import httpx
 COMMAND = [sys.executable, "-m", "stripe_simulator"]
 
 
-def test_it_serves_until_interrupted() -> None:
-    """It must say where it is, accept only its key, and end cleanly."""
+def test_command_prints_url_checks_key_and_stops_on_sigint() -> None:
     command = [*COMMAND, "--port", "0", "--api-key", "sk_test_only", "--seed", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -22,16 +21,15 @@ def test_it_serves_until_interrupted() -> None:
             for key in ("sk_test_only", "sk_test_other")
         ]
         process.send_signal(signal.SIGINT)
-        _, complaints = process.communicate(timeout=10)
+        _, stderr = process.communicate(timeout=10)
 
     assert statuses == [200, 401]
-    assert complaints == ""
+    assert stderr == ""
 
 
-def test_a_taken_port_is_a_clear_failure() -> None:
-    """It must name the address and exit with 1."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_command_with_port_in_use_exits_with_1() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as occupied:
+        port = occupied.getsockname()[1]
         result = subprocess.run(
             [*COMMAND, "--port", str(port)], capture_output=True, text=True, check=False, timeout=30
         )

@@ -1,7 +1,7 @@
-"""Is a JSON object one that Stripe could have answered? The official SDK's resource classes judge.
+"""Validation of objects against the resource classes of Stripe's SDK.
 
-Each annotation is compiled once into a check: a function that returns what is wrong with a value, or None. A problem
-begins with the rest of the path to it (``.items.data[0].price: …``), so that paths cost nothing while all is well.
+Each annotation is compiled once into a check: a function that returns a problem or None. A problem starts with the
+remaining path to the field (``.items.data[0].price: …``). Paths are built only for invalid values, for speed.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 from stripe import ListObject
 from stripe._object_classes import OBJECT_CLASSES
 
-from stripe_simulator.annotations import alternatives, is_resource, object_fields
+from stripe_simulator.sdk_types import is_resource_class, object_fields, union_members
 
 Check = Callable[[Any], str | None]
 
@@ -21,17 +21,21 @@ DELETED_FIELDS = {"id", "object", "deleted"}
 LIST_FIELDS = {"object", "data", "has_more", "url"}
 
 
-class ShapeViolation(Exception):
-    """The simulator made an object that the SDK's types do not allow: a mistake of the simulator, never of its user."""
+class InvalidObject(Exception):
+    """An object does not match the SDK's resource class: a bug of the simulator, never of its user."""
 
 
 def check_object(value: Mapping[str, Any]) -> None:
-    """Raise ShapeViolation, with the path of the offending field, unless the value is a Stripe object or a list."""
+    """Validate a Stripe object or list.
+
+    Raises:
+        InvalidObject: A field is unknown, missing or of another type. The message contains its path.
+    """
     members = value["data"] if value["object"] == "list" else [value]
     for member in members:
         problem = _check_resource(_resource_class(member["object"]), member)
         if problem:
-            raise ShapeViolation(member["object"] + problem)
+            raise InvalidObject(member["object"] + problem)
 
 
 @cache
@@ -59,14 +63,14 @@ def _check_resource(resource: Any, value: Any) -> str | None:  # noqa: ANN401 - 
 
 @cache
 def _field_checks(resource: Any) -> tuple[dict[str, Check], frozenset[str]]:  # noqa: ANN401 - a resource class
-    """Return the check of each field of a resource class, and the names of those that must be there."""
+    """Return the check of each field of a resource class, and the names of the required fields."""
     fields = object_fields(resource)
-    checks = {name: _compiled(field.annotation) for name, field in fields.items()}
+    checks = {name: _compile(field.annotation) for name, field in fields.items()}
     return checks, frozenset(name for name, field in fields.items() if field.required)
 
 
-def _compiled(annotation: Any) -> Check:  # noqa: ANN401 - annotations are any type form
-    checks = [_compiled_alternative(alternative) for alternative in alternatives(annotation)]
+def _compile(annotation: Any) -> Check:  # noqa: ANN401 - annotations are any type form
+    checks = [_compile_member(member) for member in union_members(annotation)]
     return checks[0] if len(checks) == 1 else partial(_check_any, checks)
 
 
@@ -77,60 +81,58 @@ def _check_any(checks: list[Check], value: Any) -> str | None:  # noqa: ANN401 -
         if problem is None:
             return None
         problems.append(problem)
-    # The longest path is of the alternative that fitted best: the object behind an expandable field, not its id.
+    # Report the longest path: its union member matches best (the object of an expandable field, not the id).
     return max(problems, key=lambda problem: len(problem.partition(": ")[0]))
 
 
-def _compiled_alternative(annotation: Any) -> Check:  # noqa: ANN401 - annotations are any type form
+def _compile_member(annotation: Any) -> Check:  # noqa: ANN401 - annotations are any type form
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if is_resource(annotation):
+    if is_resource_class(annotation):
         return partial(_check_resource, annotation)
-    if is_resource(origin):
-        return partial(
-            _check_list_object if issubclass(origin, ListObject) else _check_mapping, _compiled(arguments[0])
-        )
+    if is_resource_class(origin):
+        return partial(_check_list_object if issubclass(origin, ListObject) else _check_mapping, _compile(arguments[0]))
     if origin is list:
-        return partial(_check_list, _compiled(arguments[0]))
+        return partial(_check_list, _compile(arguments[0]))
     if origin is Literal:
         return partial(_check_enumerated, frozenset(arguments))
     return SCALARS[annotation]
 
 
-def _check_list_object(member: Check, value: Any) -> str | None:  # noqa: ANN401 - JSON
+def _check_list_object(check_member: Check, value: Any) -> str | None:  # noqa: ANN401 - JSON
     if not isinstance(value, dict) or value.keys() != LIST_FIELDS or value["object"] != "list":
         return f": expected a list object, got {value!r}"
-    problem = _check_list(member, value["data"])
+    problem = _check_list(check_member, value["data"])
     return problem and f".data{problem}"
 
 
-def _check_mapping(member: Check, value: Any) -> str | None:  # noqa: ANN401 - JSON
+def _check_mapping(check_member: Check, value: Any) -> str | None:  # noqa: ANN401 - JSON
     if not isinstance(value, dict):
         return f": expected an object, got {value!r}"
     for key, entry in value.items():
-        problem = member(entry)
+        problem = check_member(entry)
         if problem:
             return f".{key}{problem}"
     return None
 
 
-def _check_list(member: Check, value: Any) -> str | None:  # noqa: ANN401 - JSON
+def _check_list(check_member: Check, value: Any) -> str | None:  # noqa: ANN401 - JSON
     if not isinstance(value, list):
         return f": expected a list, got {value!r}"
     for index, entry in enumerate(value):
-        problem = member(entry)
+        problem = check_member(entry)
         if problem:
             return f"[{index}]{problem}"
     return None
 
 
 def _check_enumerated(allowed: frozenset[object], value: Any) -> str | None:  # noqa: ANN401 - JSON
-    fits = not isinstance(value, dict | list) and value in allowed
-    return None if fits else f": expected one of {sorted(map(str, allowed))}, got {value!r}"
+    valid = not isinstance(value, dict | list) and value in allowed
+    return None if valid else f": expected one of {sorted(map(str, allowed))}, got {value!r}"
 
 
 def _check_type(name: str, types: tuple[type, ...], value: Any) -> str | None:  # noqa: ANN401 - JSON
-    fits = isinstance(value, types) and (bool in types or not isinstance(value, bool))
-    return None if fits else f": expected {name}, got {value!r}"
+    valid = isinstance(value, types) and (bool in types or not isinstance(value, bool))
+    return None if valid else f": expected {name}, got {value!r}"
 
 
 def _check_decimal(value: Any) -> str | None:  # noqa: ANN401 - JSON
