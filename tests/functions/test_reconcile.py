@@ -18,6 +18,7 @@ from botocore.stub import Stubber
 import billing.adapters.aws
 import billing.adapters.stripe_gateway
 import billing.services.reconciler
+from billing.adapters.reconciliation_checkpoint import CheckpointRepository
 from billing.adapters.stripe_gateway import StripeGateway, rate_limited_gateway
 from billing.adapters.token_bucket import TokenBucket
 from billing.catalog import load_catalog
@@ -159,9 +160,9 @@ def spoil(
 def pretend(deployment: Deployment, **changes: Any) -> None:
     """Let reconciliation have come so far."""
     repository = deployment.repository
-    known = repository.load_checkpoint()
+    known = CheckpointRepository(repository._table).load()
     facts = {name: getattr(known, name) for name in Checkpoint.__slots__} | changes
-    repository.save_checkpoint(Checkpoint(**facts))
+    CheckpointRepository(repository._table).save(Checkpoint(**facts))
 
 
 # --- what it brings about ---------------------------------------------------------------------------------------------
@@ -180,7 +181,7 @@ def test_missed_events_are_taken(
     assert outbox(deployment) == ["invoice.paid", "subscription.created"]
     assert rows(deployment, "EVENT#reconciliation_") == []
     before = rows(deployment, "EVENT#")
-    pretend(deployment, swept=None)
+    pretend(deployment, full_sync_at=None)
     reconciliation.start()
     assert rows(deployment, "EVENT#") == before
     assert outbox(deployment) == ["invoice.paid", "subscription.created"]
@@ -262,7 +263,7 @@ def test_a_sweep_is_daily(
     spoil(deployment, simulator, subscription.id, "canceled")
     reconciliation.start()
     assert status(deployment) == ("free", "canceled")
-    pretend(deployment, swept=datetime.now(UTC) - FULL_SYNC_INTERVAL)
+    pretend(deployment, full_sync_at=datetime.now(UTC) - FULL_SYNC_INTERVAL)
     reconciliation.start()
     assert status(deployment) == ("pro", "active")
 
@@ -277,7 +278,7 @@ def test_unmatched_events_wait_for_their_account(
     found = deployment.repository.find_markers([item["event_id"]["S"] for item in rows(deployment, "EVENT#")])
     assert EventOutcome.UNKNOWN_CUSTOMER in {marker.outcome for marker in found.values()}
     deployment.repository.create_account(Profile("late"))
-    pretend(deployment, swept=None)
+    pretend(deployment, full_sync_at=None)
     reconciliation.start()
     account = deployment.repository.load_account("late")
     assert [each.status for each in account.subscriptions] == ["active"]
@@ -292,7 +293,7 @@ def test_what_belongs_to_nobody_is_left_alone(
     subscribe(stripe_client, None)
     reconciliation.start()
     before = rows(deployment, "")
-    pretend(deployment, swept=None)
+    pretend(deployment, full_sync_at=None)
     reconciliation.start()
     after = rows(deployment, "")
     without_progress = [[row for row in each if row["pk"]["S"] != "RECONCILIATION"] for each in (before, after)]
@@ -325,7 +326,7 @@ def test_it_goes_on_by_a_message(
         subscribe(stripe_client, account_id)
     places = []
     reconciliation.start(Context(PAGE_SECONDS, PAGE_SECONDS - 1))
-    while (progress := deployment.repository.load_checkpoint()).phase:
+    while (progress := CheckpointRepository(deployment.repository._table).load()).phase:
         places.append((progress.phase, progress.after))
         reconciliation.go_on(Context(PAGE_SECONDS, PAGE_SECONDS - 1))
     assert len(places) == len(set(places)) > 3
@@ -347,14 +348,14 @@ def test_a_failure_keeps_its_place(
     fault(simulator, "status:500", SUBSCRIPTIONS, count=3)
     with pytest.raises(StripeUnavailable):
         reconciliation.start()
-    stopped = deployment.repository.load_checkpoint()
+    stopped = CheckpointRepository(deployment.repository._table).load()
     assert stopped.phase is Phase.SUBSCRIPTIONS
     assert reconciliation.waiting() == []
     assert stopped.run_id
     reconciliation.sqs.send_message(QueueUrl=reconciliation.url, MessageBody=json.dumps({"run": stopped.run_id}))
     reconciliation.go_on()
-    ended = deployment.repository.load_checkpoint()
-    assert (ended.phase, ended.run_id, ended.swept) == (None, None, stopped.began)
+    ended = CheckpointRepository(deployment.repository._table).load()
+    assert (ended.phase, ended.run_id, ended.full_sync_at) == (None, None, stopped.began)
     assert status(deployment) == ("pro", "active")
 
 
@@ -383,16 +384,22 @@ def test_a_run_that_crashed_is_taken_up_after_its_lease(
     """Nobody else may touch it before; then the next scheduled run goes on at the very page."""
     subscribe(stripe_client)
     now = datetime.now(UTC).replace(microsecond=0)
-    crashed: dict[str, Any] = {"run_id": "crashed", "began": now, "since": now, "sweeps": True, "phase": Phase.INVOICES}
-    pretend(deployment, **crashed, turned_at=now, leased_until=now + LEASE)
+    crashed: dict[str, Any] = {
+        "run_id": "crashed",
+        "began": now,
+        "since": now,
+        "full_sync": True,
+        "phase": Phase.INVOICES,
+    }
+    pretend(deployment, **crashed, page_at=now, leased_until=now + LEASE)
     reconciliation.start()
-    assert deployment.repository.load_checkpoint().run_id == "crashed"
+    assert CheckpointRepository(deployment.repository._table).load().run_id == "crashed"
     assert reconciliation.waiting() == []
     assert status(deployment) == ("free", None)
     pretend(deployment, leased_until=now - timedelta(seconds=1))
     reconciliation.start()
     assert (status(deployment), len(rows(deployment, "INV#"))) == (("free", None), 1)
-    assert deployment.repository.load_checkpoint().swept == now
+    assert CheckpointRepository(deployment.repository._table).load().full_sync_at == now
 
 
 def test_a_run_that_is_overtaken_leaves_the_rest_to_the_other(
@@ -406,7 +413,7 @@ def test_a_run_that_is_overtaken_leaves_the_rest_to_the_other(
             return super().get_remaining_time_in_millis()
 
     reconciliation.start(Overtaken(PAGE_SECONDS))
-    progress = deployment.repository.load_checkpoint()
+    progress = CheckpointRepository(deployment.repository._table).load()
     assert (progress.run_id, progress.phase, progress.after) == ("other", Phase.EVENTS, "evt_9")
     assert reconciliation.waiting() == []
 
@@ -417,7 +424,7 @@ def test_a_run_from_long_ago_is_begun_anew(
     """Where it stopped may be gone from Stripe's lists."""
     subscribe(stripe_client)
     long_ago = datetime.now(UTC).replace(microsecond=0) - STALE
-    old = {"run_id": "old", "turned_at": long_ago, "began": long_ago, "since": long_ago}
+    old = {"run_id": "old", "page_at": long_ago, "began": long_ago, "since": long_ago}
     pretend(deployment, **old, phase=Phase.INVOICES, after="in_gone")
     reconciliation.start()
     assert status(deployment) == ("pro", "active")
@@ -429,9 +436,9 @@ def test_a_page_that_stripe_refuses_is_not_asked_for_for_ever(
     """The place was a draft that is deleted: the next run goes through the list from its beginning."""
     subscribe(stripe_client)
     now = datetime.now(UTC).replace(microsecond=0)
-    pretend(deployment, turned_at=now, began=now, since=now, sweeps=True, phase=Phase.INVOICES, after="in_gone")
+    pretend(deployment, page_at=now, began=now, since=now, full_sync=True, phase=Phase.INVOICES, after="in_gone")
     reconciliation.start()
-    assert deployment.repository.load_checkpoint().phase is None
+    assert CheckpointRepository(deployment.repository._table).load().phase is None
     reconciliation.start()
     assert len(rows(deployment, "INV#")) == 1
 
@@ -443,10 +450,10 @@ def test_events_that_stripe_refuses_are_begun_anew(
     subscribe(stripe_client)
     now = datetime.now(UTC).replace(microsecond=0)
     long_ago = now - timedelta(days=30)
-    pretend(deployment, turned_at=now, began=now, since=long_ago, phase=Phase.EVENTS, after="evt_gone")
+    pretend(deployment, page_at=now, began=now, since=long_ago, phase=Phase.EVENTS, after="evt_gone")
     with pytest.raises(StripeRefused):
         reconciliation.start()
-    stopped = deployment.repository.load_checkpoint()
+    stopped = CheckpointRepository(deployment.repository._table).load()
     assert (stopped.phase, stopped.after) == (Phase.EVENTS, None)
     reconciliation.sqs.send_message(QueueUrl=reconciliation.url, MessageBody=json.dumps({"run": stopped.run_id}))
     reconciliation.go_on()
@@ -488,7 +495,7 @@ def test_two_runs_at_once_and_an_unreliable_stripe_do_no_harm(
     for thread in threads:
         thread.join()
     control(simulator, "DELETE", "faults")
-    pretend(deployment, phase=None, run_id=None, swept=None)
+    pretend(deployment, phase=None, run_id=None, full_sync_at=None)
     reconciliation.start()
     assert status(deployment) == ("pro", "active")
     assert outbox(deployment) == ["invoice.paid", "subscription.created"]
@@ -517,7 +524,7 @@ def test_an_object_that_stripe_fails_on_stops_nobody_else(
         spoil(deployment, simulator, subscription.id, "canceled", account_id)
     fault(simulator, kind, f"{SUBSCRIPTIONS}/{refused.id}")
     reconciliation.start()
-    assert deployment.repository.load_checkpoint().phase is None
+    assert CheckpointRepository(deployment.repository._table).load().phase is None
     assert status(deployment) == ("free", "canceled")
     assert [each.status for each in deployment.repository.load_account("globex").subscriptions] == ["active"]
     assert '"EventFailed":[1.0]' in printed().replace(" ", "")
@@ -532,7 +539,7 @@ def test_what_stripe_fails_on_for_too_long_is_left_for_the_next_sweep(
 ) -> None:
     """A page ends while the function lives, and the run; nothing is stuck on it."""
     monkeypatch.setattr(billing.services.reconciler, "TRIES_MAX", 1)
-    monkeypatch.setattr(billing.services.reconciler, "PATIENCE_SECONDS", -1)
+    monkeypatch.setattr(billing.services.reconciler, "PAGE_TIME_BUDGET_SECONDS", -1)
     monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.001)
     deployment.repository.create_account(Profile("globex"))
     subscriptions = {account_id: subscribe(stripe_client, account_id) for account_id in ("acme", "globex")}
@@ -541,10 +548,10 @@ def test_what_stripe_fails_on_for_too_long_is_left_for_the_next_sweep(
         spoil(deployment, simulator, subscription.id, "canceled", account_id)
     fault(simulator, "status:500", f"{SUBSCRIPTIONS}/{subscriptions['globex'].id}")
     reconciliation.start()
-    assert deployment.repository.load_checkpoint().phase is None
+    assert CheckpointRepository(deployment.repository._table).load().phase is None
     assert status(deployment) == ("free", "canceled")
     control(simulator, "DELETE", "faults")
-    pretend(deployment, swept=None)
+    pretend(deployment, full_sync_at=None)
     reconciliation.start()
     assert status(deployment) == ("pro", "active")
     assert [each.status for each in deployment.repository.load_account("globex").subscriptions] == ["active"]
@@ -557,19 +564,19 @@ def test_a_list_that_stripe_refuses_is_left_out(
     simulator: Simulator,
     printed: Callable[[], str],
 ) -> None:
-    """As with a key that may not read invoices: the rest is compared, and the next run sweeps again."""
+    """As with a key that may not read invoices: the rest is compared, and the next run full_sync again."""
     subscribe(stripe_client)
     pretend_events_are_over(deployment)
     fault(simulator, "status:403", "/v1/invoices")
     reconciliation.start()
     assert status(deployment) == ("pro", "active")
-    progress = deployment.repository.load_checkpoint()
-    assert (progress.phase, progress.swept) == (None, None)
+    progress = CheckpointRepository(deployment.repository._table).load()
+    assert (progress.phase, progress.full_sync_at) == (None, None)
     assert '"EventFailed":[1.0]' in printed().replace(" ", "")
     control(simulator, "DELETE", "faults")
     reconciliation.start()
     assert len(rows(deployment, "INV#")) == 1
-    assert deployment.repository.load_checkpoint().swept
+    assert CheckpointRepository(deployment.repository._table).load().full_sync_at
 
 
 # --- two customers that name one account ------------------------------------------------------------------------------
@@ -608,7 +615,7 @@ def test_the_end_of_the_customer_before_is_looked_at_first(
     deployment.repository.save_profile(replace(profile, customer_id=gone), new_customer_id=gone)
     stripe_client.v1.customers.delete(gone)
     paying = subscribe(stripe_client)
-    pretend(deployment, swept=datetime.now(UTC).replace(microsecond=0))
+    pretend(deployment, full_sync_at=datetime.now(UTC).replace(microsecond=0))
     reconciliation.start()
     assert deployment.repository.load_account("acme").profile.customer_id == paying.customer
     assert status(deployment) == ("pro", "active")
@@ -677,7 +684,7 @@ def test_events_of_a_mismatch_are_done_once_it_is_resolved(
 def pretend_events_are_over(deployment: Deployment) -> None:
     """As if everything had happened so long ago that Stripe's list of events begins after it."""
     now = datetime.now(UTC).replace(microsecond=0)
-    pretend(deployment, began=now, turned_at=now, since=now, sweeps=True, phase=Phase.SUBSCRIPTIONS)
+    pretend(deployment, began=now, page_at=now, since=now, full_sync=True, phase=Phase.SUBSCRIPTIONS)
 
 
 # --- one object that cannot be read -----------------------------------------------------------------------------------
@@ -701,9 +708,9 @@ def test_an_event_whose_object_cannot_be_read_stops_nobody_else(
         return fetch(gateway, target, catalog)
 
     monkeypatch.setattr(StripeGateway, "fetch", fetched)
-    monkeypatch.setattr("billing.stripe_events.ordering.OLD", timedelta(seconds=-10))
+    monkeypatch.setattr("billing.stripe_events.ordering.MAX_SNAPSHOT_AGE", timedelta(seconds=-10))
     reconciliation.start()
-    assert deployment.repository.load_checkpoint().phase is None
+    assert CheckpointRepository(deployment.repository._table).load().phase is None
     assert status(deployment) == ("pro", "active")
     reasons = {marker["reason"]["S"] for marker in rows(deployment, "EVENT#") if marker["outcome"]["S"] == "failed"}
     assert reasons == {f"what Stripe has of {unreadable}: lookup_key is not a string"}

@@ -41,18 +41,23 @@ def test_the_first_run_looks_at_everything() -> None:
         progress = progress.advance_page("somewhere", NOW).advance_page(None, LATER)
         steps.append(progress.phase)
     assert steps == [Phase.EVENTS, Phase.SUBSCRIPTIONS, Phase.INVOICES, None]
-    assert (progress.events_until, progress.swept, progress.run_id, progress.leased_until) == (NOW, NOW, None, None)
+    assert (progress.events_until, progress.full_sync_at, progress.run_id, progress.leased_until) == (
+        NOW,
+        NOW,
+        None,
+        None,
+    )
 
 
 def test_an_hourly_run_looks_at_events_alone() -> None:
-    """From a little before where the last one began, and nothing was swept by it."""
-    last = Checkpoint(events_until=NOW, swept=NOW)
+    """From a little before where the last one began, and nothing was full_sync_at by it."""
+    last = Checkpoint(events_until=NOW, full_sync_at=NOW)
     began = last.acquire_lease("run", NOW + FULL_SYNC_INTERVAL - SECOND)
-    assert (began.since, began.sweeps) == (NOW - timedelta(minutes=10), False)
+    assert (began.since, began.full_sync) == (NOW - timedelta(minutes=10), False)
     ended = began.advance_page(None, NOW + FULL_SYNC_INTERVAL)
-    assert (ended.phase, ended.events_until, ended.swept) == (None, NOW + FULL_SYNC_INTERVAL - SECOND, NOW)
+    assert (ended.phase, ended.events_until, ended.full_sync_at) == (None, NOW + FULL_SYNC_INTERVAL - SECOND, NOW)
     daily = ended.acquire_lease("next", NOW + FULL_SYNC_INTERVAL)
-    assert (daily.since, daily.sweeps) == (NOW + FULL_SYNC_INTERVAL - timedelta(days=30), True)
+    assert (daily.since, daily.full_sync) == (NOW + FULL_SYNC_INTERVAL - timedelta(days=30), True)
 
 
 def test_each_page_is_kept_and_renews_the_lease() -> None:
@@ -76,7 +81,7 @@ def test_a_run_belongs_to_one() -> None:
 def test_a_run_that_never_ended_is_followed_by_a_new_one() -> None:
     """However often it was tried; what it had not looked at is looked at again, from the last run that did end."""
     stopped = replace(
-        Checkpoint(events_until=NOW - timedelta(days=3), swept=NOW).acquire_lease("run", NOW), after="evt_9"
+        Checkpoint(events_until=NOW - timedelta(days=3), full_sync_at=NOW).acquire_lease("run", NOW), after="evt_9"
     )
     later = NOW + STALE
     tried = stopped.acquire_lease("other", later - SECOND)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from billing.api.session_tokens import SessionTokens
     from billing.services.checkout import Checkout
     from billing.services.event_processor import EventProcessor
-    from billing.services.reconciliation_job import ReconciliationRun
+    from billing.services.reconciliation_job import ReconciliationJob
 
 
 class Application:
@@ -121,17 +121,18 @@ class Application:
             self.repository, self.stripe_gateway, self.catalog, settings.past_due_grace, settings.allow_promotion_codes
         )
 
-    def reconciliation_job(self) -> "ReconciliationRun":
+    def reconciliation_job(self) -> "ReconciliationJob":
         """Scheduled reconciliation with its own, rate-limited connection to Stripe."""
+        from billing.adapters.reconciliation_checkpoint import CheckpointRepository  # noqa: PLC0415 - one function
         from billing.adapters.sqs import Queue  # noqa: PLC0415 - one function uses it
         from billing.adapters.stripe_gateway import rate_limited_gateway  # noqa: PLC0415 - imports stripe
         from billing.services.reconciler import Reconciler  # noqa: PLC0415 - imports stripe
-        from billing.services.reconciliation_job import ReconciliationRun  # noqa: PLC0415 - imports stripe
+        from billing.services.reconciliation_job import ReconciliationJob  # noqa: PLC0415 - imports stripe
 
         gateway = rate_limited_gateway(self.stripe_secrets.get().api_key, self.settings.stripe_api_base)
         reconciler = Reconciler(self.repository, gateway, self.catalog, self.settings.livemode)
         queue = Queue(aws.client("sqs"), self.settings.reconcile_queue_url)
-        return ReconciliationRun(self.repository, reconciler, queue)
+        return ReconciliationJob(CheckpointRepository(self.table), reconciler, queue)
 
     # --- API ----------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from billing.adapters.dynamodb import Item, Table, Write, WriteRejected, key, put, update
 from billing.domain.accounts import GAUGES_AT_FIRST, Account, OpenCheckout, Profile
@@ -19,14 +19,10 @@ from billing.domain.subscriptions import Subscription
 from billing.stripe_events.event_types import EventOutcome, ObjectRef, Snapshot
 from billing.stripe_events.ordering import StoredObject
 
-if TYPE_CHECKING:
-    from billing.stripe_events.drift import Checkpoint
-
 EVENT_RETENTION = timedelta(days=35)
 """Longer than the 30 days for which Stripe resends an event."""
 GAUGE = "USAGE#-#"
 """Begins the sort key of a gauge: before every counter's, whose period is a number."""
-CHECKPOINT_KEY = {"pk": "RECONCILIATION", "sk": "PROGRESS"}
 EVENTS_INDEX = "Events"
 _OUTCOME = "OUTCOME#"
 FILTERED_ROWS_MAX = 500
@@ -36,7 +32,7 @@ FILTERED_ROWS_MAX = 500
 class VersionConflict(BillingError):
     """Another writer was faster: read again and decide again. `refused_first`: it was the first write's condition."""
 
-    def __init__(self, *, first_write_rejected: bool) -> None:
+    def __init__(self, *, first_write_rejected: bool = False) -> None:
         self.first_write_rejected = first_write_rejected
         super().__init__("A row is no longer the one that was read")
 
@@ -198,7 +194,7 @@ class Repository:
             return None
         places = (key(f"KEY#{item['digest']}", "KEY"), key(f"ACCOUNT#{account_id}", f"KEY#{key_id}"))
         self._transact(
-            [update(place, "SET revoked = if_not_exists(revoked, :now)", {":now": _seconds(now)}) for place in places]
+            [update(place, "SET revoked = if_not_exists(revoked, :now)", {":now": to_seconds(now)}) for place in places]
         )
         return replace(_key_record(item), revoked=_key_record(item).revoked or now)
 
@@ -262,7 +258,7 @@ class Repository:
         return self._list_events(f"ACCOUNT#{account_id}", since, until)
 
     def _list_events(self, place: str, since: datetime, until: datetime) -> Iterator[ProcessedEvent]:
-        bounds = ("processed", _seconds(since), _seconds(until))
+        bounds = ("processed", to_seconds(since), to_seconds(until))
         return map(_marker, self._table.by_index(EVENTS_INDEX, ("listed_under", place), bounds))
 
     # --- reconciliation: what a page of Stripe's lists needs, at most 100 rows each, in one BatchGetItem --------------
@@ -293,24 +289,6 @@ class Repository:
             content = _stored_object(item).content
             if isinstance(content, Subscription) and not content.has_ended:
                 yield item["pk"].removeprefix("ACCOUNT#"), content
-
-    def load_checkpoint(self) -> "Checkpoint":
-        """How far reconciliation has come."""
-        from billing.stripe_events.drift import Checkpoint, Phase  # noqa: PLC0415 - nobody else needs it
-
-        item = self._table.get(*CHECKPOINT_KEY.values())
-        return (
-            _load(Checkpoint, item | {"step": Phase(item["step"]) if "step" in item else None})
-            if item
-            else Checkpoint()
-        )
-
-    def save_checkpoint(self, progress: "Checkpoint") -> "Checkpoint":
-        """Write it over the version that it was read at. Raises VersionConflict."""
-        saved = replace(progress, version=progress.version + 1)
-        item = {"step" if name == "phase" else name: value for name, value in _dump(saved).items()}
-        self._transact([_put_versioned(CHECKPOINT_KEY | item, progress.version)])
-        return saved
 
     def _transact(self, writes: Sequence[Write]) -> None:
         try:
@@ -346,7 +324,7 @@ def _put_new_customer(customer_id: str, account_id: str) -> Write:
 
 
 def _put_row(pk: str, row: StoredObject[Snapshot]) -> Write:
-    interval = {"seen_from": _seconds(row.seen_from), "seen_to": _seconds(row.seen_to), "version": row.version}
+    interval = {"seen_from": to_seconds(row.seen_from), "seen_to": to_seconds(row.seen_to), "version": row.version}
     item = key(pk, _row_sk(ObjectRef(type(row.content), row.content.id, row.content))) | _dump(row.content) | interval
     return _put_versioned(item, row.version - 1)
 
@@ -360,7 +338,7 @@ def _put_marker(marker: ProcessedEvent) -> Write:
     Was unknown_customer, seen again -> its outcome is not final, overwritten.
     """
     item = key(f"EVENT#{marker.event_id}", "RECEIVED") | _dump(marker)
-    item["expires_at"] = _seconds(marker.processed + EVENT_RETENTION)
+    item["expires_at"] = to_seconds(marker.processed + EVENT_RETENTION)
     if place := _listed_under(marker):
         item["listed_under"] = place
     open_outcomes = {f":{outcome}": outcome.value for outcome in EventOutcome if not outcome.is_final}
@@ -375,8 +353,8 @@ def _listed_under(marker: ProcessedEvent) -> str | None:
 
 
 def _put_outbound(event: OutboundEvent, processed: datetime) -> Write:
-    item = key(f"ACCOUNT#{event.account_id}", f"OUT#{_seconds(event.occurred_at):012d}#{event.id}") | _dump(event)
-    return put(item | {"expires_at": _seconds(max(processed, event.occurred_at) + EVENT_RETENTION)})
+    item = key(f"ACCOUNT#{event.account_id}", f"OUT#{to_seconds(event.occurred_at):012d}#{event.id}") | _dump(event)
+    return put(item | {"expires_at": to_seconds(max(processed, event.occurred_at) + EVENT_RETENTION)})
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -384,13 +362,13 @@ def _put_outbound(event: OutboundEvent, processed: datetime) -> Write:
 
 def _row_sk(target: ObjectRef) -> str:
     if isinstance(target.snapshot, Invoice):
-        return f"INV#{_seconds(target.snapshot.created):012d}#{target.id}"
+        return f"INV#{to_seconds(target.snapshot.created):012d}#{target.id}"
     return f"SUB#{target.id}"
 
 
 def _stored_object(item: Item) -> StoredObject[Snapshot]:
     content = _load(Invoice, item) if item["sk"].startswith("INV#") else _load(Subscription, item)
-    return StoredObject(content, _moment(item["seen_from"]), _moment(item["seen_to"]), item["version"])
+    return StoredObject(content, from_seconds(item["seen_from"]), from_seconds(item["seen_to"]), item["version"])
 
 
 def _marker(item: Item) -> ProcessedEvent:
@@ -414,7 +392,7 @@ def _dump(value: Any) -> Item:  # noqa: ANN401 - any of our frozen dataclasses
 
 def _plain(fact: Any) -> Any:  # noqa: ANN401 - whatever a field holds
     if isinstance(fact, datetime):
-        return _seconds(fact)
+        return to_seconds(fact)
     return _dump(fact) if isinstance(fact, OpenCheckout) else fact
 
 
@@ -424,13 +402,15 @@ def _load[T](cls: type[T], item: Item) -> T:
     for field in fields(cls):  # type: ignore[arg-type]
         fact = item.get(field.name)
         if fact is not None or field.default is MISSING:
-            known[field.name] = _moment(fact) if isinstance(fact, int) and "datetime" in str(field.type) else fact
+            known[field.name] = from_seconds(fact) if isinstance(fact, int) and "datetime" in str(field.type) else fact
     return cls(**known)
 
 
-def _seconds(moment: datetime) -> int:
+def to_seconds(moment: datetime) -> int:
+    """Return a time as stored: whole seconds since 1970 (UTC)."""
     return int(moment.timestamp())
 
 
-def _moment(seconds: int) -> datetime:
+def from_seconds(seconds: int) -> datetime:
+    """Return a stored time."""
     return datetime.fromtimestamp(seconds, UTC)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from billing.adapters.repository import Repository, VersionConflict
+from billing.adapters.reconciliation_checkpoint import CheckpointRepository
+from billing.adapters.repository import VersionConflict
 from billing.adapters.sqs import Message, Queue
 from billing.domain.errors import StripeRefused, TryAgainLater
 from billing.services.reconciler import Reconciler
@@ -15,7 +16,7 @@ from billing.stripe_events.drift import Checkpoint, Phase
 from billing.telemetry import count, logger
 
 PAGE_SECONDS = 600
-"""More than a page takes (PATIENCE_SECONDS, and one object more), unless every answer of Stripe's is slow."""
+"""More than a page takes (PAGE_TIME_BUDGET_SECONDS, and one object more), unless every answer of Stripe's is slow."""
 DELAY_SECONDS_MAX = 900
 
 
@@ -24,10 +25,10 @@ def _now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class ReconciliationRun:
+class ReconciliationJob:
     """The runs of one deployment. A message of the queue starts one, and one that names it lets it go on."""
 
-    repository: Repository
+    checkpoints: CheckpointRepository
     reconciler: Reconciler
     queue: Queue
     now: Callable[[], datetime] = field(default=_now)
@@ -50,16 +51,16 @@ class ReconciliationRun:
 
     def _work_until(self, run_id: str, seconds_left: Callable[[], float]) -> bool:
         """Whether nothing is left to be done."""
-        found = self.repository.load_checkpoint()
+        found = self.checkpoints.load()
         if found.is_held_by_another(run_id, self.now()):
             logger().info("Another reconciliation is at work", run_id=run_id)
             return True
-        progress = self.repository.save_checkpoint(found.acquire_lease(run_id, self.now()))
+        progress = self.checkpoints.save(found.acquire_lease(run_id, self.now()))
         while progress.phase and progress.since:
             if seconds_left() < PAGE_SECONDS:
                 return False
-            progress = self.repository.save_checkpoint(self._turn(progress, progress.phase, progress.since))
-        logger().info("Reconciled", run_id=run_id, swept=progress.sweeps)
+            progress = self.checkpoints.save(self._turn(progress, progress.phase, progress.since))
+        logger().info("Reconciled", run_id=run_id, full_sync_at=progress.full_sync)
         return True
 
     def _turn(self, progress: Checkpoint, phase: Phase, since: datetime) -> Checkpoint:
@@ -72,7 +73,7 @@ class ReconciliationRun:
             report = self.reconciler.page(phase, since, progress.after)
         except StripeRefused:
             if phase is Phase.EVENTS:
-                self.repository.save_checkpoint(progress.restart_phase())
+                self.checkpoints.save(progress.restart_phase())
                 raise
             logger().error("Stripe refuses a list, which is left out: see whether the key may read it", phase=phase)
             count("EventFailed")

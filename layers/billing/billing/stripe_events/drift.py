@@ -15,7 +15,7 @@ EVENTS_KEPT = timedelta(days=30)
 OVERLAP = timedelta(minutes=10)
 """How far two runs' events overlap: our clock may differ from Stripe's, and an event may be listed late."""
 FULL_SYNC_INTERVAL = timedelta(hours=23)
-"""So that an hourly schedule sweeps once a day, a little earlier or later."""
+"""So that an hourly schedule full_sync once a day, a little earlier or later."""
 STALE = timedelta(hours=24)
 """A run that has turned no page for so long is begun anew: its place may not be in Stripe's lists any more."""
 LEASE = timedelta(minutes=40)
@@ -40,8 +40,8 @@ class Checkpoint:
     """How far reconciliation has come: one row, whose `version` counts its writes. `step` None: no run is under way.
 
     `began` and `since` are of that run: when it started, and the oldest event that it looks at. `after` is the id at
-    which the next page begins, `turned_at` when the last one was turned; `left_out`: a list was not gone through. All
-    events until `events_until` were looked at, and everything was swept at `swept`.
+    which the next page begins, `page_at` when the last one was turned; `incomplete`: a list was not gone through. All
+    events until `events_until` were looked at, and everything was full_sync_at at `full_sync_at`.
     """
 
     version: int = 0
@@ -49,13 +49,13 @@ class Checkpoint:
     leased_until: datetime | None = None
     began: datetime | None = None
     since: datetime | None = None
-    sweeps: bool = False
+    full_sync: bool = False
     phase: Phase | None = None
     after: str | None = None
-    turned_at: datetime | None = None
-    left_out: bool = False
+    page_at: datetime | None = None
+    incomplete: bool = False
     events_until: datetime | None = None
-    swept: datetime | None = None
+    full_sync_at: datetime | None = None
 
     def is_held_by_another(self, run_id: str, now: datetime) -> bool:
         """Whether a run of another id is at work, or may still be."""
@@ -64,27 +64,27 @@ class Checkpoint:
     def acquire_lease(self, run_id: str, now: datetime) -> "Checkpoint":
         """This run's lease on where the last one stopped; a run that ended, or never will, is followed by a new one."""
         held = replace(self, run_id=run_id, leased_until=now + LEASE)
-        if self.phase and self.turned_at and now < self.turned_at + STALE:
+        if self.phase and self.page_at and now < self.page_at + STALE:
             return held
-        sweeps = self.swept is None or now >= self.swept + FULL_SYNC_INTERVAL
-        since = now - EVENTS_KEPT if sweeps or self.events_until is None else self.events_until - OVERLAP
-        begun = replace(held, began=now, since=since, sweeps=sweeps, left_out=False)
-        return replace(begun, phase=Phase.EVENTS, after=None, turned_at=now)
+        full_sync = self.full_sync_at is None or now >= self.full_sync_at + FULL_SYNC_INTERVAL
+        since = now - EVENTS_KEPT if full_sync or self.events_until is None else self.events_until - OVERLAP
+        begun = replace(held, began=now, since=since, full_sync=full_sync, incomplete=False)
+        return replace(begun, phase=Phase.EVENTS, after=None, page_at=now)
 
     def advance_page(self, after: str | None, now: datetime) -> "Checkpoint":
         """After a page: the one that begins `after`, or where there is none the next step, or the end."""
-        held = replace(self, leased_until=now + LEASE, after=after, turned_at=now)
+        held = replace(self, leased_until=now + LEASE, after=after, page_at=now)
         if after is not None:
             return held
-        steps = list(Phase)[list(Phase).index(self.phase or Phase.INVOICES) + 1 :] if self.sweeps else []
+        steps = list(Phase)[list(Phase).index(self.phase or Phase.INVOICES) + 1 :] if self.full_sync else []
         if steps:
             return replace(held, phase=steps[0])
         ended = replace(held, phase=None, run_id=None, leased_until=None, events_until=self.began)
-        return replace(ended, swept=self.began) if self.sweeps and not self.left_out else ended
+        return replace(ended, full_sync_at=self.began) if self.full_sync and not self.incomplete else ended
 
     def skip_phase(self, now: datetime) -> "Checkpoint":
-        """The next step, or the end, though this list was not gone through: the next run sweeps again."""
-        return replace(self, left_out=True).advance_page(None, now)
+        """The next step, or the end, though this list was not gone through: the next run full_sync again."""
+        return replace(self, incomplete=True).advance_page(None, now)
 
     def restart_phase(self) -> "Checkpoint":
         """The same step from its first page on."""
