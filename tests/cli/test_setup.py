@@ -11,7 +11,7 @@ from billing.adapters.secrets import read_stripe_secrets
 from billing.catalog import load_catalog
 from billing.stripe_events.event_types import EVENT_PARSERS
 from cli.failures import THROTTLED
-from stripe_simulator import Settings, running_simulator
+from stripe_simulator import SimulatorSettings, running_simulator
 from tests.cli.conftest import STRIPE_KEY, WEBHOOK_URL, Billing, Stack, StripeAccount, answer, refusal
 
 pytestmark = pytest.mark.engine
@@ -486,7 +486,7 @@ def test_a_live_stack_takes_no_test_key(operator: Billing, deploy: Callable[...,
 
 def test_a_key_that_stripe_does_not_know_is_refused(operator: Billing, stack: Stack) -> None:
     """Nothing is stored of it."""
-    with running_simulator(settings=Settings(api_key="sk_test_right")) as other:
+    with running_simulator(settings=SimulatorSettings(api_key="sk_test_right")) as other:
         error = refusal(operator("setup", "--json", STRIPE_API_BASE=other.url))
     assert error["code"] == "stripe_key"
     assert "STRIPE_API_KEY" in error["message"]
