@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import ResourceRoute
+from starlette.routing import Route
 
 from stripe_simulator import cards, checkout, scheduler
 from stripe_simulator.errors import CardError, StripeError
@@ -171,10 +171,10 @@ CONTROL_ROUTES: tuple[tuple[str, str, Handler], ...] = (
 )
 
 
-def control_routes(server: "Server") -> list[ResourceRoute]:
+def control_routes(server: "Server") -> list[Route]:
     """Return the routes of the control surface."""
     return [
-        ResourceRoute(f"/_simulator/{path}", _endpoint(server, handler), methods=[method])
+        Route(f"/_simulator/{path}", _endpoint(server, handler), methods=[method])
         for method, path, handler in CONTROL_ROUTES
     ]
 
