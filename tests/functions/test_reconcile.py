@@ -205,7 +205,7 @@ def test_drift_is_mended_counted_and_logged(
     assert marker["outcome"]["S"] == "applied"
     assert marker["type"]["S"] == "reconciliation.subscriptions"
     said = printed()
-    assert re.findall(r'"DriftMended":\[([\d.]+)\]', said) == ["1.0"]
+    assert re.findall(r'"DriftRepaired":\[([\d.]+)\]', said) == ["1.0"]
     [line] = [json.loads(each) for each in said.splitlines() if "found a difference" in each]
     assert (line["object_id"], line["account_id"], line["outcome"]) == (subscription.id, "acme", "applied")
     pages = [json.loads(each) for each in said.splitlines() if "Reconciled a page" in each]
@@ -655,7 +655,7 @@ def test_another_customers_objects_are_told_of_each_day(
     told = [json.loads(line) for line in said.splitlines() if "found a difference" in line]
     customer_conflict = [each["object_id"] for each in told if each["outcome"] == "customer_conflict"]
     assert customer_conflict == [first.id, str(first.latest_invoice)]
-    assert said.count('"CustomerMismatch":[1.0]') == len(customer_conflict)
+    assert said.count('"CustomerConflict":[1.0]') == len(customer_conflict)
     assert [each.id for each in deployment.repository.load_account("acme").subscriptions] == [second.id]
 
 
@@ -672,7 +672,7 @@ def test_events_of_a_mismatch_are_done_once_it_is_resolved(
     deployment.repository.create_account(Profile("globex", customer_id="cus_other"))
     reconciliation.start()
     assert {each["outcome"]["S"] for each in rows(deployment, "EVENT#evt_")} == {"customer_conflict"}
-    assert "CustomerMismatch" in printed()
+    assert "CustomerConflict" in printed()
     [profile] = deployment.repository.find_profiles(["globex"]).values()
     customer_id = str(subscription.customer)
     deployment.repository.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)

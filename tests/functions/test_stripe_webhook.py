@@ -224,7 +224,7 @@ def test_the_stored_customer_counts_where_metadata_disagrees(
     assert marker(deployment, sent["id"])["account_id"] == "acme"
     assert "names another account" in marker(deployment, sent["id"])["reason"]
     assert deployment.repository.load_account("globex").subscriptions == ()
-    assert '"CustomerMismatch":[1.0]' in printed().replace(" ", "")
+    assert '"CustomerConflict":[1.0]' in printed().replace(" ", "")
 
 
 def test_a_foreign_customer_cannot_claim_an_account_that_has_one(deployment: Deployment) -> None:

@@ -257,7 +257,7 @@ class EventProcessor:
     def _record(self, event: StripeEvent, outcome: EventOutcome, parsed: ParsedEvent | None = None) -> EventOutcome:
         """The outcome of an event that changes nothing; an account is only the one that it names."""
         self.repository.commit(Commit(self._marker(event, outcome, parsed, parsed.account_id if parsed else None)))
-        alarms = {"CustomerMismatch": "the account it names has another customer"}
+        alarms = {"CustomerConflict": "the account it names has another customer"}
         self._report(event, outcome, alarms if outcome is EventOutcome.CUSTOMER_CONFLICT else {})
         return outcome
 
@@ -351,7 +351,7 @@ def _alarms(matched: AccountMatch, changes: Changes) -> Mapping[str, str]:
     ]
     alarms = {
         "UnmappedPrice": f"no plan in the catalog has price {', '.join(map(str, prices))}" if prices else None,
-        "CustomerMismatch": "its metadata names another account than its customer's"
+        "CustomerConflict": "its metadata names another account than its customer's"
         if matched.metadata_conflicts
         else None,
         "ObjectMissing": "Stripe does not have an object that it names" if changes.missing else None,

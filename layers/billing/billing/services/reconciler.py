@@ -189,7 +189,7 @@ class Reconciler:
             if matched is EventOutcome.CUSTOMER_CONFLICT and self.account_id in {None, parsed.account_id}
         ]
         for _ in customer_conflict:
-            count("CustomerMismatch")
+            count("CustomerConflict")
         discrepancies = (*self._process_due(phase, differing), *map(_report_discrepancy, customer_conflict))
         unknown_customer = sum(matched is EventOutcome.UNKNOWN_CUSTOMER for matched in matches.values())
         return PageResult(
@@ -338,7 +338,7 @@ def _report_discrepancy(discrepancy: Discrepancy) -> Discrepancy:
     logger().warning("Reconciliation found a difference", extra=facts | {"outcome": discrepancy.outcome})
     is_event = discrepancy.phase is Phase.EVENTS
     if discrepancy.is_drift and not is_event and discrepancy.outcome is not EventOutcome.CUSTOMER_CONFLICT:
-        count("DriftMended")
+        count("DriftRepaired")
     return discrepancy
 
 
