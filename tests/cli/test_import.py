@@ -121,12 +121,12 @@ def test_conflicts_are_told_one_by_one_and_skipped(
         "line 2": "it belongs to the account first",
         "line 3": f"the account twins is also to have {rival}",
         "line 4": f"the account twins is also to have {second}",
-        "line 5": "line 6 says otherwise",
-        "line 6": "line 5 says otherwise",
-        "line 7": "an account id has 1 to 255 visible ASCII characters, and no #",
-        "line 8": "Stripe has no such customer",
-        "line 9": "this is no Stripe customer",
-        "line 10": "an account id has 1 to 255 visible ASCII characters, and no #",
+        "line 5": "line 6 names another account",
+        "line 6": "line 5 names another account",
+        "line 7": "the account id is invalid: it has 1 to 255 visible ASCII characters without #",
+        "line 8": "Stripe does not have the customer",
+        "line 9": "the customer id is invalid",
+        "line 10": "the account id is invalid: it has 1 to 255 visible ASCII characters without #",
         "line 13": "it has more fields than the first line",
     }
     assert list(reasons) == [f"line {number}" for number in (*range(2, 11), 13)]
@@ -143,7 +143,7 @@ def test_a_file_full_of_wrong_lines(operator: Billing, tmp_path: Path) -> None:
     mapping = csv_file(tmp_path, *(f"cus_{number % 50},a b" for number in range(1_600)))
     *lines, last = operator("import", "--mapping", mapping).stderr.splitlines()
     assert [line.split(": ")[1] for line in lines] == [f"line {number}" for number in range(2, 102)]
-    assert last == "… and 1,500 more, which --json tells."
+    assert last == "… and 1,500 more; --json shows all."
     assert len(incomplete(operator("import", "--mapping", mapping, "--json"))["customers"]["skipped"]) == 1_600
 
 
@@ -155,9 +155,9 @@ LONG = "c" * 140_000
     [
         (
             b'customer,account_id\ncus_1,acme\n"cus_2,a\nb',
-            "is not CSV: unexpected end of data, in what begins on line 3",
+            "is not valid CSV: unexpected end of data, in the record that starts on line 3",
         ),
-        (f"customer,account_id\n{LONG},acme".encode(), "(131072), in what begins on line 2"),
+        (f"customer,account_id\n{LONG},acme".encode(), "(131072), in the record that starts on line 2"),
         ("customer,account_id\nMüller,acme".encode("latin-1"), "is not UTF-8"),
     ],
     ids=["quote", "length", "encoding"],
@@ -194,7 +194,7 @@ def test_what_is_skipped_keeps_its_rival_away(
     mapping = csv_file(tmp_path, f"{torn},a b")
     found = incomplete(operator("import", "--mapping", mapping, "--json"))["customers"]
     assert {each["customer"]: each["reason"] for each in found["skipped"] if each["origin"] == "metadata"} == {
-        torn: "a line of the file names it, and is skipped",
+        torn: "a line of the file names it and is skipped",
         beside: f"the account twins is also to have {torn}",
     }
     assert found["linked"] == []

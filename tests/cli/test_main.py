@@ -20,7 +20,7 @@ from botocore.exceptions import (
 )
 from typer.testing import CliRunner
 
-from cli.failures import explain_aws
+from cli.errors import map_aws_error
 from cli.main import app
 from tests.cli.conftest import Billing, Stack, refusal
 
@@ -130,7 +130,7 @@ def test_an_aws_that_is_not_there_is_said() -> None:
 )
 def test_what_botocore_raises_has_words(error: BotoCoreError, code: str) -> None:
     """Each says what the operator has to set."""
-    failure = explain_aws(error)
+    failure = map_aws_error(error)
     assert failure.code == code
     assert "\n" not in failure.message
 
@@ -149,7 +149,7 @@ def test_what_botocore_raises_has_words(error: BotoCoreError, code: str) -> None
 def test_what_aws_answers_has_words(said: str, code: str) -> None:
     """What is not in the table still names the operation and AWS's own words."""
     answer = {"Error": {"Code": said, "Message": "Not\nyou"}}
-    failure = explain_aws(ClientError(answer, "PutSecretValue"))  # type: ignore[arg-type]
+    failure = map_aws_error(ClientError(answer, "PutSecretValue"))  # type: ignore[arg-type]
     assert failure.code == code
     if code in {"aws_access_denied", "aws_refused"}:
         assert "PutSecretValue" in failure.message

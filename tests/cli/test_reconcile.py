@@ -79,7 +79,7 @@ def test_a_dry_run_writes_nothing(operator: Billing, stack: Stack, stripe_client
         ("invoices", subscription.latest_invoice, None),
     }
     lines = [line.split() for line in operator("reconcile", "--dry-run").stdout.splitlines()]
-    assert ["would", "mend", subscription.id, "acme"] in lines
+    assert ["would", "repair", subscription.id, "acme"] in lines
     assert table(stack) == before
 
 

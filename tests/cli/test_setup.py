@@ -10,7 +10,7 @@ import stripe
 from billing.adapters.secrets import read_stripe_secrets
 from billing.catalog import load_catalog
 from billing.stripe_events.event_types import EVENT_PARSERS
-from cli.failures import THROTTLED
+from cli.errors import THROTTLED
 from stripe_simulator import Settings, running_simulator
 from tests.cli.conftest import STRIPE_KEY, WEBHOOK_URL, Billing, Stack, StripeAccount, answer, refusal
 
@@ -408,7 +408,7 @@ def test_a_secret_that_could_not_be_stored_is_no_ones(
     operator("setup")
     [old] = stack.secret()["webhook_secrets"]
     with monkeypatch.context() as broken:
-        broken.setattr("cli.deployment.Deployment.save_secret", _throttled)
+        broken.setattr("cli.stack.Stack.save_secret", _throttled)
         assert refusal(operator("setup", "--json", "--rotate-webhook-secret"))["code"] == "aws_throttled"
     assert len(list(stripe_account.world.all("webhook_endpoint"))) == 2
     assert_every_delivery_is_accepted(stack, stripe_account)

@@ -12,9 +12,9 @@ import stripe
 
 from billing.adapters.stripe_gateway import StripeGateway, connect
 from billing.domain.plans import Catalog, Plan, Price
-from cli.comparison import stripe_explained
-from cli.failures import CommandFailed
-from cli.stripe_account import explained, sync_catalog, sync_portal
+from cli.errors import CommandFailed
+from cli.stripe_account import sync_catalog, sync_portal
+from cli.stripe_connection import map_stripe_errors
 from tests.cli.conftest import STRIPE_KEY, StripeAccount
 
 FREE = Plan("free", "Free")
@@ -126,10 +126,10 @@ def answering(body: bytes) -> Iterator[str]:
 def failures(api_base: str) -> set[tuple[str, str]]:
     """Why a Stripe at this address does not answer: what is said where the SDK is asked, and where the product is."""
     client, told = connect(STRIPE_KEY, api_base), set()
-    with pytest.raises(CommandFailed) as failed, explained():
+    with pytest.raises(CommandFailed) as failed, map_stripe_errors():
         client.v1.customers.list({"limit": 100})
     told.add((failed.value.code, failed.value.message))
-    with pytest.raises(CommandFailed) as failed, stripe_explained():
+    with pytest.raises(CommandFailed) as failed, map_stripe_errors():
         StripeGateway(client).list_customers(None)
     return told | {(failed.value.code, failed.value.message)}
 

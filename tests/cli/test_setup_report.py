@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.changes import includes
+from cli.setup_report import includes
 
 
 @pytest.mark.parametrize(
