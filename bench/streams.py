@@ -24,7 +24,7 @@ from billing.domain.invoices import Invoice
 from billing.services.event_processor import EventProcessor
 from billing.stripe_events.event_types import EVENT_PARSERS, FetchedObject, ObjectRef
 from billing.stripe_events.objects import read_invoice, read_subscription
-from stripe_simulator import Settings, cards, checkout, scheduler
+from stripe_simulator import SimulatorSettings, cards, checkout, scheduler
 from stripe_simulator.resources import catalog, customers
 from stripe_simulator.resources import checkout as checkout_sessions
 from stripe_simulator.state import DAY, Object, SimulatorState
@@ -97,7 +97,7 @@ class _Scene:
         self._swapped = swapped
         self._events = self._stripe_calls = 0
         # Another seed makes other ids: one table takes what all scenes tell.
-        settings = Settings(seed=SEED + round(100 * swapped), draft_seconds=DRAFT_SECONDS)
+        settings = SimulatorSettings(seed=SEED + round(100 * swapped), draft_seconds=DRAFT_SECONDS)
         self._world = SimulatorState(scheduler.next_due, settings)
         self._price = _create_price(self._world)
 

@@ -102,6 +102,6 @@ POST     checkout/{session}             ``{"outcome": "pay|decline|requires_acti
 """
 
 from stripe_simulator.server import Simulator, running_simulator
-from stripe_simulator.state import Settings
+from stripe_simulator.state import SimulatorSettings
 
-__all__ = ["Settings", "Simulator", "running_simulator"]
+__all__ = ["Simulator", "SimulatorSettings", "running_simulator"]

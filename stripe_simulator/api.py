@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 from stripe_simulator.errors import InvalidRequest, NotAuthenticated, StripeError, UnknownUrl
 from stripe_simulator.expansion import expand_properties
-from stripe_simulator.idempotency import ApiResponse, IdempotencyKeys
+from stripe_simulator.idempotency import IdempotencyKeys, SimulatedResponse
 from stripe_simulator.objects import list_object
 from stripe_simulator.parameters import parse_form, read_parameters
 from stripe_simulator.resources import (
@@ -27,17 +27,17 @@ from stripe_simulator.resources import (
     test_clocks,
 )
 from stripe_simulator.response_validation import InvalidObject, check_object
-from stripe_simulator.routing import PAGINATION_PARAMETERS, Route, paginate
+from stripe_simulator.routing import PAGINATION_PARAMETERS, ResourceRoute, paginate
 from stripe_simulator.state import API_VERSION, SimulatorState
 
 RESOURCES = (customers, catalog, checkout, portal, subscriptions, invoices, events, test_clocks)
-ROUTES: tuple[Route, ...] = tuple(route for resource in RESOURCES for route in resource.ROUTES)
+ROUTES: tuple[ResourceRoute, ...] = tuple(route for resource in RESOURCES for route in resource.ROUTES)
 FORM = "application/x-www-form-urlencoded"
 KEY_LIMIT = 255
 
 
 @dataclass(frozen=True, slots=True)
-class ApiRequest:
+class SimulatedRequest:
     """An HTTP request. Header names are in lower case."""
 
     method: str
@@ -47,14 +47,14 @@ class ApiRequest:
     headers: Mapping[str, str]
 
 
-class Api:
+class SimulatedApi:
     """Stripe's API for one account."""
 
     def __init__(self, state: SimulatorState) -> None:
         self._state = state
         self._keys = IdempotencyKeys()
 
-    async def handle(self, request: ApiRequest, delay_seconds: float = 0) -> ApiResponse:
+    async def handle(self, request: SimulatedRequest, delay_seconds: float = 0) -> SimulatedResponse:
         """Handle a request. An error becomes a response; every response has Stripe's headers.
 
         Args:
@@ -68,13 +68,15 @@ class Api:
         except StripeError as error:
             response = self._error_response(error, request_id)
         headers = {"Request-Id": request_id, **self.common_headers(), **({"Idempotency-Key": key} if key else {})}
-        return ApiResponse(response.status, response.body, {**headers, **response.headers})
+        return SimulatedResponse(response.status, response.body, {**headers, **response.headers})
 
     def common_headers(self) -> dict[str, str]:
         """Return the headers of every response. ``Date`` follows the simulator's clock."""
         return {"Date": formatdate(self._state.now(), usegmt=True), "Stripe-Version": API_VERSION}
 
-    async def _handle(self, request: ApiRequest, request_id: str, key: str | None, delay_seconds: float) -> ApiResponse:
+    async def _handle(
+        self, request: SimulatedRequest, request_id: str, key: str | None, delay_seconds: float
+    ) -> SimulatedResponse:
         self._authenticate(request.headers)
         route, ids = _find_route(request.method, request.path)
         form = parse_form(_form_pairs(request))
@@ -86,7 +88,9 @@ class Api:
             raise InvalidRequest(f"Idempotency keys must be {KEY_LIMIT} characters or less.")
         replayed = self._keys.begin(key, (request.method, request.path, form), self._state.now())
         if replayed:
-            return ApiResponse(replayed.status, replayed.body, {**replayed.headers, "Idempotent-Replayed": "true"})
+            return SimulatedResponse(
+                replayed.status, replayed.body, {**replayed.headers, "Idempotent-Replayed": "true"}
+            )
         try:
             parameters = read_parameters(route.parameters, form)
         except StripeError:
@@ -98,13 +102,13 @@ class Api:
         return response
 
     def _execute_idempotent(
-        self, route: Route, ids: tuple[str, ...], parameters: dict[str, Any], request_id: str, key: str
-    ) -> ApiResponse:
+        self, route: ResourceRoute, ids: tuple[str, ...], parameters: dict[str, Any], request_id: str, key: str
+    ) -> SimulatedResponse:
         try:
             response = self._execute(route, ids, parameters, request_id, key)
         except StripeError as error:
             response = self._error_response(error, request_id)
-        return ApiResponse(response.status, response.body, {"Original-Request": request_id, **response.headers})
+        return SimulatedResponse(response.status, response.body, {"Original-Request": request_id, **response.headers})
 
     def _authenticate(self, headers: Mapping[str, str]) -> None:
         key = _api_key(headers.get("authorization", ""))
@@ -125,8 +129,8 @@ class Api:
             raise NotAuthenticated(f"Invalid API Key provided: {key[:8]}{'*' * 8}{key[-4:]}")
 
     def _execute(
-        self, route: Route, ids: tuple[str, ...], parameters: dict[str, Any], request_id: str, key: str | None
-    ) -> ApiResponse:
+        self, route: ResourceRoute, ids: tuple[str, ...], parameters: dict[str, Any], request_id: str, key: str | None
+    ) -> SimulatedResponse:
         expand = parameters.pop("expand", [])
         pagination = {name: parameters.pop(name) for name in PAGINATION_PARAMETERS & parameters.keys()}
         try:
@@ -142,15 +146,15 @@ class Api:
             body = expand_properties(self._state, result, expand)
             check_object(body)
         except InvalidObject as error:
-            return ApiResponse(500, {"error": {"type": "api_error", "message": f"simulator bug: {error}"}}, {})
-        return ApiResponse(200, body, {})
+            return SimulatedResponse(500, {"error": {"type": "api_error", "message": f"simulator bug: {error}"}}, {})
+        return SimulatedResponse(200, body, {})
 
-    def _error_response(self, error: StripeError, request_id: str) -> ApiResponse:
+    def _error_response(self, error: StripeError, request_id: str) -> SimulatedResponse:
         log = f"https://dashboard.stripe.com/test/logs/{request_id}?t={self._state.now()}"
-        return ApiResponse(error.status, error.body(log), {})
+        return SimulatedResponse(error.status, error.body(log), {})
 
 
-def _find_route(method: str, path: str) -> tuple[Route, tuple[str, ...]]:
+def _find_route(method: str, path: str) -> tuple[ResourceRoute, tuple[str, ...]]:
     for route in ROUTES:
         match = route.pattern.fullmatch(path)
         if match and route.method == method:
@@ -158,7 +162,7 @@ def _find_route(method: str, path: str) -> tuple[Route, tuple[str, ...]]:
     raise UnknownUrl(method, path)
 
 
-def _form_pairs(request: ApiRequest) -> list[tuple[str, str]]:
+def _form_pairs(request: SimulatedRequest) -> list[tuple[str, str]]:
     pairs = parse_qsl(request.query, keep_blank_values=True)
     if request.method == "GET" or not request.body:
         return pairs
@@ -180,6 +184,6 @@ def _api_key(authorization: str) -> str:
     return ""
 
 
-def encode_body(response: ApiResponse) -> bytes:
+def encode_body(response: SimulatedResponse) -> bytes:
     """Return the body of a response as JSON, indented like Stripe's."""
     return json.dumps(response.body, indent=2).encode()

@@ -56,7 +56,7 @@ NOUNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class SimulatorSettings:
     """Account settings (Dashboard settings in Stripe) and the random seed.
 
     Attributes:
@@ -104,7 +104,7 @@ class SimulatorState:
     """
 
     next_due: Callable[["SimulatorState", Object], int | None]
-    settings: Settings = field(default_factory=Settings)
+    settings: SimulatorSettings = field(default_factory=SimulatorSettings)
     base_url: str = ""
     offset: int = 0
     processed_until: int = field(default_factory=lambda: int(time.time()))

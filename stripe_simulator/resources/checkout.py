@@ -8,7 +8,7 @@ from stripe.params import checkout as params
 from stripe_simulator import checkout
 from stripe_simulator.errors import InvalidRequest, NotSimulated
 from stripe_simulator.resources.subscriptions import read_billing_mode, read_items
-from stripe_simulator.routing import Route, matches_range, provided, require_simulated
+from stripe_simulator.routing import ResourceRoute, matches_range, provided, require_simulated
 from stripe_simulator.state import Object, SimulatorState
 
 HALF_HOUR = 1800
@@ -135,9 +135,9 @@ def list_line_items(state: SimulatorState, identifier: str) -> list[Object]:
 
 
 ROUTES = (
-    Route("POST", "/v1/checkout/sessions", params.SessionCreateParams, create),
-    Route("GET", "/v1/checkout/sessions", params.SessionListParams, list_all),
-    Route("GET", "/v1/checkout/sessions/{}", params.SessionRetrieveParams, retrieve),
-    Route("POST", "/v1/checkout/sessions/{}/expire", params.SessionExpireParams, expire),
-    Route("GET", "/v1/checkout/sessions/{}/line_items", params.SessionListLineItemsParams, list_line_items),
+    ResourceRoute("POST", "/v1/checkout/sessions", params.SessionCreateParams, create),
+    ResourceRoute("GET", "/v1/checkout/sessions", params.SessionListParams, list_all),
+    ResourceRoute("GET", "/v1/checkout/sessions/{}", params.SessionRetrieveParams, retrieve),
+    ResourceRoute("POST", "/v1/checkout/sessions/{}/expire", params.SessionExpireParams, expire),
+    ResourceRoute("GET", "/v1/checkout/sessions/{}/line_items", params.SessionListLineItemsParams, list_line_items),
 )

@@ -9,7 +9,7 @@ from stripe_simulator import cards, subscriptions
 from stripe_simulator.dunning import ENDED_STATUSES, SUBSCRIPTION_UPDATED, cancel_immediately
 from stripe_simulator.errors import InvalidRequest, NoSuchObject, NotSimulated
 from stripe_simulator.items import ItemSpec, current_period
-from stripe_simulator.routing import Route, matches_range, merge_metadata, provided, require_simulated
+from stripe_simulator.routing import ResourceRoute, matches_range, merge_metadata, provided, require_simulated
 from stripe_simulator.state import DAY, Object, SimulatorState
 from stripe_simulator.subscription_changes import apply_change, payment_error, preview_change
 
@@ -344,12 +344,12 @@ def retrieve_item(state: SimulatorState, identifier: str) -> Object:
 
 
 ROUTES = (
-    Route("POST", "/v1/subscriptions", params.SubscriptionCreateParams, create),
-    Route("GET", "/v1/subscriptions", params.SubscriptionListParams, list_all),
-    Route("GET", "/v1/subscriptions/{}", params.SubscriptionRetrieveParams, retrieve),
-    Route("POST", "/v1/subscriptions/{}", params.SubscriptionUpdateParams, update),
-    Route("DELETE", "/v1/subscriptions/{}", params.SubscriptionCancelParams, cancel),
-    Route("POST", "/v1/subscriptions/{}/resume", params.SubscriptionResumeParams, resume),
-    Route("GET", "/v1/subscription_items", params.SubscriptionItemListParams, list_items),
-    Route("GET", "/v1/subscription_items/{}", params.SubscriptionItemRetrieveParams, retrieve_item),
+    ResourceRoute("POST", "/v1/subscriptions", params.SubscriptionCreateParams, create),
+    ResourceRoute("GET", "/v1/subscriptions", params.SubscriptionListParams, list_all),
+    ResourceRoute("GET", "/v1/subscriptions/{}", params.SubscriptionRetrieveParams, retrieve),
+    ResourceRoute("POST", "/v1/subscriptions/{}", params.SubscriptionUpdateParams, update),
+    ResourceRoute("DELETE", "/v1/subscriptions/{}", params.SubscriptionCancelParams, cancel),
+    ResourceRoute("POST", "/v1/subscriptions/{}/resume", params.SubscriptionResumeParams, resume),
+    ResourceRoute("GET", "/v1/subscription_items", params.SubscriptionItemListParams, list_items),
+    ResourceRoute("GET", "/v1/subscription_items/{}", params.SubscriptionItemRetrieveParams, retrieve_item),
 )

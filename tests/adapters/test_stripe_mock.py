@@ -26,7 +26,7 @@ from cli.stripe_account import sync_catalog, sync_portal
 from cli.webhook_setup import set_up_webhook
 from local.processes import start, stop, wait_until
 from local.world import free_port
-from stripe_simulator import Settings, running_simulator
+from stripe_simulator import SimulatorSettings, running_simulator
 from tests.adapters.conftest import STRIPE_MOCK
 
 DOCUMENT_VERSION = "2026-08-26.dahlia"
@@ -80,7 +80,7 @@ def _answers(url: str) -> bool:
 @pytest.fixture(scope="module")
 def simulator_url() -> Iterator[str]:
     """The simulator, started for these tests."""
-    with running_simulator(settings=Settings(seed=7)) as running:
+    with running_simulator(settings=SimulatorSettings(seed=7)) as running:
         yield running.url
 
 

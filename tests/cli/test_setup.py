@@ -9,7 +9,7 @@ import stripe
 from billing.adapters.secrets import read_stripe_secrets
 from billing.catalog import load_catalog
 from billing.stripe_events.event_types import EVENT_PARSERS
-from stripe_simulator import Settings, running_simulator
+from stripe_simulator import SimulatorSettings, running_simulator
 from tests.cli.support import (
     STRIPE_KEY,
     WEBHOOK_URL,
@@ -280,7 +280,7 @@ def test_setup_of_live_stack_rejects_a_test_key(
 
 
 def test_setup_with_unknown_key_stores_nothing(run_with_stripe: RunBilling, stack: DeployedStack) -> None:
-    with running_simulator(settings=Settings(api_key="sk_test_right")) as other:
+    with running_simulator(settings=SimulatorSettings(api_key="sk_test_right")) as other:
         error = json_error(run_with_stripe("setup", "--json", STRIPE_API_BASE=other.url))
     assert error["code"] == "stripe_key"
     assert "STRIPE_API_KEY" in error["message"]
