@@ -21,7 +21,7 @@ from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
 from billing.stripe_events.event_types import ObjectRef
-from cli.changes import Change
+from cli.setup_report import SetupChange
 from cli.stripe_account import sync_catalog, sync_portal
 from cli.webhook_setup import set_up_webhook
 from local.processes import start, stop, wait_until
@@ -108,11 +108,11 @@ def replace_webhook(client: stripe.StripeClient, secret: Mapping[str, Any]) -> M
     """Its part about the endpoint, which makes another one. Returns what is to be stored."""
     stored: list[Mapping[str, Any]] = []
 
-    def repository(value: Mapping[str, Any]) -> Change:
+    def repository(value: Mapping[str, Any]) -> SetupChange:
         stored.append(value)
-        return Change("secret", "webhook", "arn", "updated")
+        return SetupChange("secret", "webhook", "arn", "updated")
 
-    set_up_webhook(client, "billing", WEBHOOK_URL, secret, repository, rotates=True)
+    set_up_webhook(client, "billing", WEBHOOK_URL, secret, repository, rotate=True)
     return stored[-1]
 
 

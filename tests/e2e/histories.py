@@ -35,7 +35,7 @@ from billing.adapters.repository import Repository
 from billing.api.authentication import KeyKind
 from billing.domain.accounts import Profile
 from billing.stripe_events.webhook_signature import sign
-from cli.keys import create_key
+from cli.commands.keys import create_key
 from local import stack
 from local.processes import Child, start, stop, wait_until
 from local.world import World, WorldConfig, free_port, listens, running_world

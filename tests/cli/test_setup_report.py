@@ -1,8 +1,8 @@
-"""What counts as different between Stripe and the catalog."""
+"""Tests of the comparison between Stripe and the catalog."""
 
 import pytest
 
-from cli.changes import includes
+from cli.setup_report import includes
 
 
 @pytest.mark.parametrize(
@@ -16,8 +16,7 @@ from cli.changes import includes
         ({"a": 1}, {}),
     ],
 )
-def test_what_stripe_adds_is_no_difference(found: object, wanted: object) -> None:
-    """Fields that nobody asked for, and another order of a list, are Stripe's business."""
+def test_includes_ignores_additional_fields_and_list_order(found: object, wanted: object) -> None:
     assert includes(found, wanted)
 
 
@@ -34,6 +33,5 @@ def test_what_stripe_adds_is_no_difference(found: object, wanted: object) -> Non
         ({"a": "xy"}, {"a": ["x", "y"]}),
     ],
 )
-def test_what_is_wanted_and_not_there_is(found: object, wanted: object) -> None:
-    """Another value, a missing one, one too many in a list."""
+def test_includes_rejects_other_missing_and_surplus_values(found: object, wanted: object) -> None:
     assert not includes(found, wanted)

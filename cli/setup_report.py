@@ -1,25 +1,29 @@
-"""What `billing setup` found and did, one line a thing."""
+"""Report of `billing setup`: one line for each object."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-type Outcome = Literal["created", "updated", "replaced", "unchanged"]
+type SetupOutcome = Literal["created", "updated", "replaced", "unchanged"]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """One thing that has to be there. `warning` says what is left for the operator to do."""
+class SetupChange:
+    """An object that `billing setup` manages, and what it did with the object.
+
+    Attributes:
+        warning: Something that the operator has to do.
+    """
 
     kind: str
     name: str
     id: str
-    outcome: Outcome
+    outcome: SetupOutcome
     warning: str | None = None
 
 
 def includes(found: Any, wanted: Any) -> bool:  # noqa: ANN401 - any JSON
-    """Whether what is there says everything that is wanted. It may say more, and lists in another order."""
+    """Return True if `found` has every value of `wanted`. Further keys and the order of lists are ignored."""
     if isinstance(wanted, Mapping):
         return isinstance(found, Mapping) and all(includes(found.get(key), wanted[key]) for key in wanted)
     if isinstance(wanted, list):

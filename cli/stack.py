@@ -1,4 +1,4 @@
-"""A deployed stack: what the operator's commands have to know of it, read from CloudFormation."""
+"""Deployed stack that a command works on, read from CloudFormation."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,8 @@ from botocore.session import Session
 from billing.adapters.dynamodb import Table
 from billing.adapters.repository import Repository
 from billing.adapters.usage_repository import UsageRepository
-from cli.failures import refuse
+from billing.domain.accounts import Account
+from cli.errors import CommandFailed
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.client import CloudFormationClient
@@ -22,13 +23,20 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager.client import SecretsManagerClient
     from mypy_boto3_sqs.client import SQSClient
 
-# A person waits, perhaps on another continent than the region.
+# Longer than in the functions: the operator may be on another continent than the region.
 CLIENT_CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3})
 
 
 @dataclass(frozen=True, slots=True)
 class SessionClaims:
-    """What the stack's session tokens must say, and the names of the claims with account and role; "" is unset."""
+    """Claims of the stack's session tokens. An empty string is an unset parameter.
+
+    Attributes:
+        issuer: Required value of `iss`.
+        audience: Required value of `aud`.
+        account: Name of the claim with the account id.
+        role: Name of the claim with the user's role.
+    """
 
     issuer: str
     audience: str
@@ -37,71 +45,73 @@ class SessionClaims:
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment:
-    """A stack, by its outputs and its parameters. `stripe_api_base` None is Stripe itself.
+class Stack:
+    """A deployed stack, by its outputs and parameters.
 
-    `dead_letters_url` is the queue of events from EventBridge that failed; None where none come that way.
+    Attributes:
+        dead_letter_queue_url: Queue of failed events from EventBridge; None if the stack takes no events from there.
+        stripe_api_base: Address of another Stripe; None for Stripe itself.
     """
 
     session: Session
-    stack_name: str
+    name: str
     table_name: str
     stripe_secret_arn: str
     session_secret_arn: str
     webhook_url: str
-    dead_letters_url: str | None
+    dead_letter_queue_url: str | None
     livemode: bool
     stripe_api_base: str | None
     past_due_grace: timedelta
     session_claims: SessionClaims
 
     def repository(self) -> Repository:
-        """The deployment's table."""
+        """Return the repository of accounts, keys and events."""
         return Repository(self._table())
 
-    def usage_ledger(self) -> UsageRepository:
-        """What the deployment's accounts have used."""
+    def usage_repository(self) -> UsageRepository:
+        """Return the repository of counters and gauges."""
         return UsageRepository(self._table())
 
-    def queue(self) -> "SQSClient":
-        """A client for the deployment's queues."""
+    def sqs_client(self) -> "SQSClient":
+        """Return a client for the stack's queues."""
         return _client(self.session, "sqs")
 
     def _table(self) -> Table:
         return Table(_client(self.session, "dynamodb"), self.table_name)
 
     def load_secret(self, arn: str) -> dict[str, Any]:
-        """What one of the stack's secrets holds; empty before anything was stored. Raises CommandFailed."""
-        answer = _client(self.session, "secretsmanager").get_secret_value(SecretId=arn)
+        """Return the JSON object that a secret holds; empty if nothing was stored yet. Raises CommandFailed."""
+        response = _client(self.session, "secretsmanager").get_secret_value(SecretId=arn)
         try:
-            value = json.loads(answer["SecretString"])
+            value = json.loads(response["SecretString"])
         except (KeyError, ValueError):
             value = None
         if not isinstance(value, dict):
-            refuse("secret_unreadable", f"The secret {arn} is not a JSON object: set it to {{}}.")
+            raise CommandFailed("secret_unreadable", f"The secret {arn} is not a JSON object: set it to {{}}.")
         return value
 
     def save_secret(self, arn: str, value: Mapping[str, Any]) -> None:
-        """Replace what one of the stack's secrets holds."""
+        """Replace the JSON object that a secret holds."""
         _client(self.session, "secretsmanager").put_secret_value(SecretId=arn, SecretString=json.dumps(value))
 
 
-def find_deployment(stack_name: str, region: str | None) -> Deployment:
-    """The deployed stack of that name. Raises CommandFailed, and botocore's errors."""
+def find_stack(name: str, region: str | None) -> Stack:
+    """Return the deployed stack. Raises CommandFailed and botocore's errors."""
     session = Session()
     session.set_config_variable("region", region)
-    stack = _describe(session, stack_name)
-    outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", ())}
-    parameters = {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", ())}
+    description = _describe(session, name)
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in description.get("Outputs", ())}
+    parameters = {each["ParameterKey"]: each["ParameterValue"] for each in description.get("Parameters", ())}
     try:
-        return Deployment(
+        return Stack(
             session=session,
-            stack_name=stack_name,
+            name=name,
             table_name=outputs["TableName"],
             stripe_secret_arn=outputs["StripeSecretArn"],
             session_secret_arn=outputs["SessionSecretArn"],
             webhook_url=outputs["WebhookUrl"],
-            dead_letters_url=outputs.get("StripeEventDeadLettersUrl"),
+            dead_letter_queue_url=outputs.get("StripeEventDeadLettersUrl"),
             livemode=parameters["StripeMode"] == "live",
             stripe_api_base=parameters["StripeApiBase"] or None,
             past_due_grace=timedelta(days=int(parameters["PastDueGraceDays"])),
@@ -113,24 +123,35 @@ def find_deployment(stack_name: str, region: str | None) -> Deployment:
             ),
         )
     except KeyError as missing:
-        refuse(
+        raise CommandFailed(
             "stack_unfit",
-            f"The stack {stack_name} ({stack['StackStatus']}) has no {missing.args[0]}: "
-            "deploy this project's template with `sam deploy`, or name another stack with --stack.",
+            f"The stack {name} ({description['StackStatus']}) has no {missing.args[0]}: "
+            "deploy this project's template with `sam deploy`, or choose another stack with --stack.",
+        ) from None
+
+
+def load_existing_account(repository: Repository, account_id: str) -> Account:
+    """Return a stored account. Raises CommandFailed if it does not exist."""
+    account = repository.load_account(account_id)
+    if account.profile.version == 0:
+        raise CommandFailed(
+            "account_not_found",
+            f"The account {account_id} does not exist: create it with `billing accounts create {account_id}`.",
         )
+    return account
 
 
-def _describe(session: Session, stack_name: str) -> "StackTypeDef":
+def _describe(session: Session, name: str) -> "StackTypeDef":
     try:
-        return _client(session, "cloudformation").describe_stacks(StackName=stack_name)["Stacks"][0]
+        return _client(session, "cloudformation").describe_stacks(StackName=name)["Stacks"][0]
     except ClientError as error:
         if error.response["Error"]["Code"] != "ValidationError":
             raise
-        refuse(
+        raise CommandFailed(
             "stack_not_found",
-            f"There is no stack {stack_name} in this AWS account and region: "
-            "deploy it with `sam deploy`, or name another with --stack, --region or AWS_PROFILE.",
-        )
+            f"The stack {name} does not exist in this AWS account and region: "
+            "deploy it with `sam deploy`, or choose another with --stack, --region or AWS_PROFILE.",
+        ) from error
 
 
 @overload
