@@ -8,16 +8,17 @@ import httpx
 import pytest
 from playwright.sync_api import Page, Route, sync_playwright
 
-from local.world import World, WorldConfig, free_port, running_world
+from local.environment import EnvironmentConfig, LocalEnvironment, running_environment
+from local.ports import free_port
 from tests.e2e.support import DEADLINE_SECONDS, AccountClient, StripeSide, billing
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEnvironment]:
     """What `make run` brings up, on ports of its own."""
-    config = WorldConfig(
+    config = EnvironmentConfig(
         tmp_path_factory.mktemp("world"),
         port=free_port(),
         stripe_port=free_port(),
@@ -25,12 +26,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         rate_limit_per_minute=100_000,
         rate_limit_per_hour=1_000_000,
     )
-    with running_world(config) as running:
+    with running_environment(config) as running:
         yield running
 
 
 @pytest.fixture
-def new_account(world: World) -> Iterator[Callable[[], AccountClient]]:
+def new_account(world: LocalEnvironment) -> Iterator[Callable[[], AccountClient]]:
     """Make accounts as an operator would, each with a key."""
     clients: list[httpx.Client] = []
 
@@ -54,7 +55,7 @@ def account(new_account: Callable[[], AccountClient]) -> AccountClient:
 
 
 @pytest.fixture
-def stripe_side(world: World) -> Iterator[StripeSide]:
+def stripe_side(world: LocalEnvironment) -> Iterator[StripeSide]:
     """Stripe behind this world."""
     headers = {"Authorization": f"Bearer {world.env['STRIPE_API_KEY']}"}
     with httpx.Client(base_url=world.stripe_url, headers=headers, timeout=DEADLINE_SECONDS, trust_env=False) as http:

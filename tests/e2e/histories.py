@@ -37,8 +37,9 @@ from billing.domain.accounts import Profile
 from billing.stripe_events.webhook_signature import sign
 from cli.keys import create_key
 from local import stack
+from local.environment import EnvironmentConfig, LocalEnvironment, running_environment
+from local.ports import free_port, is_listening
 from local.processes import Child, start, stop, wait_until
-from local.world import World, WorldConfig, free_port, listens, running_world
 from tests.e2e.comparison import differences
 from tests.e2e.lives import Json, Life, StripeApi
 from tests.e2e.support import children
@@ -113,7 +114,7 @@ class History:
 class Stage:
     """The world with everything that histories need of it."""
 
-    world: World
+    world: LocalEnvironment
     stripe: StripeApi
     api: httpx.AsyncClient
     table: Table
@@ -260,7 +261,7 @@ async def compare(stage: Stage, history: History) -> list[str]:
 
 
 # --- All of them ------------------------------------------------------------------------------------------------------
-async def run(world: World, seed: int, count: int, parallel: int) -> Figures:
+async def run(world: LocalEnvironment, seed: int, count: int, parallel: int) -> Figures:
     """Live as many histories, with seeds from `seed` on, and compare each. The world is as before afterwards."""
     figures = Figures(histories=count)
     engine_port = int(world.env["AWS_ENDPOINT_URL"].rsplit(":", 1)[1])
@@ -298,7 +299,7 @@ async def _run_at_once(stage: Stage, weather: Weather, seeds: Iterable[int]) -> 
 
 
 @asynccontextmanager
-async def _stage(world: World, figures: Figures, parallel: int) -> AsyncIterator[Stage]:
+async def _stage(world: LocalEnvironment, figures: Figures, parallel: int) -> AsyncIterator[Stage]:
     """Connections, and Stripe silent: what happens there is delivered by us alone."""
     authorization = {"Authorization": f"Bearer {world.env['STRIPE_API_KEY']}"}
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=parallel)
@@ -312,7 +313,7 @@ async def _stage(world: World, figures: Figures, parallel: int) -> AsyncIterator
         prices = {price["lookup_key"]: price["id"] for price in await stripe.all("/v1/prices")}
         [endpoint] = await stripe.all("/v1/webhook_endpoints")
         await stripe.post(f"/v1/webhook_endpoints/{endpoint['id']}", disabled="true")
-        dynamodb = boto3.client("dynamodb", **stack.aws(world.env))
+        dynamodb = boto3.client("dynamodb", **stack.client_options(world.env))
         table = Table(dynamodb, stack.outputs(world.env, stack.STACK)["TableName"])
         try:
             event_types = frozenset(endpoint["enabled_events"])
@@ -336,9 +337,9 @@ async def _in_background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]
 
 
 @contextmanager
-def _front_behind(world: World, dynamodb_url: str, parallel: int) -> Iterator[None]:
+def _front_behind(world: LocalEnvironment, dynamodb_url: str, parallel: int) -> Iterator[None]:
     """Functions that reach DynamoDB by another way, and as many of each as are needed at once."""
-    usual = world.services["front"]
+    usual = world.services["http_server"]
     replaced = replace(
         usual,
         command=(*usual.command, "--environments", str(parallel)),
@@ -351,18 +352,18 @@ def _front_behind(world: World, dynamodb_url: str, parallel: int) -> Iterator[No
         _restart_front(world, usual)
 
 
-def _restart_front(world: World, wanted: Child) -> None:
-    stop([world.services["front"]])
-    world.services["front"] = front = start(wanted.name, wanted.command, wanted.env, wanted.log)
-    wait_until(lambda: listens(int(world.api_url.rsplit(":", 1)[1])), front)
+def _restart_front(world: LocalEnvironment, wanted: Child) -> None:
+    stop([world.services["http_server"]])
+    world.services["http_server"] = front = start(wanted.name, wanted.command, wanted.env, wanted.log)
+    wait_until(lambda: is_listening(int(world.api_url.rsplit(":", 1)[1])), front)
 
 
-def _functions(world: World) -> set[int]:
-    return children(world.services["front"].process.pid)
+def _functions(world: LocalEnvironment) -> set[int]:
+    return children(world.services["http_server"].process.pid)
 
 
-def _kill_function(world: World, port: int) -> bool:
-    return kill_owner_of(port, world.services["front"].process.pid)
+def _kill_function(world: LocalEnvironment, port: int) -> bool:
+    return kill_owner_of(port, world.services["http_server"].process.pid)
 
 
 async def _fetches(stripe: StripeApi) -> int:
@@ -382,8 +383,8 @@ def main() -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     print(f"Seeds from {arguments.seed} on", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        config = WorldConfig(Path(folder), free_port(), free_port(), rate_limit_per_minute=100_000)
-        with running_world(config) as world:
+        config = EnvironmentConfig(Path(folder), free_port(), free_port(), rate_limit_per_minute=100_000)
+        with running_environment(config) as world:
             figures = asyncio.run(run(world, arguments.seed, arguments.count, arguments.parallel))
     print("\n".join(figures.lines()))
     return 1 if figures.differences else 0

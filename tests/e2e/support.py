@@ -11,7 +11,7 @@ import httpx
 from typer.testing import CliRunner
 
 from cli.main import app
-from local.world import World
+from local.environment import LocalEnvironment
 
 DEADLINE_SECONDS = 40.0
 _POLL_SECONDS = 0.1
@@ -26,7 +26,7 @@ def eventually[T](look: Callable[[], T], wanted: Callable[[T], bool]) -> T:
     return seen
 
 
-def billing(world: World, *words: str) -> dict[str, Any]:
+def billing(world: LocalEnvironment, *words: str) -> dict[str, Any]:
     """The answer of an operator's command, run in this process to save its start."""
     done = CliRunner().invoke(app, [*words, "--json"], env=dict(world.env))
     assert done.exit_code == 0, done.output

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from local.environment import LocalEnvironment
 from local.stack import ROOT
-from local.world import World
 from tests.e2e.support import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.stack
@@ -43,7 +43,7 @@ def answers(prelude: str, commands: list[str], folder: Path) -> list[Any]:
     return [json.loads(printed) for printed in done.stdout.split(SEPARATOR)[1:]]
 
 
-def test_every_answer_is_the_pages(world: World, tmp_path: Path) -> None:
+def test_every_answer_is_the_pages(world: LocalEnvironment, tmp_path: Path) -> None:
     """One after the other, as a reader would type them."""
     (tmp_path / ".local").symlink_to(world.state_dir)
     page = (ROOT / "docs/reference/api.md").read_text()

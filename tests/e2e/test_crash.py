@@ -11,7 +11,7 @@ import boto3
 import pytest
 
 from local import stack
-from local.world import World
+from local.environment import LocalEnvironment
 from tests.e2e.support import AccountClient, StripeSide, descendants, eventually
 
 pytestmark = pytest.mark.stack
@@ -21,20 +21,20 @@ CHANGES_OF_EACH = 50
 DELIVERED_BEFORE_THE_CRASH = 20
 
 
-def _kill_functions_and_front(world: World) -> None:
+def _kill_functions_and_front(world: LocalEnvironment) -> None:
     """End every execution environment in the middle of what it does, and the front with its open connections.
 
     The table survives, as it would on AWS: the emulator itself goes on.
     """
-    front = world.services["front"].process.pid
+    front = world.services["http_server"].process.pid
     for pid in {front, *descendants(front)}:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
-def _markers(world: World, event_ids: set[str]) -> dict[str, dict[str, Any]]:
+def _markers(world: LocalEnvironment, event_ids: set[str]) -> dict[str, dict[str, Any]]:
     """What the table keeps of these events."""
-    dynamodb = boto3.client("dynamodb", **stack.aws(world.env))
+    dynamodb = boto3.client("dynamodb", **stack.client_options(world.env))
     table = stack.outputs(world.env, stack.STACK)["TableName"]
     found = {}
     for batch in batched(event_ids, 100, strict=False):
@@ -45,7 +45,7 @@ def _markers(world: World, event_ids: set[str]) -> dict[str, dict[str, Any]]:
 
 
 def test_killed_during_deliveries(
-    world: World, new_account: Callable[[], AccountClient], stripe_side: StripeSide
+    world: LocalEnvironment, new_account: Callable[[], AccountClient], stripe_side: StripeSide
 ) -> None:
     """Killed during 200 concurrent deliveries and given again what it did not acknowledge, it has Stripe's state."""
     accounts = [new_account() for _ in range(ACCOUNTS)]
@@ -68,7 +68,7 @@ def test_killed_during_deliveries(
     eventually(lambda: len(new_attempts()), lambda count: count >= DELIVERED_BEFORE_THE_CRASH)
     _kill_functions_and_front(world)
     eventually(lambda: [each for each in new_attempts() if each["status"] is None], bool)
-    world.restart("front")
+    world.restart("http_server")
     assert stripe_side.control("delivery/drain", deadline_seconds=60)["idle"]
 
     attempts = new_attempts()

@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from local.world import ACCOUNTS, World
+from local.environment import ACCOUNTS, LocalEnvironment
 from tests.e2e.support import DEADLINE_SECONDS, AccountClient, billing
 
 pytestmark = pytest.mark.stack
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.stack
 CREDENTIALS = ("secret_key", "publishable_key", "session_token")
 
 
-def ask(world: World, credential: str, method: str = "GET", path: str = "/v1/billing") -> httpx.Response:
+def ask(world: LocalEnvironment, credential: str, method: str = "GET", path: str = "/v1/billing") -> httpx.Response:
     """A request with a credential; a POST carries what a checkout needs."""
     headers = {"Authorization": f"Bearer {credential}"}
     body = {"tier": "pro"} if method == "POST" else None
@@ -21,7 +21,7 @@ def ask(world: World, credential: str, method: str = "GET", path: str = "/v1/bil
     return httpx.request(method, url, headers=headers, json=body, timeout=DEADLINE_SECONDS, trust_env=False)
 
 
-def test_run_json_has_every_credential_of_both_accounts(world: World) -> None:
+def test_run_json_has_every_credential_of_both_accounts(world: LocalEnvironment) -> None:
     """Programs find them under these names, and the kinds are told apart by their looks."""
     accounts = json.loads((world.state_dir / "run.json").read_text())["accounts"]
     assert set(accounts) == set(ACCOUNTS)
@@ -33,7 +33,7 @@ def test_run_json_has_every_credential_of_both_accounts(world: World) -> None:
 
 
 @pytest.mark.parametrize("account_id", ACCOUNTS)
-def test_each_kind_opens_what_it_is_for(world: World, account_id: str) -> None:
+def test_each_kind_opens_what_it_is_for(world: LocalEnvironment, account_id: str) -> None:
     """Key and session token read the account, a publishable key the plans alone."""
     own = world.accounts[account_id]
     statuses = {name: ask(world, own[name]).status_code for name in CREDENTIALS}
@@ -41,7 +41,7 @@ def test_each_kind_opens_what_it_is_for(world: World, account_id: str) -> None:
     assert [ask(world, own[name], path="/v1/billing/plans").status_code for name in CREDENTIALS] == [200] * 3
 
 
-def test_who_may_pay_is_the_roles_word(world: World, account: AccountClient) -> None:
+def test_who_may_pay_is_the_roles_word(world: LocalEnvironment, account: AccountClient) -> None:
     """The operator's token for a member opens no checkout; the one for an owner does."""
     member, owner = (
         billing(world, "sessions", "token", account.account_id, "--user", "user_2", "--role", role)["token"]
@@ -52,7 +52,7 @@ def test_who_may_pay_is_the_roles_word(world: World, account: AccountClient) -> 
     assert ask(world, owner, "POST", "/v1/billing/checkout").status_code == 200
 
 
-def test_what_was_altered_is_nobodys(world: World) -> None:
+def test_what_was_altered_is_nobodys(world: LocalEnvironment) -> None:
     """One character more or less, and nothing tells why."""
     own = world.accounts["globex"]
     for credential in own.values():

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from local.world import World
+from local.environment import LocalEnvironment
 from tests.e2e.histories import run
 
 pytestmark = pytest.mark.stack
@@ -15,7 +15,7 @@ PARALLEL = 8
 ENOUGH_DELIVERIES = 12 * COUNT
 
 
-def test_histories_in_bad_weather(world: World) -> None:
+def test_histories_in_bad_weather(world: LocalEnvironment) -> None:
     """Under failing stores, failing fetches and killed functions no row differs from Stripe when deliveries end."""
     figures = asyncio.run(run(world, random.randrange(10**6), COUNT, PARALLEL))
     report = "\n".join(figures.lines())

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from local.ports import free_port
 from local.stack import ROOT
-from local.world import free_port
 from tests.e2e.support import DEADLINE_SECONDS, descendants, eventually, is_alive
 
 pytestmark = pytest.mark.stack

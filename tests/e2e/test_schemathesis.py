@@ -8,8 +8,8 @@ from schemathesis.cli import schemathesis
 
 from billing.api.contracts import CONTRACTS
 from billing.api.contracts.contract import Contract, Operation
+from local.environment import LocalEnvironment
 from local.stack import ROOT
-from local.world import World
 from tests.e2e.support import AccountClient, StripeSide, eventually
 
 pytestmark = pytest.mark.stack
@@ -19,7 +19,7 @@ CONFIG = ROOT / "tests/e2e/schemathesis.toml"
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
 def test_the_functions_do_what_the_document_says(
-    world: World, account: AccountClient, stripe_side: StripeSide, tmp_path: Path, contract: Contract
+    world: LocalEnvironment, account: AccountClient, stripe_side: StripeSide, tmp_path: Path, contract: Contract
 ) -> None:
     """Requests that it allows are served, all others refused, and every answer is one that it describes."""
     subscribe_and_end(account, stripe_side)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import local.invoke
-from local.world import World
+from local.environment import LocalEnvironment
 from tests.e2e.support import AccountClient, StripeSide, billing, eventually
 
 pytestmark = pytest.mark.stack
@@ -45,7 +45,9 @@ def endpoints(stripe_side: StripeSide) -> list[dict[str, Any]]:
     return list(stripe_side.get("/v1/webhook_endpoints")["data"])
 
 
-def test_a_rotation_under_load_refuses_nothing(world: World, account: AccountClient, stripe_side: StripeSide) -> None:
+def test_a_rotation_under_load_refuses_nothing(
+    world: LocalEnvironment, account: AccountClient, stripe_side: StripeSide
+) -> None:
     """Every attempt of every delivery is answered 200, by functions that knew only the old secret before."""
     subscription_id = stripe_side.pay(account.checkout_url())
     assert stripe_side.control("delivery/drain")["idle"]
@@ -71,7 +73,7 @@ def test_a_rotation_under_load_refuses_nothing(world: World, account: AccountCli
 
 
 def test_make_invoke_signs_with_what_counts(
-    world: World, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    world: LocalEnvironment, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Once the secret of run.json was rotated and dropped, a sample event is still accepted."""
     billing(world, "setup", "--rotate-webhook-secret")

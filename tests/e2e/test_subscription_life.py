@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
+from local.environment import LocalEnvironment
 from local.invoke import invoke
 from local.sample_events import read_sample
 from local.stack import ROOT
-from local.world import World
 from tests.e2e.support import AccountClient, StripeSide, eventually
 
 pytestmark = pytest.mark.stack
@@ -136,7 +136,7 @@ def test_preflight(account: AccountClient) -> None:
         ("unknown_route", "unknown_route.json", 404),
     ],
 )
-def test_invoke(world: World, operation: str, event: str, status: int) -> None:
+def test_invoke(world: LocalEnvironment, operation: str, event: str, status: int) -> None:
     """`make invoke` runs a built function with its own layers only, under AWS's runtime client."""
     sample = read_sample(
         ROOT / "events" / event,

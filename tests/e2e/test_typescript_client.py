@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route
 
+from local.environment import LocalEnvironment
 from local.stack import ROOT
-from local.world import World
 from tests.e2e.support import DEADLINE_SECONDS, AccountClient, StripeSide, billing, eventually
 
 pytestmark = pytest.mark.stack
@@ -77,14 +77,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def session_token(world: World, account: AccountClient) -> str:
+def session_token(world: LocalEnvironment, account: AccountClient) -> str:
     """A new account's owner."""
     token = billing(world, "sessions", "token", account.account_id, "--user", "user_1", "--role", "owner")["token"]
     return str(token)
 
 
 @pytest.fixture
-def project(world: World, folder: Path, session_token: str) -> NodeProject:
+def project(world: LocalEnvironment, folder: Path, session_token: str) -> NodeProject:
     """A new account's project."""
     return NodeProject(folder, {"BILLING_API_URL": world.api_url, "BILLING_SESSION_TOKEN": session_token})
 
@@ -164,7 +164,7 @@ def test_refusals(project: NodeProject) -> None:
 
 
 def test_a_browser_on_another_origin(
-    world: World, session_token: str, browser_call: Callable[..., dict[str, Any]]
+    world: LocalEnvironment, session_token: str, browser_call: Callable[..., dict[str, Any]]
 ) -> None:
     """The API lets an allowed origin send what the client sends, and read what it reads."""
     options = {"baseUrl": world.api_url, "token": session_token}
@@ -176,7 +176,7 @@ def test_a_browser_on_another_origin(
 
 
 def test_a_browser_without_options(
-    world: World, session_token: str, page: Page, browser_call: Callable[..., dict[str, Any]]
+    world: LocalEnvironment, session_token: str, page: Page, browser_call: Callable[..., dict[str, Any]]
 ) -> None:
     """It asks its own origin, where the front end's server adds the token."""
 
