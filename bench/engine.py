@@ -1,4 +1,4 @@
-"""A deployment to measure: the emulator's DynamoDB and Secrets Manager over HTTP, one table, one stored secret."""
+"""Deployment for measurements: the emulator's DynamoDB and Secrets Manager over HTTP, one table, two secrets."""
 
 import json
 import tempfile
@@ -47,7 +47,7 @@ TABLE: Any = {
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What a function needs in its environment, and the credentials of the account "acme"."""
+    """Environment variables of the functions, the repository, and the credentials of the account "acme"."""
 
     environment: Mapping[str, str]
     repository: Repository
@@ -57,7 +57,7 @@ class Deployment:
 
 @contextmanager
 def deployment() -> Iterator[Deployment]:
-    """Start the emulator and deploy to it what the functions use; stop it at the end."""
+    """Start the emulator and create the table and secrets. Stop the emulator on exit."""
     with _emulator() as url:
         aws = {
             "AWS_ENDPOINT_URL": url,
