@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from billing.domain.identifiers import is_id
-from billing.stripe_events.event_types import EVENT_PARSERS, THIN_OF_V1
+from billing.stripe_events.event_types import EVENT_PARSERS, THIN_V1_PREFIX
 from cli.accounts import load_existing
 from cli.deployment import Deployment, find_deployment
 from cli.event_log import OPEN, Entry, Found, Question, recorded
@@ -31,7 +31,7 @@ SETTLED = frozenset({"applied", "no_change", "ignored", "duplicate"})
 
 
 def _type(value: str | None) -> str | None:
-    if value is not None and value.removeprefix(THIN_OF_V1) not in EVENT_PARSERS:
+    if value is not None and value.removeprefix(THIN_V1_PREFIX) not in EVENT_PARSERS:
         raise typer.BadParameter(f"{value} is not a type that is handled")
     return value
 

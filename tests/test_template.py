@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from billing.stripe_events.drift import LEASE
+from billing.stripe_events.drift import LEASE_DURATION
 from local.invoke import logical_id
 from local.stack import ROOT
 from tests.conftest import template
@@ -156,7 +156,7 @@ def test_a_queue_hides_what_is_worked_on(name: str) -> None:
 def test_a_run_outlives_its_message() -> None:
     """A run that crashed is taken up by its own message, before another run may take its place."""
     hidden = RESOURCES["ReconcileQueue"]["Properties"]["VisibilityTimeout"]
-    assert LEASE.total_seconds() > hidden
+    assert LEASE_DURATION.total_seconds() > hidden
 
 
 def test_a_failed_reconciliation_does_not_hide_the_next() -> None:

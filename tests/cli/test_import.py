@@ -119,8 +119,8 @@ def test_conflicts_are_told_one_by_one_and_skipped(
     reasons = {each["origin"]: each["reason"] for each in found["skipped"]}
     assert reasons == {
         "line 2": "it belongs to the account first",
-        "line 3": f"the account twins is also to have {rival}",
-        "line 4": f"the account twins is also to have {second}",
+        "line 3": f"the account twins is also requested for {rival}",
+        "line 4": f"the account twins is also requested for {second}",
         "line 5": "line 6 says otherwise",
         "line 6": "line 5 says otherwise",
         "line 7": "an account id has 1 to 255 visible ASCII characters, and no #",
@@ -195,7 +195,7 @@ def test_what_is_skipped_keeps_its_rival_away(
     found = incomplete(operator("import", "--mapping", mapping, "--json"))["customers"]
     assert {each["customer"]: each["reason"] for each in found["skipped"] if each["origin"] == "metadata"} == {
         torn: "a line of the file names it, and is skipped",
-        beside: f"the account twins is also to have {torn}",
+        beside: f"the account twins is also requested for {torn}",
     }
     assert found["linked"] == []
     assert stack.repository().load_account("twins").profile.version == 0
@@ -215,7 +215,7 @@ def test_a_line_beats_metadata(
             "origin": "metadata",
             "customer": customer_of(old),
             "account_id": "twins",
-            "reason": f"the account twins is also to have {customer_of(new)}",
+            "reason": f"the account twins is also requested for {customer_of(new)}",
         }
     ]
     assert [each.id for each in stack.repository().load_account("twins").subscriptions] == [new.id]

@@ -14,7 +14,7 @@ from billing.adapters.dynamodb import Table
 from billing.adapters.repository import Repository
 from billing.catalog import load_catalog
 from billing.domain.subscriptions import Subscription
-from billing.stripe_events.objects import read_invoice, read_subscription
+from billing.stripe_events.objects import parse_invoice, parse_subscription
 from tests.e2e.lives import OVER, Json, Life, StripeApi
 
 GRANTING = {"active", "trialing", "past_due"}
@@ -59,7 +59,7 @@ async def differences(
 def _of_subscriptions(repository: Repository, account_id: str, subscriptions: Iterable[Json]) -> Iterator[str]:
     rows = repository.load_subscription_rows(account_id)
     found = {key: row.content for key, row in rows.items()}
-    truth = {each["id"]: read_subscription(each, load_catalog()) for each in subscriptions}
+    truth = {each["id"]: parse_subscription(each, load_catalog()) for each in subscriptions}
     for name, row in found.items():
         # Stripe does not keep since when.
         if isinstance(row, Subscription):
@@ -72,7 +72,7 @@ def _of_subscriptions(repository: Repository, account_id: str, subscriptions: It
 def _of_invoices(repository: Repository, account_id: str, invoices: Iterable[Json]) -> Iterator[str]:
     """No event that we take tells of a draft."""
     found = {each.id: each for each in repository.list_invoices(account_id, INVOICES_MAX).invoices}
-    yield from _unequal(found, {each["id"]: read_invoice(each) for each in invoices if each["status"] != "draft"})
+    yield from _unequal(found, {each["id"]: parse_invoice(each) for each in invoices if each["status"] != "draft"})
 
 
 def _of_profile(

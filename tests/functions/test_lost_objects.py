@@ -13,8 +13,8 @@ from billing.domain.accounts import OpenCheckout
 from billing.domain.errors import EventUnprocessable
 from billing.domain.subscriptions import Subscription
 from billing.services.event_processor import EventProcessor, Fetch
-from billing.stripe_events.event_types import EventOutcome, FetchedObject, ObjectRef, ParsedEvent, read_event
-from billing.stripe_events.objects import read_subscription
+from billing.stripe_events.event_types import EventOutcome, FetchedObject, ObjectRef, ParsedEvent, parse_envelope
+from billing.stripe_events.objects import parse_subscription
 from tests.functions.conftest import Deployment
 from tests.functions.events import event, invoice, subscription, subscription_event
 from tests.functions.test_stripe_webhook import marker, rows
@@ -100,7 +100,7 @@ def test_an_end_that_stripe_told_is_not_concluded_again(deployment: Deployment) 
     processor(deployment).process(subscription_event(created=NOW))
     processor(deployment).process(ended_event(NOW + timedelta(seconds=50)))
     named = ParsedEvent("cus_acme", "acme", (ObjectRef(Subscription, "sub_1"),), ended_if_missing=True)
-    mending = read_event(event("reconciliation.subscriptions", {}, created=NOW + timedelta(seconds=60)))
+    mending = parse_envelope(event("reconciliation.subscriptions", {}, created=NOW + timedelta(seconds=60)))
     assert processor(deployment).apply(mending, named) is EventOutcome.NO_CHANGE
     assert the_subscription(deployment).ended_at == NOW + timedelta(seconds=50)
 
@@ -119,14 +119,14 @@ def test_a_checkout_whose_subscription_cannot_be_had_stays_open(deployment: Depl
     sent = event("checkout.session.completed", session("sub_1"), created=NOW)
     assert processor(deployment, fetch).process(sent) is outcome
     assert deployment.repository.load_account("acme").profile.open_checkout is not None
-    found = read_subscription(subscription(), load_catalog())
+    found = parse_subscription(subscription(), load_catalog())
     assert processor(deployment, lambda _: FetchedObject(found, NOW, NOW)).process(sent) is EventOutcome.APPLIED
     assert deployment.repository.load_account("acme").profile.open_checkout is None
 
 
 def test_past_due_never_begins_in_the_future(deployment: Deployment) -> None:
     """The grace period of an event that says it is of the year 9999 begins when Stripe answers."""
-    shown = read_subscription(subscription(status="past_due"), load_catalog())
+    shown = parse_subscription(subscription(status="past_due"), load_catalog())
     future = datetime(9999, 12, 31, tzinfo=UTC)
     sent = subscription_event(created=future, status="past_due")
     fetch: Fetch = lambda _: FetchedObject(shown, NOW, NOW)  # noqa: E731
@@ -139,7 +139,7 @@ def test_grace_does_not_begin_before_a_payment_that_is_known(deployment: Deploym
     """A failure's event comes two days late, after the payment that followed it and just after the next failure."""
     later = NOW + timedelta(days=2)
     processor(deployment).process(subscription_event(created=NOW + timedelta(seconds=4)))
-    shown = read_subscription(subscription(status="past_due"), load_catalog())
+    shown = parse_subscription(subscription(status="past_due"), load_catalog())
     late = subscription_event(created=NOW, status="past_due")
     assert (
         processor(deployment, lambda _: FetchedObject(shown, later, later), later).process(late) is EventOutcome.APPLIED
@@ -158,8 +158,8 @@ def test_what_can_be_read_is_written_beside_what_cannot(deployment: Deployment) 
     assert [each.id for each in deployment.repository.list_invoices("acme", 10).invoices] == ["in_1"]
     found = marker(deployment, sent["id"])
     assert (found["outcome"], found["account_id"]) == ("failed", "acme")
-    assert found["reason"] == "what Stripe has of sub_1: items.data is not a list"
-    readable = read_subscription(subscription(status="past_due"), load_catalog())
+    assert found["reason"] == "sub_1 as fetched from Stripe: items.data is not a list"
+    readable = parse_subscription(subscription(status="past_due"), load_catalog())
     assert processor(deployment, lambda _: FetchedObject(readable, NOW, NOW)).process(sent) is EventOutcome.APPLIED
     assert the_subscription(deployment).status == "past_due"
 

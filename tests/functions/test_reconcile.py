@@ -28,7 +28,7 @@ from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
 from billing.services.reconciler import Reconciler
 from billing.services.reconciliation_job import PAGE_SECONDS
-from billing.stripe_events.drift import FULL_SYNC_INTERVAL, LEASE, STALE, Checkpoint, Phase
+from billing.stripe_events.drift import FULL_SYNC_INTERVAL, LEASE_DURATION, RUN_TIMEOUT, Checkpoint, Phase
 from billing.stripe_events.event_types import EventOutcome, FetchedObject, ObjectRef
 from stripe_simulator import Simulator
 from tests.functions.conftest import Deployment, control, load_handler, stripe_with_prices
@@ -391,7 +391,7 @@ def test_a_run_that_crashed_is_taken_up_after_its_lease(
         "full_sync": True,
         "phase": Phase.INVOICES,
     }
-    pretend(deployment, **crashed, page_at=now, leased_until=now + LEASE)
+    pretend(deployment, **crashed, page_at=now, leased_until=now + LEASE_DURATION)
     reconciliation.start()
     assert CheckpointRepository(deployment.repository._table).load().run_id == "crashed"
     assert reconciliation.waiting() == []
@@ -423,7 +423,7 @@ def test_a_run_from_long_ago_is_begun_anew(
 ) -> None:
     """Where it stopped may be gone from Stripe's lists."""
     subscribe(stripe_client)
-    long_ago = datetime.now(UTC).replace(microsecond=0) - STALE
+    long_ago = datetime.now(UTC).replace(microsecond=0) - RUN_TIMEOUT
     old = {"run_id": "old", "page_at": long_ago, "began": long_ago, "since": long_ago}
     pretend(deployment, **old, phase=Phase.INVOICES, after="in_gone")
     reconciliation.start()
@@ -713,7 +713,7 @@ def test_an_event_whose_object_cannot_be_read_stops_nobody_else(
     assert CheckpointRepository(deployment.repository._table).load().phase is None
     assert status(deployment) == ("pro", "active")
     reasons = {marker["reason"]["S"] for marker in rows(deployment, "EVENT#") if marker["outcome"]["S"] == "failed"}
-    assert reasons == {f"what Stripe has of {unreadable}: lookup_key is not a string"}
+    assert reasons == {f"{unreadable} as fetched from Stripe: lookup_key is not a string"}
 
 
 def test_a_listed_object_that_cannot_be_read_is_alarmed(
@@ -729,7 +729,7 @@ def test_a_listed_object_that_cannot_be_read_is_alarmed(
     def unreadable(_source: object, _catalog: Catalog) -> Subscription:
         raise EventUnprocessable("items.data is not a list")
 
-    monkeypatch.setattr("billing.stripe_events.objects.read_subscription", unreadable)
+    monkeypatch.setattr("billing.stripe_events.objects.parse_subscription", unreadable)
     pretend_events_are_over(deployment)
     reconciliation.start()
     said = printed()

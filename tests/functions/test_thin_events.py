@@ -12,7 +12,7 @@ from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
 from billing.services.event_processor import EventProcessor
 from billing.stripe_events.event_types import EventOutcome, FetchedObject
-from billing.stripe_events.objects import read_subscription
+from billing.stripe_events.objects import parse_subscription
 from stripe_simulator import Simulator
 from tests.functions.conftest import Deployment, LambdaContext, control, load_handler
 from tests.functions.events import event, subscription, subscription_event
@@ -118,7 +118,7 @@ def test_what_was_looked_up_proves_nothing(deployment: Deployment) -> None:
     """It was Stripe's state before the row was read: what counts is what is fetched after that."""
     now = datetime.now(UTC)
     looked_up = subscription(status="incomplete")
-    fetched = read_subscription(subscription(status="active"), load_catalog())
+    fetched = parse_subscription(subscription(status="active"), load_catalog())
     processor = EventProcessor(
         deployment.repository,
         load_catalog(),
@@ -154,7 +154,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "a time of no zone": ({"created": "2026-11-21T17:00:00"}, "created is not a time"),
     "nonsense for a time": ({"created": "today"}, "created is not a time"),
     "nothing in the object": ({"related_object": {"id": "in_1"}}, "type is missing"),
-    "an object that is gone": ({}, "Stripe does not have the object that it names"),
+    "an object that is gone": ({}, "Stripe does not have the related object"),
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from billing.domain.invoices import Invoice
 from billing.domain.subscriptions import Subscription
 from billing.stripe_events.event_types import Snapshot
-from billing.stripe_events.objects import invoice_subscription_id, read_invoice, read_subscription, reference
+from billing.stripe_events.objects import invoice_subscription_id, parse_invoice, parse_subscription, reference
 from billing.stripe_events.ordering import StoredObject
 from tests.protocol.model import CATALOG, START, Json
 
@@ -137,7 +137,7 @@ class Stripe:
 
 def read(source: Json) -> Snapshot:
     """A model's object as the code under test reads it."""
-    return read_invoice(source) if source["id"].startswith("in_") else read_subscription(source, CATALOG)
+    return parse_invoice(source) if source["id"].startswith("in_") else parse_subscription(source, CATALOG)
 
 
 def facts(content: Snapshot) -> Snapshot:

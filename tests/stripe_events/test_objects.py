@@ -13,7 +13,7 @@ from billing.domain.errors import EventUnprocessable
 from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog, Plan, Price
 from billing.domain.subscriptions import Subscription
-from billing.stripe_events.objects import account_id_of, read_invoice, read_subscription
+from billing.stripe_events.objects import account_id_of, parse_invoice, parse_subscription
 
 CATALOG = Catalog(
     (
@@ -73,12 +73,12 @@ def at(seconds: int) -> datetime:
 
 def subscription(**changes: Any) -> Subscription:
     """SUBSCRIPTION with changes, read."""
-    return read_subscription(SUBSCRIPTION | changes, CATALOG)
+    return parse_subscription(SUBSCRIPTION | changes, CATALOG)
 
 
 def invoice(**changes: Any) -> Invoice:
     """INVOICE with changes, read."""
-    return read_invoice(INVOICE | changes)
+    return parse_invoice(INVOICE | changes)
 
 
 def without(source: Json, *names: str) -> Json:
@@ -135,14 +135,14 @@ def test_an_invoice_is_read_whole() -> None:
 
 def test_both_shapes_of_a_subscription_are_the_same() -> None:
     """A period on the item and a period on top say the same; the item's counts where both are there."""
-    older = read_subscription(SUBSCRIPTION | PERIOD | {"items": {"data": [item()]}}, CATALOG)
+    older = parse_subscription(SUBSCRIPTION | PERIOD | {"items": {"data": [item()]}}, CATALOG)
     assert older == subscription()
     assert subscription(current_period_start=1, current_period_end=2) == subscription()
 
 
 def test_both_shapes_of_an_invoice_are_the_same() -> None:
     """The subscription under `parent` and the one on top say the same."""
-    older = read_invoice(without(INVOICE, "parent") | {"subscription": "sub_1"})
+    older = parse_invoice(without(INVOICE, "parent") | {"subscription": "sub_1"})
     assert older == invoice()
 
 
@@ -157,7 +157,7 @@ def test_expanded_objects_count_as_their_ids() -> None:
     assert subscription(customer={"id": "cus_1", "object": "customer", "email": "x@example.com"}) == subscription()
     details = {"subscription_details": {"subscription": SUBSCRIPTION}}
     assert invoice(customer={"id": "cus_1"}, parent=details) == invoice()
-    assert read_invoice(without(INVOICE, "parent") | {"subscription": SUBSCRIPTION}) == invoice()
+    assert parse_invoice(without(INVOICE, "parent") | {"subscription": SUBSCRIPTION}) == invoice()
 
 
 @pytest.mark.parametrize("team_first", [True, False])
@@ -187,11 +187,11 @@ def test_a_subscription_without_items_has_no_plan() -> None:
 def test_what_stripe_leaves_out_is_none() -> None:
     """Fields that an older or a coming API version lacks are no failure where nothing depends on them."""
     optional = ("cancel_at_period_end", "cancel_at", "canceled_at", "ended_at", "trial_end", "metadata")
-    found = read_subscription(without(SUBSCRIPTION, *optional), CATALOG)
+    found = parse_subscription(without(SUBSCRIPTION, *optional), CATALOG)
     assert (found.cancel_at_period_end, found.cancel_at, found.trial_end) == (False, None, None)
     links = ("hosted_invoice_url", "invoice_pdf", "parent")
     assert (
-        read_invoice(without(INVOICE, "number", "attempt_count", "period_start", "period_end", *links)).attempt_count
+        parse_invoice(without(INVOICE, "number", "attempt_count", "period_start", "period_end", *links)).attempt_count
         == 0
     )
 
@@ -248,7 +248,7 @@ def test_a_subscription_that_lacks_what_it_must_have(name: str) -> None:
     """Absent and null are the same, and both are refused by the field's name."""
     for source in (without(SUBSCRIPTION, name), SUBSCRIPTION | {name: None}):
         with pytest.raises(EventUnprocessable, match=name):
-            read_subscription(source, CATALOG)
+            parse_subscription(source, CATALOG)
 
 
 @pytest.mark.parametrize("name", REQUIRED_OF_INVOICE)
@@ -256,7 +256,7 @@ def test_an_invoice_that_lacks_what_it_must_have(name: str) -> None:
     """Absent and null are the same, and both are refused by the field's name."""
     for source in (without(INVOICE, name), INVOICE | {name: None}):
         with pytest.raises(EventUnprocessable, match=name):
-            read_invoice(source)
+            parse_invoice(source)
 
 
 NAMED_IN_ERROR = {"customer": "customer|id"}
@@ -392,13 +392,13 @@ def _put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 def test_no_subscription_does_more_than_be_refused(source: Json) -> None:
     """Whatever JSON stands wherever, it is read or EventUnprocessable is raised, nothing else."""
     with suppress(EventUnprocessable):
-        read_subscription(source, CATALOG)
+        parse_subscription(source, CATALOG)
 
 
 @given(mutations(INVOICE) | st.dictionaries(st.sampled_from(sorted(INVOICE)), JSON))
 def test_no_invoice_does_more_than_be_refused(source: Json) -> None:
     """Whatever JSON stands wherever, it is read or EventUnprocessable is raised, nothing else."""
     with suppress(EventUnprocessable):
-        read_invoice(source)
+        parse_invoice(source)
     with suppress(EventUnprocessable):
         account_id_of(source)
