@@ -236,7 +236,7 @@ SCENARIOS = {
         ),
         Scenario(
             "invoice-without-subscription",
-            "An invoice of a deleted subscription fails twice and is paid in one second, with redelivery of open events.",
+            "An invoice of a deleted subscription fails twice and is paid in one second. Open events are redelivered.",
             given=(subscribes(),),
             script=(deletes_object("sub_1"), fails_to_pay(1), fails_to_pay(2), pays()),
             redeliveries=1,

@@ -285,7 +285,7 @@ class EventProcessor:
         """Return the row of an object after the event.
 
         Returns:
-            The new row, the stored row if it already includes the event, or None if the object had to be fetched and
+            The new row, or the stored row if it already includes the event. None if the object had to be fetched and
             Stripe returned 404.
 
         Raises:

@@ -54,8 +54,8 @@ def match_account(parsed: ParsedEvent, owner: str | None, profile: Profile | Non
 def profile_after(matched: AccountMatch, parsed: ParsedEvent, written: Iterable[Snapshot]) -> Profile:
     """Return the account's profile after an event.
 
-    A deleted customer always causes a write, even if the profile does not change: the profile may have been read just
-    before the customer was linked.
+    A deleted customer always causes a write, even of an unchanged profile. The profile may have been read just before
+    the customer was linked.
 
     Args:
         matched: Account of the event.

@@ -4,8 +4,30 @@ Stripe delivers events late, twice and out of order, with timestamps of one-seco
 ordering by them: https://docs.stripe.com/webhooks#event-ordering
 
 Each row therefore stores an interval of Stripe's clock within which its content was Stripe's state. An event is applied
-only if the interval or the lifecycle rank proves that it is newer. docs/explanation/event-ordering.md has the argument.
-tests/protocol checks the rule over every interleaving of small scenarios.
+only if the interval or the lifecycle rank proves that it is newer. The first line that applies decides:
+
+| #  | created                 | condition                                               | result     |
+|----|-------------------------|---------------------------------------------------------|------------|
+| 1  | before seen_from - skew |                                                         | stored row |
+| 2  | any                     | no snapshot, or created is after now + MAX_SNAPSHOT_AGE | fetch      |
+| 3  | any                     | no row is stored, and the snapshot is fresh             | apply      |
+| 4  | any                     | no row is stored, and the snapshot is not fresh         | fetch      |
+| 5  | any                     | the snapshot equals the row                             | apply      |
+| 6  | after seen_to + skew    | lower rank than the row                                 | fetch      |
+| 7  | up to seen_to + skew    | lower rank than the row                                 | stored row |
+| 8  | any                     | the snapshot is not fresh                               | fetch      |
+| 9  | after seen_to + skew    |                                                         | apply      |
+| 10 | up to seen_to + skew    | higher rank than the row                                | apply      |
+| 11 | up to seen_to + skew    | equal rank                                              | fetch      |
+
+- skew: CLOCK_SKEW
+- stored row: the row already includes the event
+- apply: write the snapshot as the next version of the row
+- fetch: only Stripe can decide, so the object is fetched
+- fresh: at most MAX_SNAPSHOT_AGE old, or of an object that has ended
+
+docs/explanation/event-ordering.md has the argument for this rule. tests/protocol checks it over every interleaving of
+small scenarios.
 """
 
 from dataclasses import dataclass
@@ -16,10 +38,10 @@ CLOCK_SKEW = timedelta(seconds=5)
 """Greatest difference between two of Stripe's clocks, including the fraction of a second that a timestamp drops."""
 
 MAX_SNAPSHOT_AGE = timedelta(minutes=10)
-"""Age from which a snapshot is not fresh: it is in order, but may show a state that ended long ago.
+"""Age above which a snapshot is not fresh: its order is known, but it may show a state that ended long ago.
 
-The same limit applies to the future. Such a snapshot would look like the newest one, and hide all events before its
-time.
+The same limit applies to the future. A snapshot beyond it would look like the newest one, and hide all events before
+its time.
 """
 
 
@@ -37,7 +59,7 @@ class VersionedContent(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredObject[T: VersionedContent]:
-    """A row.
+    """A row: an object, the interval in which it was observed, and a version.
 
     Attributes:
         content: Subscription or invoice.
@@ -55,23 +77,7 @@ class StoredObject[T: VersionedContent]:
 def apply_snapshot[T: VersionedContent](
     created: datetime, snapshot: T | None, stored: StoredObject[T] | None, now: datetime
 ) -> StoredObject[T] | None:
-    """Apply an event's snapshot to the stored row.
-
-    A snapshot is fresh if it is at most MAX_SNAPSHOT_AGE old, or shows an end. The first line that applies decides:
-
-    | #  | created                 | condition                                               | result     |
-    |----|-------------------------|---------------------------------------------------------|------------|
-    | 1  | before seen_from - skew |                                                         | stored row |
-    | 2  | any                     | no snapshot, or created is after now + MAX_SNAPSHOT_AGE | fetch      |
-    | 3  | any                     | no row is stored, and the snapshot is fresh             | apply      |
-    | 4  | any                     | no row is stored, and the snapshot is not fresh         | fetch      |
-    | 5  | any                     | the snapshot equals the row                             | apply      |
-    | 6  | after seen_to + skew    | lower rank than the row                                 | fetch      |
-    | 7  | up to seen_to + skew    | lower rank than the row                                 | stored row |
-    | 8  | any                     | the snapshot is not fresh                               | fetch      |
-    | 9  | after seen_to + skew    |                                                         | apply      |
-    | 10 | up to seen_to + skew    | higher rank than the row                                | apply      |
-    | 11 | up to seen_to + skew    | equal rank                                              | fetch      |
+    """Apply an event's snapshot to the stored row, by the decision table of this module.
 
     Args:
         created: Time of the event, by Stripe's clock.
