@@ -13,7 +13,7 @@ from billing.adapters.stripe_gateway import Listing, StripeGateway
 from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
 from billing.stripe_events.event_types import EventOutcome, Snapshot
-from billing.stripe_events.objects import Json, read_invoice, read_subscription
+from billing.stripe_events.objects import Json, parse_invoice, parse_subscription
 from billing.stripe_events.ordering import StoredObject
 from stripe_simulator import Simulator, running_simulator
 from stripe_simulator.resources import catalog, customers, subscriptions
@@ -106,9 +106,9 @@ def write_state(table: Table, gateway: StripeGateway, accounts: int, known: int)
         repository.create_account(Profile(account_id(number), customer_id=customer_id))
     owners = {subscriptions[account_id(number)]["customer"]: account_id(number) for number in range(known)}
     for each in subscriptions.values():
-        _write_object(repository, owners, read_subscription(each, load_catalog()))
+        _write_object(repository, owners, parse_subscription(each, load_catalog()))
     for each in _list_all(gateway.list_invoices):
-        _write_object(repository, owners, read_invoice(each))
+        _write_object(repository, owners, parse_invoice(each))
     since = datetime.fromtimestamp(0, UTC)
     for event in _list_all(lambda after: gateway.list_events(since, after)):
         _write_marker(repository, owners, event)

@@ -103,7 +103,7 @@ def reconcile(stripe_url: str) -> RunCost:
     discrepancies, started = 0, time.perf_counter()
     with _timed_stripe(calls) as waiting, contextlib.redirect_stdout(io.StringIO()):
         for page in job.pages(list(Phase), datetime.now(UTC) - EVENTS_KEPT):
-            compared[page.phase] += len(report.ids)
+            compared[page.phase] += len(page.ids)
             discrepancies += sum(discrepancy.is_drift for discrepancy in page.discrepancies)
     seconds = time.perf_counter() - started
     return RunCost(seconds, sum(waiting), calls["stripe"], calls["dynamodb"], _peak_mb(), compared, discrepancies)

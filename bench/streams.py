@@ -23,7 +23,7 @@ from billing.domain.accounts import Profile
 from billing.domain.invoices import Invoice
 from billing.services.event_processor import EventProcessor
 from billing.stripe_events.event_types import EVENT_PARSERS, FetchedObject, ObjectRef
-from billing.stripe_events.objects import read_invoice, read_subscription
+from billing.stripe_events.objects import parse_invoice, parse_subscription
 from stripe_simulator import SimulatorSettings, cards, checkout, scheduler
 from stripe_simulator.resources import catalog, customers
 from stripe_simulator.resources import checkout as checkout_sessions
@@ -167,7 +167,7 @@ class _StreamSimulation:
     def _fetch(self, target: ObjectRef) -> FetchedObject:
         self._stripe_calls += 1
         source = self._state.objects[target.id]
-        content = read_invoice(source) if target.kind is Invoice else read_subscription(source, load_catalog())
+        content = parse_invoice(source) if target.kind is Invoice else parse_subscription(source, load_catalog())
         return FetchedObject(content, self._now(), self._now())
 
     def _now(self) -> datetime:

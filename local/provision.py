@@ -28,8 +28,8 @@ def provision(stack: Stack, names: Sequence[str]) -> dict[str, dict[str, str]]:
     return {name: _create_account(stack, name) for name in names}
 
 
-def _create_account(deployed: Stack, name: str) -> dict[str, str]:
-    now, repository = datetime.now(UTC), deployed.repository()
+def _create_account(stack: Stack, name: str) -> dict[str, str]:
+    now, repository = datetime.now(UTC), stack.repository()
     repository.create_account(Profile(name, email=f"billing@{name}.example", created=now))
     keys = {kind: create_key(repository, name, kind, livemode=stack.livemode)[1] for kind in KeyKind}
     token = sign_token(stack, name, f"user_{name}", BILLING_ROLE, now + TOKEN_AGE_MAX)

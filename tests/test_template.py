@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from billing.api.contracts import CONTRACTS
-from billing.stripe_events.drift import LEASE
+from billing.stripe_events.drift import LEASE_DURATION
 from local.invoke import logical_id
 from local.stack import ROOT
 from tests.conftest import template
@@ -253,7 +253,7 @@ def test_dead_letter_queue_has_an_alarm(name: str) -> None:
 def test_reconciliation_lease_outlives_its_hidden_message() -> None:
     """The message of a crashed run returns and continues it, before another run may take the lease."""
     hidden = RESOURCES["ReconcileQueue"]["Properties"]["VisibilityTimeout"]
-    assert LEASE.total_seconds() > hidden
+    assert LEASE_DURATION.total_seconds() > hidden
 
 
 def test_reconciliation_dead_letters_expire_after_a_day() -> None:

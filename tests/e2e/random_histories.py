@@ -39,7 +39,7 @@ from billing.adapters.repository import Repository
 from billing.api.authentication import KeyKind
 from billing.domain.accounts import Profile
 from billing.stripe_events.webhook_signature import sign
-from cli.keys import create_key
+from cli.commands.keys import create_key
 from local import stack
 from local.environment import EnvironmentConfig, LocalEnvironment, running_environment
 from local.ports import free_port, is_listening

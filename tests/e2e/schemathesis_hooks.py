@@ -13,7 +13,7 @@ REASONS = {
         r"quantity: must be 1: \w+ is not priced per seat|priceId: is not a price of the catalog"
     ),
     "recordUsage": re.compile(r"measurements\.\d+\.id: is the id of another measurement of this request"),
-    "listInvoices": re.compile(r"cursor: must be a next_cursor that was answered before"),
+    "listInvoices": re.compile(r"cursor: must be the next_cursor of an earlier response"),
     "receiveStripeEvent": re.compile(r"The Stripe-Signature timestamp is too far from the present"),
 }
 

@@ -14,7 +14,7 @@ from billing.adapters.dynamodb import Table
 from billing.adapters.repository import Repository
 from billing.catalog import load_catalog
 from billing.domain.subscriptions import Subscription
-from billing.stripe_events.objects import read_invoice, read_subscription
+from billing.stripe_events.objects import parse_invoice, parse_subscription
 from tests.e2e.life_cycle import ENDED_STATUSES, AsyncStripeClient, Json, LifeCycle
 
 GRANTING = {"active", "trialing", "past_due"}
@@ -73,7 +73,7 @@ async def differences(
 def _subscription_differences(repository: Repository, account_id: str, subscriptions: Iterable[Json]) -> Iterator[str]:
     rows = repository.load_subscription_rows(account_id)
     found = {key: row.content for key, row in rows.items()}
-    expected = {each["id"]: read_subscription(each, load_catalog()) for each in subscriptions}
+    expected = {each["id"]: parse_subscription(each, load_catalog()) for each in subscriptions}
     for name, row in found.items():
         # Stripe does not store when a subscription became past due.
         if isinstance(row, Subscription):
@@ -87,7 +87,7 @@ def _invoice_differences(repository: Repository, account_id: str, invoices: Iter
     """Compare invoices, except drafts: no handled event reports a draft."""
     found = {each.id: each for each in repository.list_invoices(account_id, INVOICES_MAX).invoices}
     yield from _field_differences(
-        found, {each["id"]: read_invoice(each) for each in invoices if each["status"] != "draft"}
+        found, {each["id"]: parse_invoice(each) for each in invoices if each["status"] != "draft"}
     )
 
 

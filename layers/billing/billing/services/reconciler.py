@@ -162,7 +162,7 @@ class Reconciler:
     def _parse_event(self, payload: Json) -> ParsedEvent | None:
         """What an event tells; None where the processor will find out that it is nothing, or cannot be read."""
         try:
-            event = event_types.read_event(payload)
+            event = event_types.parse_envelope(payload)
             return event_types.parse_event(event, self.catalog)
         except EventUnprocessable:
             return None
@@ -226,7 +226,6 @@ class Reconciler:
             created=seen,
             livemode=self.livemode,
             connected_account=None,
-            api_version=None,
             object={},
         )
         named = replace(parsed, targets=(replace(target, fetch_required=True),))
