@@ -1,6 +1,7 @@
 """The table converges on Stripe's state under any order, duplication, concurrency, crash or failing fetch."""
 
 import random
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,8 +17,11 @@ from tests.protocol.transition_system import Components, Scenario, initial_state
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quiet() -> None:
+def _suppress_logs() -> Iterator[None]:
+    level = logger().log_level
     logger().setLevel("CRITICAL")
+    yield
+    logger().setLevel(level)
 
 
 @pytest.mark.parametrize("name", [name for name, scenario in SCENARIOS.items() if not scenario.is_large])
