@@ -7,10 +7,11 @@ import pytest
 
 from local.world import World
 from tests.e2e.histories import run
+from tests.sampling import examples
 
 pytestmark = pytest.mark.stack
 
-COUNT = 10
+COUNT = examples(10)
 PARALLEL = 8
 ENOUGH_DELIVERIES = 12 * COUNT
 

@@ -11,10 +11,12 @@ from billing.api.contracts.contract import Contract, Operation
 from local.stack import ROOT
 from local.world import World
 from tests.e2e.support import AccountClient, StripeSide, eventually
+from tests.sampling import examples
 
 pytestmark = pytest.mark.stack
 
 CONFIG = ROOT / "tests/e2e/schemathesis.toml"
+OPTIONS = ("--no-color", "--max-examples", str(examples(8)))
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
@@ -29,7 +31,7 @@ def test_the_functions_do_what_the_document_says(
     # From a file: the place where a document was found is left out of the run. In this process, to save its start.
     run = CliRunner().invoke(
         schemathesis,
-        ["--config-file", str(CONFIG), "run", str(document), "--url", world.api_url, "--no-color"],
+        ["--config-file", str(CONFIG), "run", str(document), "--url", world.api_url, *OPTIONS],
         env={"ACCOUNT_ID": account.account_id, "AUTHORIZATION": account.http.headers["Authorization"], "NO_PROXY": "*"},
     )
     assert run.exit_code == 0, run.output

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from billing.stripe_events.webhook_signature import sign
 from tests.functions.conftest import WEBHOOK_SECRET, Answer, Deployment
 from tests.functions.events import event, invoice, subscription, subscription_event
+from tests.sampling import examples
 
 pytestmark = pytest.mark.engine
 
@@ -362,7 +363,7 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 @settings(
-    max_examples=400,
+    max_examples=examples(400),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

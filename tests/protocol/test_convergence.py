@@ -13,6 +13,7 @@ from tests.protocol.lives import random_life
 from tests.protocol.removals import REMOVALS
 from tests.protocol.scenarios import SCENARIOS, changes, subscribes
 from tests.protocol.world import Parts, Scenario, begin
+from tests.sampling import examples
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -29,7 +30,7 @@ def test_no_interleaving_breaks_a_promise(name: str) -> None:
     assert found.interleavings > 1
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(min_value=0, max_value=2**64))
 def test_no_random_life_breaks_a_promise(seed: int) -> None:
     """Nor does a schedule, taken at random, of a story that is too long to see all of."""
