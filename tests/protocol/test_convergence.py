@@ -14,6 +14,7 @@ from tests.protocol.model_checker import check, main, random_walk
 from tests.protocol.random_histories import random_history
 from tests.protocol.scenarios import SCENARIOS, changes, subscribes
 from tests.protocol.transition_system import Components, Scenario, initial_state
+from tests.sampling import examples
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -31,7 +32,7 @@ def test_scenario_under_every_interleaving_violates_no_invariant(name: str) -> N
     assert result.interleavings > 1
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(min_value=0, max_value=2**64))
 def test_random_history_under_random_interleaving_violates_no_invariant(seed: int) -> None:
     choice = random.Random(seed)
