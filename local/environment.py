@@ -124,15 +124,7 @@ class LocalEnvironment:
 
 @contextmanager
 def running_environment(config: EnvironmentConfig) -> Iterator[LocalEnvironment]:
-    """Start a local environment, and stop it on exit.
-
-    All processes end on exit and on failure.
-
-    Args:
-        config: Configuration of the environment.
-
-    Yields:
-        The running environment.
+    """Start a local environment. All its processes end on exit and on failure.
 
     Raises:
         StartFailed: A port is taken, a configured service is not reachable, or a step failed.
