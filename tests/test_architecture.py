@@ -43,6 +43,7 @@ THIRD_PARTY: Mapping[str, set[str]] = {
     "adapters/dynamodb.py": {"botocore"},
     "adapters/aws.py": {"botocore"},
     "adapters/secrets.py": {"botocore"},
+    "adapters/sqs.py": {"botocore"},
     "adapters/stripe_gateway.py": {"stripe"},
     "api/jwks.py": {"jwt", "urllib3"},
     "api/request_models.py": {"pydantic"},

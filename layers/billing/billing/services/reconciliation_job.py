@@ -45,8 +45,8 @@ class ReconciliationJob:
         except VersionConflict:
             logger().info("Another reconciliation is at work", run_id=run_id)
         except TryAgainLater as error:
-            backoff = min(30 * 2 ** (message.receives - 1), DELAY_SECONDS_MAX)
-            self.queue.hide(message, max(backoff, error.retry_after_seconds))
+            backoff = min(30 * 2 ** (message.receive_count - 1), DELAY_SECONDS_MAX)
+            self.queue.change_visibility(message, max(backoff, error.retry_after_seconds))
             raise
 
     def _work_until(self, run_id: str, seconds_left: Callable[[], float]) -> bool:
