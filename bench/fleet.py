@@ -1,7 +1,7 @@
 """A fleet of subscribed accounts in a simulated Stripe, and as much of it as is wanted in the table."""
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -82,13 +82,13 @@ class _Gathering(Table):
 
     def __init__(self, table: Table) -> None:
         super().__init__(table.client, table.name)
-        self._waiting: list[Write] = []
+        self._waiting: dict[str, Write] = {}
 
-    def transact(self, writes: Sequence[Write]) -> None:
+    def transact(self, writes: Mapping[str, Write]) -> None:
         """Write these together with others, now or later."""
         if len(self._waiting) + len(writes) > TRANSACTION_WRITES_MAX:
             self.flush()
-        self._waiting += writes
+        self._waiting |= {f"{len(self._waiting)} {name}": write for name, write in writes.items()}
 
     def flush(self) -> None:
         """Write what waits."""

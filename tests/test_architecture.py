@@ -174,6 +174,7 @@ HARMLESS = {
     "Contract",
     "ErrorMapping",
     "Field",
+    "ItemCodec",
     "ListField",
     "Logger",
     "Path",

@@ -182,7 +182,7 @@ def test_a_conflict_while_a_failure_is_recorded_is_tried_again(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, printed: Callable[[], str]
 ) -> None:
     """Two deliveries of one event that fails may meet at its marker: it is recorded all the same, and counted once."""
-    commit, conflicts = Repository.commit, iter([VersionConflict(first_write_rejected=False)])
+    commit, conflicts = Repository.commit, iter([VersionConflict()])
 
     def colliding(repository: Repository, wanted: Commit) -> None:
         for conflict in conflicts:

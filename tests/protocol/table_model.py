@@ -33,7 +33,7 @@ class Refusal(Enum):
             case Refusal.TAKEN:
                 return EventAlreadyProcessed()
             case Refusal.CONFLICT:
-                return VersionConflict(first_write_rejected=False)
+                return VersionConflict()
             case Refusal.FAILED:
                 return StripeUnavailable()
 

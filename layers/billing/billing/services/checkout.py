@@ -124,7 +124,7 @@ class Checkout:
         """
         if self.gateway.is_customer_gone(customer_id):
             self.repository.save_profile(replace(profile, customer_id=None))
-            raise VersionConflict(first_write_rejected=False)
+            raise VersionConflict
 
     def _close_unless_kept(self, account_id: str, session: CheckoutSession) -> None:
         """A page that nobody was sent to must not stay open, unless a simultaneous request for the same was faster."""
