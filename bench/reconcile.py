@@ -72,7 +72,7 @@ def main() -> None:
     accounts = int(sys.argv[1]) if len(sys.argv) > 1 else ACCOUNTS
     with simulated_fleet(accounts) as stripe_url, deployment() as deployed:
         os.environ.update(deployed.environment)
-        stripe_gateway.LISTS_A_SECOND = 1_000_000
+        stripe_gateway.BACKGROUND_REQUESTS_PER_SECOND = 1_000_000
         table = Table(client("dynamodb"), deployed.environment["TABLE_NAME"])
         write_state(table, rate_limited_gateway("sk_test_bench", stripe_url), accounts, accounts - accounts // UNKNOWN)
         _print("situation", [name for name, _ in FIGURES])
@@ -91,7 +91,7 @@ def _measure(situation: str, stripe_url: str) -> None:
 
 def reconcile(stripe_url: str) -> Cost:
     """Go through all lists once, in this process, and say what it took."""
-    stripe_gateway.LISTS_A_SECOND = 1_000_000
+    stripe_gateway.BACKGROUND_REQUESTS_PER_SECOND = 1_000_000
     reconciler.SETTLE_SECONDS = 0
     logging.disable(logging.CRITICAL)
     calls: Counter[str] = Counter()

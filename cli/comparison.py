@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -88,7 +88,7 @@ def compare(
 
     Then ask for every living subscription of the table that was not listed. Raises CommandFailed.
     """
-    summary, listed, began = Summary(comparer.end_missing), set[str](), datetime.max.replace(tzinfo=UTC)
+    summary, listed, began = Summary(comparer.options.end_missing), set[str](), datetime.max.replace(tzinfo=UTC)
     with stripe_explained():
         for report in _pages(comparer, since, customer_ids):
             summary.add(report)
@@ -96,7 +96,7 @@ def compare(
             began = min(began, report.listed_at)
             show(f"{report.phase}: {summary.counts[report.phase]['compared']:,} compared, {summary.drift:,} differ")
         show("looking for what Stripe does not have")
-        living = comparer.repository.list_live_subscriptions(comparer.account_id)
+        living = comparer.repository.list_live_subscriptions(comparer.options.account_id)
         summary.missing += comparer.report_missing(living, listed, began)
     return summary
 
@@ -104,7 +104,7 @@ def compare(
 def _pages(comparer: Reconciler, since: datetime, customer_ids: Sequence[str | None]) -> Iterator[PageResult]:
     yield from comparer.pages([Phase.EVENTS], since)
     for customer_id in customer_ids:
-        yield from replace(comparer, customer_id=customer_id).pages([Phase.SUBSCRIPTIONS, Phase.INVOICES], since)
+        yield from comparer.pages([Phase.SUBSCRIPTIONS, Phase.INVOICES], since, customer_id)
 
 
 @contextmanager

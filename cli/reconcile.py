@@ -43,17 +43,15 @@ def reconcile(
         repository = deployment.repository()
         known = load_existing(repository, account) if account else None
         with output.progress("Reconciling") as show:
-            from billing.services.reconciler import Reconciler  # noqa: PLC0415 - imports stripe, as does what follows
-            from cli.comparison import compare, connect, silenced  # noqa: PLC0415
+            from billing.services.reconciler import ReconcileOptions, Reconciler  # noqa: PLC0415 - imports stripe
+            from cli.comparison import compare, connect, silenced  # noqa: PLC0415 - imports stripe
 
             comparer = Reconciler(
                 repository,
                 connect(deployment),
                 load_catalog(),
                 deployment.livemode,
-                account_id=account,
-                dry_run=dry_run,
-                end_missing=end_missing,
+                ReconcileOptions(account_id=account, dry_run=dry_run, end_missing=end_missing),
             )
             since = since or datetime.now(UTC) - EVENTS_KEPT
             with silenced():

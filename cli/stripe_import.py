@@ -2,20 +2,24 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from billing.adapters.repository import Repository
 from billing.catalog import load_catalog
 from billing.stripe_events.customer_links import LinkAction, LinkDecision
 from billing.stripe_events.drift import EVENTS_KEPT
 from cli.customers import find_wishes, place, plan_links, read_mapping, write_links
-from cli.deployment import find_deployment
+from cli.deployment import Deployment, find_deployment
 from cli.options import DEFAULT_STACK, AsJson, DryRun, Region, Stack
 from cli.output import FOUND_SOMETHING, columns, reporting
+
+if TYPE_CHECKING:
+    from billing.adapters.stripe_gateway import StripeGateway
+    from billing.services.reconciler import Reconciler
 
 SKIPPED_SHOWN_MAX = 100
 WRITTEN = frozenset({LinkAction.CREATED, LinkAction.LINKED})
@@ -49,7 +53,7 @@ def stripe_import(
         deployment = find_deployment(stack, region)
         mapped = read_mapping(mapping)
         with output.progress("Importing") as show:
-            from billing.services.reconciler import Reconciler, retry_stripe  # noqa: PLC0415 - so does this
+            from billing.services.reconciler import retry_stripe  # noqa: PLC0415 - imports stripe
             from cli.comparison import compare, connect, silenced, stripe_explained  # noqa: PLC0415 - imports stripe
 
             repository, gateway = deployment.repository(), connect(deployment)
@@ -57,8 +61,7 @@ def stripe_import(
                 requests = find_wishes(lambda after: retry_stripe(lambda: gateway.list_customers(after)), mapped, show)
                 decisions = plan_links(repository, requests)
                 decisions = decisions if dry_run else write_links(repository, decisions, show)
-                comparer = Reconciler(repository, gateway, load_catalog(), deployment.livemode, dry_run=dry_run)
-                comparer = replace(comparer, assigns_customers=False, planned=_planned(decisions))
+                comparer = _reconciler(deployment, repository, gateway, decisions, dry_run=dry_run)
                 summary = compare(comparer, datetime.now(UTC) - EVENTS_KEPT, show)
         skipped = sorted((each for each in decisions if each.link is LinkAction.SKIPPED), key=place)
         links = {"stack": stack, "dry_run": dry_run, **_facts(decisions, skipped, requests.unnamed)}
@@ -74,8 +77,20 @@ def stripe_import(
         raise typer.Exit(FOUND_SOMETHING)
 
 
-def _planned(decisions: Sequence[LinkDecision]) -> dict[str, str]:
-    return {each.request.customer_id: each.request.account_id for each in decisions if each.link in WRITTEN}
+def _reconciler(
+    deployment: Deployment,
+    repository: Repository,
+    gateway: "StripeGateway",
+    decisions: Sequence[LinkDecision],
+    *,
+    dry_run: bool,
+) -> "Reconciler":
+    """Return a reconciler that assigns no customers but the planned ones."""
+    from billing.services.reconciler import LinkPolicy, ReconcileOptions, Reconciler  # noqa: PLC0415 - imports stripe
+
+    planned = {each.request.customer_id: each.request.account_id for each in decisions if each.link in WRITTEN}
+    options, policy = ReconcileOptions(dry_run=dry_run), LinkPolicy(assigns_customers=False, planned=planned)
+    return Reconciler(repository, gateway, load_catalog(), deployment.livemode, options, policy)
 
 
 def _facts(decisions: Sequence[LinkDecision], skipped: Sequence[LinkDecision], unnamed: int) -> dict[str, Any]:

@@ -25,7 +25,7 @@ NOTHING = {"events": 0, "subscriptions": 0, "invoices": 0}
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch, stripe_client: stripe.StripeClient) -> None:
     """Nobody else uses this Stripe, which sells what the catalog has."""
-    monkeypatch.setattr(billing.adapters.stripe_gateway, "LISTS_A_SECOND", 10_000)
+    monkeypatch.setattr(billing.adapters.stripe_gateway, "BACKGROUND_REQUESTS_PER_SECOND", 10_000)
     monkeypatch.setattr(billing.services.reconciler, "SETTLE_SECONDS", 0)
     sell(stripe_client)
 

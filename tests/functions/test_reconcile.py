@@ -109,7 +109,7 @@ def reconciliation(
     sqs = boto3.client("sqs", endpoint_url=emulator_url)
     url = sqs.create_queue(QueueName=f"reconcile-{deployment.table.name}")["QueueUrl"]
     monkeypatch.setenv("RECONCILE_QUEUE_URL", url)
-    monkeypatch.setattr(billing.adapters.stripe_gateway, "LISTS_A_SECOND", 10_000)
+    monkeypatch.setattr(billing.adapters.stripe_gateway, "BACKGROUND_REQUESTS_PER_SECOND", 10_000)
     monkeypatch.setattr(billing.services.reconciler, "SETTLE_SECONDS", 0)
     yield Reconciliation(url, sqs)
     sqs.delete_queue(QueueUrl=url)
@@ -208,7 +208,7 @@ def test_drift_is_mended_counted_and_logged(
     assert re.findall(r'"DriftMended":\[([\d.]+)\]', said) == ["1.0"]
     [line] = [json.loads(each) for each in said.splitlines() if "found a difference" in each]
     assert (line["object_id"], line["account_id"], line["outcome"]) == (subscription.id, "acme", "applied")
-    pages = [json.loads(each) for each in said.splitlines() if "Reconciled a page" in each]
+    pages = [json.loads(each) for each in said.splitlines() if "Page reconciled" in each]
     assert [(page["phase"], page["drift"], page["unknown_customer"]) for page in pages] == [
         ("events", 0, 0),
         ("subscriptions", 1, 0),
@@ -304,7 +304,7 @@ def test_what_belongs_to_nobody_is_left_alone(
 def test_it_leaves_room_for_everybody_else(reconciliation: Reconciliation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every request that it makes waits for its turn, so that no checkout is refused for its sake."""
     waits: list[float] = []
-    monkeypatch.setattr(billing.adapters.stripe_gateway, "LISTS_A_SECOND", 0.001)
+    monkeypatch.setattr(billing.adapters.stripe_gateway, "BACKGROUND_REQUESTS_PER_SECOND", 0.001)
     monkeypatch.setattr(billing.adapters.stripe_gateway, "TokenBucket", partial(TokenBucket, sleep=waits.append))
     reconciliation.start()
     assert len(waits) == len(Phase)
@@ -733,6 +733,6 @@ def test_a_listed_object_that_cannot_be_read_is_alarmed(
     pretend_events_are_over(deployment)
     reconciliation.start()
     said = printed()
-    [line] = [json.loads(each) for each in said.splitlines() if "cannot be understood" in each]
+    [line] = [json.loads(each) for each in said.splitlines() if "Malformed object in Stripe list" in each]
     assert (line["object_id"], line["reason"]) == (listed.id, "items.data is not a list")
     assert '"EventFailed":[1.0]' in said.replace(" ", "")
