@@ -16,9 +16,9 @@ from billing.adapters.dynamodb import Table
 from billing.adapters.repository import Repository
 from billing.telemetry import logger
 from local import emulator
+from local.ports import free_port
 from local.processes import start, stop
 from local.stack import ROOT
-from local.world import free_port
 from tests.wire import Wire, open_wire
 
 AWS_ENVIRONMENT = {

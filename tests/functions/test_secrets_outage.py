@@ -9,10 +9,8 @@ from botocore.exceptions import ClientError
 
 from billing.adapters import aws
 from billing.bootstrap import app
-from tests.functions.conftest import Deployment, LambdaContext, load_handler
-from tests.functions.events import subscription_event
-from tests.functions.test_eventbridge import envelope
-from tests.functions.test_stripe_webhook import rows
+from tests.functions.events import eventbridge_envelope, subscription_event
+from tests.functions.support import FunctionHarness, LambdaContext, load_handler, stored_items
 
 pytestmark = pytest.mark.engine
 
@@ -36,7 +34,7 @@ class SecretsManager:
 
 
 @pytest.fixture
-def throttle(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> Throttle:  # noqa: ARG001 - sets the environment
+def throttle(deployment: FunctionHarness, monkeypatch: pytest.MonkeyPatch) -> Throttle:  # noqa: ARG001 - its environment comes first
     """Return a function that throttles the next calls of Secrets Manager, in a process that has read no secret."""
     client = aws.client
 
@@ -55,7 +53,7 @@ def throttle(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> Throttl
     [("/v1/billing/portal", "INTERNAL_ERROR"), ("/api/billing/portal", "SERVICE_UNAVAILABLE")],
 )
 def test_api_returns_503_while_secrets_manager_throttles(
-    deployment: Deployment, throttle: Throttle, path: str, code: str
+    deployment: FunctionHarness, throttle: Throttle, path: str, code: str
 ) -> None:
     deployment.deliver(subscription_event())
     throttle(1)
@@ -64,18 +62,20 @@ def test_api_returns_503_while_secrets_manager_throttles(
     assert answer.body["error"]["code"] == code
 
 
-def test_webhook_returns_503_while_secrets_manager_throttles(deployment: Deployment, throttle: Throttle) -> None:
+def test_webhook_returns_503_while_secrets_manager_throttles(deployment: FunctionHarness, throttle: Throttle) -> None:
     throttle(1)
     event = subscription_event()
     assert deployment.deliver(event).status == 503
-    assert rows(deployment) == []
+    assert stored_items(deployment) == []
     assert deployment.deliver(event).body["outcome"] == "applied"
 
 
-def test_eventbridge_batch_keeps_only_messages_that_were_throttled(deployment: Deployment, throttle: Throttle) -> None:
+def test_eventbridge_batch_keeps_only_messages_that_were_throttled(
+    deployment: FunctionHarness, throttle: Throttle
+) -> None:
     handler = load_handler("stripe_eventbridge")
-    bodies = [json.dumps(envelope(subscription_event(f"sub_{number}"))) for number in range(3)]
+    bodies = [json.dumps(eventbridge_envelope(subscription_event(f"sub_{number}"))) for number in range(3)]
     batch = {"Records": [{"messageId": str(place), "body": body} for place, body in enumerate(bodies)]}
     throttle(2)
     assert handler(batch, LambdaContext()) == {"batchItemFailures": [{"itemIdentifier": "0"}, {"itemIdentifier": "1"}]}
-    assert [item["sk"]["S"] for item in rows(deployment) if item["sk"]["S"].startswith("SUB#")] == ["SUB#sub_2"]
+    assert [item["sk"]["S"] for item in stored_items(deployment) if item["sk"]["S"].startswith("SUB#")] == ["SUB#sub_2"]

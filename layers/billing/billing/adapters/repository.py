@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from billing.adapters.dynamodb import Item, Table, Write, WriteRejected, key, put, update
 from billing.adapters.item_codec import ItemCodec, from_seconds, to_seconds
-from billing.domain.accounts import GAUGES_AT_FIRST, Account, OpenCheckout, Profile
+from billing.domain.accounts import GAUGE_DEFAULTS, Account, OpenCheckout, Profile
 from billing.domain.errors import BillingError
 from billing.domain.invoices import Invoice, InvoicePage
 from billing.domain.outbound_events import OutboundEvent
@@ -135,7 +135,7 @@ class Repository:
         gauges = {
             item["sk"].removeprefix(GAUGE_PREFIX): item["used"] for item in items if item["sk"].startswith(GAUGE_PREFIX)
         }
-        return Account(profile, subscriptions, {**GAUGES_AT_FIRST, **gauges})
+        return Account(profile, subscriptions, {**GAUGE_DEFAULTS, **gauges})
 
     def load_subscription_rows(self, account_id: str) -> Mapping[str, StoredObject[Snapshot]]:
         """Return the stored subscriptions of an account by id."""
@@ -450,7 +450,6 @@ SUBSCRIPTION = ItemCodec(
         "status",
         "plan",
         "price_id",
-        "price_lookup_key",
         "quantity",
         "cancel_at_period_end",
         "price_is_mapped",

@@ -247,7 +247,7 @@ class StripeGateway:
             return None
         source, seen_from, seen_to = found
         content: Snapshot = (
-            objects.read_invoice(source) if target.kind is Invoice else objects.read_subscription(source, catalog)
+            objects.parse_invoice(source) if target.kind is Invoice else objects.parse_subscription(source, catalog)
         )
         return FetchedObject(content, seen_from, seen_to)
 

@@ -207,7 +207,7 @@ class Reconciler:
     def _parse_event(self, payload: Json) -> ParsedEvent | None:
         """Return the parsed event; None if the processor will ignore it or record it as failed."""
         try:
-            return event_types.parse_event(event_types.read_event(payload), self.catalog)
+            return event_types.parse_event(event_types.parse_envelope(payload), self.catalog)
         except EventUnprocessable:
             return None
 
@@ -227,7 +227,7 @@ class Reconciler:
         discrepancies = [*self._process(phase, tasks)]
         for parsed, matched in matches.items():
             if matched is EventOutcome.CUSTOMER_CONFLICT and self.options.includes(parsed.account_id):
-                count("CustomerMismatch")
+                count("CustomerConflict")
                 discrepancies.append(_report(phase, parsed.targets[0].id, parsed.account_id, matched))
         return _page_result(phase, listing, matches, discrepancies)
 
@@ -272,7 +272,6 @@ class Reconciler:
             created=listed_at,
             livemode=self.livemode,
             connected_account=None,
-            api_version=None,
             object={},
         )
         fetched = replace(parsed, targets=(replace(target, fetch_required=True),))
@@ -368,7 +367,7 @@ def _report(phase: Phase, object_id: str, account_id: str | None, outcome: Event
         "Reconciliation found a difference", phase=phase, object_id=object_id, account_id=account_id, outcome=outcome
     )
     if discrepancy.is_drift and phase is not Phase.EVENTS and outcome is not EventOutcome.CUSTOMER_CONFLICT:
-        count("DriftMended")
+        count("DriftRepaired")
     return discrepancy
 
 
