@@ -34,12 +34,8 @@ $(CLIENT)/node_modules/.installed: $(CLIENT)/package-lock.json
 	cd $(CLIENT) && npm ci --silent
 	@touch $@
 
-CATALOG := layers/billing/billing/catalog
-$(CATALOG).json: $(CATALOG).toml .venv/.installed
-	$(BIN)/python -c 'from billing import catalog; catalog.compile_tables(catalog.CATALOG_PATH, catalog.COMPILED_PATH)'
-
 .PHONY: install
-install: .venv/.installed .tools/sam/.installed .tools/emulator/.installed $(CATALOG).json ## Install every pinned dependency
+install: .venv/.installed .tools/sam/.installed .tools/emulator/.installed ## Install every pinned dependency
 
 # --- Run --------------------------------------------------------------------------------------------------------------
 .PHONY: run
