@@ -50,7 +50,7 @@ def test_run_sigint_while_serving_ends_all_processes(tmp_path: Path) -> None:
         assert process.wait(DEADLINE_SECONDS) == 0
         _wait_until_ended(started)
     assert not (tmp_path / "run.json").exists()
-    assert (tmp_path / "logs/front.log").exists()
+    assert (tmp_path / "logs/http_server.log").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
