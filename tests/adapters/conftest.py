@@ -1,11 +1,13 @@
-"""Fixtures of the Stripe gateway's tests. If stripe-mock is not installed, its tests are skipped and reported."""
+"""Fixtures of the adapter tests. If stripe-mock is not installed, its tests are skipped and reported."""
 
 import shutil
 
 import pytest
 import stripe
 
+from billing.adapters.repository import Repository
 from billing.adapters.stripe_gateway import StripeGateway, connect
+from billing.domain.accounts import Profile
 from local.stack import ROOT
 from tests.adapters.stripe_calls import API_KEY
 from tests.wire import Wire
@@ -31,3 +33,10 @@ def immediate_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 def gateway(wire: Wire, immediate_retries: None) -> StripeGateway:  # noqa: ARG001 - patches the SDK
     """A gateway on the real SDK and a server whose responses the test sets."""
     return StripeGateway(connect(API_KEY, wire.url))
+
+
+@pytest.fixture
+def acme(repository: Repository) -> Profile:
+    """Profile of a stored account."""
+    repository.create_account(Profile("acme", email="billing@acme.test"))
+    return repository.load_account("acme").profile
