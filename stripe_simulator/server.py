@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stripe_simulator import scheduler
-from stripe_simulator.api import ROUTES, SimulatedApi, SimulatedRequest, encode_body
+from stripe_simulator.api import ROUTES, SimulatedApi, SimulatedRequest, StoredFailure, encode_body
 from stripe_simulator.control import control_routes
 from stripe_simulator.faults import Fault, take_matching_fault
 from stripe_simulator.idempotency import SimulatedResponse
@@ -101,6 +101,9 @@ class Server:
             return self._response(await self.api.handle(api_request))
         if fault.kind.startswith("slow"):
             return self._response(await self.api.handle(api_request, delay_seconds=fault.argument))
+        if fault.stored:
+            failure = StoredFailure(_error_response(int(fault.argument)), executes=fault.when == "after")
+            return self._response(await self.api.handle(api_request, failure=failure))
         if fault.when == "after":
             await self.api.handle(api_request)
             self.deliveries.dispatch()
@@ -124,7 +127,11 @@ def _fault_response(fault: Fault, request: Request, headers: dict[str, str]) -> 
         return Response("<html>Bad gateway?</html>", 200, headers, "text/html")
     if fault.kind in {"timeout", "reset"}:
         return _NoResponse(request.scope["abort"] if fault.kind == "reset" else None)
-    status = int(fault.argument)
+    response = _error_response(int(fault.argument))
+    return Response(encode_body(response), response.status, headers, "application/json")
+
+
+def _error_response(status: int) -> SimulatedResponse:
     error = {"type": "api_error", "message": "Sorry! There was an error while talking to one of our backends."}
     if status == 429:
         error = {
@@ -132,7 +139,7 @@ def _fault_response(fault: Fault, request: Request, headers: dict[str, str]) -> 
             "code": "rate_limit",
             "message": "Too many requests in too short a time.",
         }
-    return Response(encode_body(SimulatedResponse(status, {"error": error}, {})), status, headers, "application/json")
+    return SimulatedResponse(status, {"error": error}, {})
 
 
 class _NoResponse(Response):

@@ -44,6 +44,7 @@ PREFIXES = {
     "product": "prod_",
     "subscription": "sub_",
     "subscription_item": "si_",
+    "subscription_schedule": "sub_sched_",
     "test_helpers.test_clock": "clock_",
     "webhook_endpoint": "we_",
 }
@@ -216,7 +217,8 @@ class SimulatorState:
             "id": self.new_id("event"),
             "object": "event",
             "api_version": API_VERSION,
-            "created": self.now(obj),
+            # Wall-clock time, also for objects on a test clock.
+            "created": self.now(),
             "data": data,
             "livemode": False,
             "pending_webhooks": sum(is_subscribed(endpoint, event_type) for endpoint in self.all("webhook_endpoint")),

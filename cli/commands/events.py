@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from billing.domain.identifiers import is_id
-from billing.stripe_events.event_types import EVENT_PARSERS, THIN_OF_V1, EventOutcome
+from billing.stripe_events.event_types import EVENT_PARSERS, THIN_V1_PREFIX, EventOutcome
 from cli.errors import CommandFailed
 from cli.event_log import ABSENT, OPEN_OUTCOMES, OUTCOMES, EventEntry, EventFilter, list_recorded_events
 from cli.options import DEFAULT_STACK, AccountFilter, AsJson, DryRun, Region, Since, StackName, parse_time
@@ -28,7 +28,7 @@ MARKERS_PER_READ = 100
 
 
 def _check_type(value: str | None) -> str | None:
-    if value is not None and value.removeprefix(THIN_OF_V1) not in EVENT_PARSERS:
+    if value is not None and value.removeprefix(THIN_V1_PREFIX) not in EVENT_PARSERS:
         raise typer.BadParameter(f"{value} is not a handled event type")
     return value
 

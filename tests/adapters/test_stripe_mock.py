@@ -24,8 +24,8 @@ from billing.stripe_events.event_types import ObjectRef
 from cli.setup_report import SetupChange
 from cli.stripe_account import sync_catalog, sync_portal
 from cli.webhook_setup import set_up_webhook
+from local.ports import free_port
 from local.processes import start, stop, wait_until
-from local.world import free_port
 from stripe_simulator import SimulatorSettings, running_simulator
 from tests.adapters.conftest import STRIPE_MOCK
 

@@ -112,8 +112,8 @@ def test_import_skips_each_conflict_with_its_line_and_reason(
     reasons = {each["origin"]: each["reason"] for each in found["skipped"]}
     assert reasons == {
         "line 2": "it belongs to the account first",
-        "line 3": f"the account twins is also to have {rival}",
-        "line 4": f"the account twins is also to have {second}",
+        "line 3": f"the account twins is also requested for {rival}",
+        "line 4": f"the account twins is also requested for {second}",
         "line 5": "line 6 names another account",
         "line 6": "line 5 names another account",
         "line 7": "the account id is invalid: it has 1 to 255 visible ASCII characters without #",
@@ -195,7 +195,7 @@ def test_import_skips_other_customers_of_an_account_with_an_invalid_line(
     found = json_output(run_with_stripe("import", "--mapping", mapping, "--json"), exit_code=3)["customers"]
     assert {each["customer"]: each["reason"] for each in found["skipped"] if each["origin"] == "metadata"} == {
         torn: "a line of the file names it and is skipped",
-        beside: f"the account twins is also to have {torn}",
+        beside: f"the account twins is also requested for {torn}",
     }
     assert found["linked"] == []
     assert stack.repository().load_account("twins").profile.version == 0
@@ -214,7 +214,7 @@ def test_import_links_the_customer_of_the_file_and_skips_the_one_of_metadata(
             "origin": "metadata",
             "customer": customer_id_of(old),
             "account_id": "twins",
-            "reason": f"the account twins is also to have {customer_id_of(new)}",
+            "reason": f"the account twins is also requested for {customer_id_of(new)}",
         }
     ]
     assert [each.id for each in stack.repository().load_account("twins").subscriptions] == [new.id]

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from billing import __version__
 from billing.api.contracts.contract import Contract, Field, ListField, Operation, ResponseTemplate, Route
 from billing.api.openapi_descriptions import (
     ACCOUNT_PARAMETER,
@@ -28,7 +29,7 @@ from billing.domain.credentials import ANY_CREDENTIAL
 from billing.domain.plans import Catalog
 
 OPENAPI_VERSION = "3.1.1"
-DOCUMENT_VERSION = "1.0.0"
+DOCUMENT_VERSION = __version__
 JSON = "application/json"
 SCHEMAS = "#/components/schemas/"
 NULL: Json = {"type": "null"}

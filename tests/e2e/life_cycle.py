@@ -1,4 +1,4 @@
-"""What may happen to a customer in Stripe: a short, random, legal life, lived through Stripe's own API."""
+"""Random life cycle of a customer, executed with Stripe's API."""
 
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -8,82 +8,98 @@ from typing import Any
 import httpx
 
 VISA, FAILING = "pm_card_visa", "pm_card_chargeCustomerFail"
-OVER = {"canceled", "incomplete_expired"}
-REFUSED = {400, 402, 404}
-"""A step that Stripe refuses has not happened, which is as legal."""
+ENDED_STATUSES = {"canceled", "incomplete_expired"}
+REJECTED_STATUSES = {400, 402, 404}
+"""If Stripe rejects a step, the life cycle continues without it."""
 LOOKUP_KEYS = ("pro_monthly", "team_monthly")
 
 type Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class StripeApi:
-    """Stripe's API over HTTP."""
+class AsyncStripeClient:
+    """Asynchronous client of Stripe's API and the simulator's controls."""
 
     http: httpx.AsyncClient
 
     async def get(self, path: str, **parameters: str) -> Json:
-        """An object or a list."""
+        """Return an object or a list."""
         return self._read(await self.http.get(path, params=parameters))
 
     async def all(self, path: str, **parameters: str) -> list[Json]:
-        """Up to a hundred objects of a list."""
+        """Return up to a hundred objects of a list."""
         return list((await self.get(path, limit="100", **parameters))["data"])
 
     async def post(self, path: str, **parameters: str) -> Json | None:
-        """What a change answered; None if it was refused."""
-        return self._unless_refused(await self.http.post(path, data=parameters))
+        """Send a POST request. Returns None if Stripe rejects it."""
+        return self._read_unless_rejected(await self.http.post(path, data=parameters))
 
     async def delete(self, path: str) -> Json | None:
-        """What a deletion answered; None if it was refused."""
-        return self._unless_refused(await self.http.delete(path))
+        """Send a DELETE request. Returns None if Stripe rejects it."""
+        return self._read_unless_rejected(await self.http.delete(path))
 
     async def control(self, path: str, document: Json) -> Json:
-        """A command to the simulator."""
+        """Send a command to the simulator."""
         return self._read(await self.http.post(f"/_simulator/{path}", json=document))
 
-    def _unless_refused(self, response: httpx.Response) -> Json | None:
-        return None if response.status_code in REFUSED else self._read(response)
+    def _read_unless_rejected(self, response: httpx.Response) -> Json | None:
+        return None if response.status_code in REJECTED_STATUSES else self._read(response)
 
     @staticmethod
     def _read(response: httpx.Response) -> Json:
         assert response.is_success, response.text
-        answer: Json = response.json()
-        return answer
+        document: Json = response.json()
+        return document
 
 
 @dataclass
-class Life:
-    """One customer's. `may_be_deleted`: only a customer that its account already knows; see `history.py`."""
+class LifeCycle:
+    """Life cycle of one customer. `may_be_deleted` is True only if the account is linked from the start."""
 
-    stripe: StripeApi
-    choice: random.Random
+    stripe: AsyncStripeClient
+    rng: random.Random
     account_id: str
     customer_id: str
     prices: Mapping[str, str]
     may_be_deleted: bool
     subscriptions: list[str] = field(default_factory=list)
-    is_over: bool = False
+    is_deleted: bool = False
 
-    async def begin(self) -> None:
-        """The first subscription, in one of the ways in which there can be one."""
-        await self._any_of((self._check_out, self._check_out, self._subscribe, self._subscribe_unpaid, self._try_out))
+    async def start(self) -> None:
+        """Create the first subscription in a random way."""
+        await self._run_any(
+            (self._check_out, self._check_out, self._subscribe, self._subscribe_unpaid, self._start_trial)
+        )
 
-    async def go_on(self) -> None:
-        """One more thing that happens; nothing to a customer who is gone."""
-        if self.is_over:
+    async def next_step(self) -> None:
+        """Execute a random step. Does nothing if the customer was deleted."""
+        if self.is_deleted:
             return
         steps = (
-            *(self._change_plan, self._change_plan, self._change_seats, self._cancel_later, self._keep),
-            *(self._fall_behind, self._fall_behind, self._pay, self._pay, self._void, self._note, self._note),
-            *(self._end_trial, self._cancel, self._subscribe, self._give_up_collecting),
+            *(
+                self._change_plan,
+                self._change_plan,
+                self._change_seats,
+                self._cancel_at_period_end,
+                self._undo_cancellation,
+            ),
+            *(
+                self._fail_payment,
+                self._fail_payment,
+                self._pay,
+                self._pay,
+                self._void,
+                self._change_metadata,
+                self._change_metadata,
+            ),
+            *(self._end_trial, self._cancel, self._subscribe, self._mark_uncollectible),
         )
-        await self._any_of((*steps, self._delete_customer) if self.may_be_deleted else steps)
+        await self._run_any((*steps, self._delete_customer) if self.may_be_deleted else steps)
 
-    async def _any_of(self, steps: Sequence[Callable[[], Awaitable[None]]]) -> None:
-        await self.choice.choice(steps)()
+    async def _run_any(self, steps: Sequence[Callable[[], Awaitable[None]]]) -> None:
+        await self.rng.choice(steps)()
 
-    # --- How it begins ------------------------------------------------------------------------------------------------
+    # --- Start --------------------------------------------------------------------------------------------------------
 
     async def _check_out(self) -> None:
         session = await self.stripe.post(
@@ -96,7 +112,7 @@ class Life:
         )
         if session is None:
             return
-        if self.choice.random() < 0.3:
+        if self.rng.random() < 0.3:
             await self.stripe.control(f"checkout/{session['id']}", {"outcome": "decline"})
         paid = await self.stripe.control(f"checkout/{session['id']}", {"outcome": "pay"})
         self.subscriptions.append(paid["subscription"])
@@ -105,17 +121,17 @@ class Life:
         await self._create(default_payment_method=VISA)
 
     async def _subscribe_unpaid(self) -> None:
-        """Incomplete at first; it becomes active when it is paid, or expires when its invoice is voided."""
+        """Create an incomplete subscription. It becomes active if paid, and expires if its invoice is voided."""
         subscription = await self._create(default_payment_method=FAILING)
-        if subscription and self.choice.random() < 0.7:
-            step = self.choice.choice(("pay", "pay", "void"))
+        if subscription and self.rng.random() < 0.7:
+            step = self.rng.choice(("pay", "pay", "void"))
             payment = {"payment_method": VISA} if step == "pay" else {}
             if step == "pay":
                 await self._change(subscription["id"], default_payment_method=VISA)
             await self.stripe.post(f"/v1/invoices/{subscription['latest_invoice']}/{step}", **payment)
 
-    async def _try_out(self) -> None:
-        await self._create(default_payment_method=VISA, trial_period_days=str(self.choice.choice((2, 14))))
+    async def _start_trial(self) -> None:
+        await self._create(default_payment_method=VISA, trial_period_days=str(self.rng.choice((2, 14))))
 
     async def _create(self, **parameters: str) -> Json | None:
         subscription = await self.stripe.post(
@@ -128,28 +144,28 @@ class Life:
             self.subscriptions.append(subscription["id"])
         return subscription
 
-    # --- How it goes on -----------------------------------------------------------------------------------------------
+    # --- Later steps --------------------------------------------------------------------------------------------------
 
     async def _change_plan(self) -> None:
-        prorating = self.choice.choice(("create_prorations", "always_invoice", "none"))
+        prorating = self.rng.choice(("create_prorations", "always_invoice", "none"))
         await self._change_item(price=self._any_price(), proration_behavior=prorating)
 
     async def _change_seats(self) -> None:
-        await self._change_item(quantity=str(self.choice.randint(1, 9)), proration_behavior="none")
+        await self._change_item(quantity=str(self.rng.randint(1, 9)), proration_behavior="none")
 
-    async def _cancel_later(self) -> None:
+    async def _cancel_at_period_end(self) -> None:
         await self._change(self._any_subscription(), cancel_at_period_end="true")
 
-    async def _keep(self) -> None:
+    async def _undo_cancellation(self) -> None:
         await self._change(self._any_subscription(), cancel_at_period_end="false")
 
-    async def _fall_behind(self) -> None:
-        """The card begins to fail, and what is invoiced now stays unpaid."""
+    async def _fail_payment(self) -> None:
+        """Let the card fail, and create an invoice that stays unpaid."""
         await self.stripe.control(f"customers/{self.customer_id}/payment_method", {"card": "declined"})
-        await self._change_item(quantity=str(self.choice.randint(10, 20)), proration_behavior="always_invoice")
+        await self._change_item(quantity=str(self.rng.randint(10, 20)), proration_behavior="always_invoice")
 
     async def _pay(self) -> None:
-        """A better card, and what is open is paid."""
+        """Let the card succeed, and pay all open invoices."""
         for invoice in await self._open_invoices():
             await self.stripe.control(f"customers/{self.customer_id}/payment_method", {"card": "success"})
             await self.stripe.post(f"/v1/invoices/{invoice['id']}/pay")
@@ -158,13 +174,13 @@ class Life:
         for invoice in (await self._open_invoices())[:1]:
             await self.stripe.post(f"/v1/invoices/{invoice['id']}/void")
 
-    async def _give_up_collecting(self) -> None:
+    async def _mark_uncollectible(self) -> None:
         for invoice in (await self._open_invoices())[:1]:
             await self.stripe.post(f"/v1/invoices/{invoice['id']}/mark_uncollectible")
 
-    async def _note(self) -> None:
-        """A change that says nothing to us."""
-        await self._change(self._any_subscription(), **{"metadata[note]": str(self.choice.random())})
+    async def _change_metadata(self) -> None:
+        """Change metadata, which no row contains."""
+        await self._change(self._any_subscription(), **{"metadata[note]": str(self.rng.random())})
 
     async def _end_trial(self) -> None:
         await self._change(self._any_subscription(), trial_end="now")
@@ -174,7 +190,7 @@ class Life:
 
     async def _delete_customer(self) -> None:
         await self.stripe.delete(f"/v1/customers/{self.customer_id}")
-        self.is_over = True
+        self.is_deleted = True
 
     async def _change_item(self, proration_behavior: str, **change: str) -> None:
         subscription_id = self._any_subscription()
@@ -191,7 +207,7 @@ class Life:
         return await self.stripe.all("/v1/invoices", customer=self.customer_id, status="open")
 
     def _any_price(self) -> str:
-        return self.prices[self.choice.choice(LOOKUP_KEYS)]
+        return self.prices[self.rng.choice(LOOKUP_KEYS)]
 
     def _any_subscription(self) -> str:
-        return self.choice.choice(self.subscriptions)
+        return self.rng.choice(self.subscriptions)

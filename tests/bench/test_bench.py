@@ -1,4 +1,4 @@
-"""What the bench computes, by hand; what it measures is only for a clock to tell."""
+"""Calculations of the benchmark."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,8 +18,7 @@ PLAIN: Mapping[str, Any] = {"pk": {"S": "ACCOUNT#a"}}
 LARGE: Mapping[str, Any] = {"pk": {"S": "x" * 1024}}
 
 
-def test_the_benchs_table_is_the_templates() -> None:
-    """What is measured has the keys and the index of what is deployed."""
+def test_bench_table_equals_table_of_template() -> None:
     assert table_properties() == TABLE
 
 
@@ -36,13 +35,12 @@ def test_the_benchs_table_is_the_templates() -> None:
         ({"M": {"ab": {"S": "cd"}}}, 3 + 1 + 4),
     ],
 )
-def test_the_size_of_an_item(value: Mapping[str, Any], size: int) -> None:
-    """Names and values as DynamoDB's documentation counts them: a number has two digits a byte, and one byte more."""
+def test_item_bytes_follows_rules_of_dynamodb(value: Mapping[str, Any], size: int) -> None:
+    """An item's size includes the names. A number takes one byte per two digits, and one more."""
     assert item_bytes({"name": value}) == len("name") + size
 
 
-def test_reads_are_counted_by_four_kilobytes() -> None:
-    """Each on its own, and what is not there as one."""
+def test_read_units_rounds_each_item_up_to_4_kb() -> None:
     assert read_units([0, 1, 4096, 4097]) == 1 + 1 + 1 + 2
 
 
@@ -59,16 +57,19 @@ def test_reads_are_counted_by_four_kilobytes() -> None:
         (MARKER, PLAIN, 1 + 1, 2 + 1),
     ],
 )
-def test_writes_are_counted_by_kilobytes(
+def test_write_units_follows_rules_of_dynamodb(
     before: Mapping[str, Any] | None, after: Mapping[str, Any], alone: int, in_transaction: int
 ) -> None:
-    """The larger of before and after, twice in a transaction; the index once, and twice where its entry moves."""
+    """The larger of both items determines the units; a transaction doubles them.
+
+    The index adds one write for a changed entry and two for an entry that moves.
+    """
     assert write_units(before, after, transactional=False) == alone
     assert write_units(before, after, transactional=True) == in_transaction
 
 
-def test_the_cost_of_a_million_events() -> None:
-    """Each part times its price; a duration is rounded up to the millisecond."""
+def test_dollars_per_million_multiplies_consumption_by_prices() -> None:
+    """A duration is rounded up to the millisecond."""
     one = Consumption(milliseconds=19.2, memory_gb=0.5, read_units=4, write_units=6, log_bytes=1000, traces=0.05)
     assert dollars_per_million(one, Prices()) == pytest.approx(
         {
@@ -83,6 +84,5 @@ def test_the_cost_of_a_million_events() -> None:
     )
 
 
-def test_rows_are_markdown() -> None:
-    """They go into docs/explanation/performance.md as they are."""
+def test_lines_returns_markdown_table_rows() -> None:
     assert lines([Row("a", "1"), Row("b", "2", "at most 3")]) == ["| a |  | 1 |", "| b | at most 3 | 2 |"]

@@ -1,4 +1,4 @@
-"""The HTTP front must do between HTTP and a function what API Gateway does."""
+"""Mapping between HTTP and Lambda events, as in API Gateway."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from local import gateway
-from local.gateway import Api, Cors, Request, Route
+from local.gateway import Cors, DeployedApi, DeployedRoute, Request
 
 ORIGIN = "https://app.example.com"
 CORS = Cors((ORIGIN,), ("GET", "POST"), ("authorization",), ("retry-after",), 600)
@@ -25,7 +25,7 @@ REQUEST = Request(
     received_at=datetime(2026, 11, 21, 14, 0, 0, 500_000, UTC),
 )
 ROUTES = tuple(
-    Route(method, path, f"{method} {path}")
+    DeployedRoute(method, path, f"{method} {path}")
     for method, path in [
         ("ANY", "$default"),
         ("GET", "/pets/{proxy+}"),
@@ -35,7 +35,7 @@ ROUTES = tuple(
         ("POST", "/pets"),
     ]
 )
-API = Api("local", "127.0.0.1:8000", "000000000000", ROUTES, CORS)
+API = DeployedApi("local", "127.0.0.1:8000", "000000000000", ROUTES, CORS)
 
 
 def _event(**changes: Any) -> dict[str, Any]:
@@ -55,20 +55,19 @@ def _event(**changes: Any) -> dict[str, Any]:
         ("GET", "/pets.dog/1", "$default", {}),
     ],
 )
-def test_route_precedence(method: str, target: str, key: str, parameters: dict[str, str]) -> None:
-    """The most specific route takes a request, $default what no other does."""
-    found = gateway.find_route(ROUTES, method, target)
-    assert found is not None
-    assert (found[0].key, found[1]) == (key, parameters)
+def test_match_route_several_matches_returns_most_specific(
+    method: str, target: str, key: str, parameters: dict[str, str]
+) -> None:
+    match = gateway.match_route(ROUTES, method, target)
+    assert match is not None
+    assert (match[0].key, match[1]) == (key, parameters)
 
 
-def test_no_route() -> None:
-    """Without a $default route nothing takes an unknown path."""
-    assert gateway.find_route(ROUTES[1:], "GET", "/cats") is None
+def test_match_route_without_default_route_returns_none() -> None:
+    assert gateway.match_route(ROUTES[1:], "GET", "/cats") is None
 
 
-def test_event_of_a_plain_request() -> None:
-    """A bodiless request has AWS's keys, and none that AWS leaves out."""
+def test_request_event_without_body_has_only_required_keys() -> None:
     event = _event()
     assert set(event) == {
         *("version", "routeKey", "rawPath", "rawQueryString", "headers", "requestContext", "isBase64Encoded")
@@ -78,8 +77,7 @@ def test_event_of_a_plain_request() -> None:
     assert event["requestContext"]["http"]["userAgent"] == "curl"
 
 
-def test_repeated_headers_cookies_and_parameters() -> None:
-    """What occurs several times is joined by commas; cookies have a list of their own."""
+def test_request_event_repeated_values_are_joined_by_commas() -> None:
     headers = (("x-tag", "a"), ("x-tag", "b"), ("cookie", "one=1; two=2"))
     event = _event(headers=headers, query="tag=1&name=x%20y&tag=2&empty=")
     assert event["headers"] == {"x-tag": "a,b"}
@@ -89,27 +87,23 @@ def test_repeated_headers_cookies_and_parameters() -> None:
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "text/plain"])
-def test_text_body(content_type: str) -> None:
-    """JSON and text arrive as they were sent."""
+def test_request_event_text_body_is_passed_unchanged(content_type: str) -> None:
     event = _event(body=b'{"a": "\xc3\xa4"}', headers=(("content-type", content_type),))
     assert (event["body"], event["isBase64Encoded"]) == ('{"a": "ä"}', False)
 
 
 @pytest.mark.parametrize("content_type", ["application/octet-stream", "application/x-www-form-urlencoded", ""])
-def test_binary_body(content_type: str) -> None:
-    """Everything else arrives in base64."""
+def test_request_event_other_body_is_base64_encoded(content_type: str) -> None:
     event = _event(body=b"a=1", headers=(("content-type", content_type),))
     assert (event["body"], event["isBase64Encoded"]) == (base64.b64encode(b"a=1").decode(), True)
 
 
-def test_body_that_is_not_the_text_it_claims_to_be() -> None:
-    """Bytes that are no UTF-8 reach the function unharmed."""
+def test_request_event_invalid_utf8_text_body_is_base64_encoded() -> None:
     event = _event(body=b"\xff", headers=(("content-type", "application/json"),))
     assert base64.b64decode(event["body"]) == b"\xff"
 
 
-def test_function_response() -> None:
-    """Status, headers, cookies and a base64 body become HTTP."""
+def test_function_response_complete_result_becomes_http_response() -> None:
     result = {
         "statusCode": 201,
         "headers": {"Content-Type": "image/png"},
@@ -122,8 +116,7 @@ def test_function_response() -> None:
     assert response == gateway.Response(201, headers, b"\x89PNG")
 
 
-def test_inferred_response() -> None:
-    """A result without a status is the body of a 200."""
+def test_function_response_without_status_code_returns_200_with_result_as_body() -> None:
     response = gateway.function_response({"hello": "world"})
     assert (response.status, json.loads(response.body)) == (200, {"hello": "world"})
 
@@ -131,35 +124,33 @@ def test_inferred_response() -> None:
 @pytest.mark.parametrize(
     "result", [{"statusCode": "x"}, {"statusCode": 200, "body": {"a": 1}}, {"statusCode": 200, "headers": 1}]
 )
-def test_malformed_response(result: object) -> None:
-    """What a function may not answer is an internal error to its caller."""
+def test_function_response_malformed_result_returns_500(result: object) -> None:
     assert gateway.function_response(result) == gateway.FUNCTION_FAILED
 
 
-def test_cors_of_an_allowed_origin() -> None:
-    """An allowed origin is echoed, and the API's CORS headers replace the function's."""
-    answer = gateway.Response(200, (("access-control-allow-origin", "*"),), b"")
-    response = gateway.with_cors(CORS, replace(REQUEST, headers=(("origin", ORIGIN),)), answer)
+def test_with_cors_allowed_origin_replaces_headers_of_function() -> None:
+    function_response = gateway.Response(200, (("access-control-allow-origin", "*"),), b"")
+    response = gateway.with_cors(CORS, replace(REQUEST, headers=(("origin", ORIGIN),)), function_response)
     assert dict(response.headers) == {
         "access-control-allow-origin": ORIGIN,
         "access-control-expose-headers": "retry-after",
     }
 
 
-def test_cors_of_another_origin() -> None:
-    """A foreign origin gets no CORS headers."""
-    answer = gateway.Response(200, (), b"")
-    response = gateway.with_cors(CORS, replace(REQUEST, headers=(("origin", "https://evil.example"),)), answer)
+def test_with_cors_other_origin_adds_no_headers() -> None:
+    function_response = gateway.Response(200, (), b"")
+    response = gateway.with_cors(
+        CORS, replace(REQUEST, headers=(("origin", "https://evil.example"),)), function_response
+    )
     assert response.headers == ()
 
 
-def test_preflight() -> None:
-    """A preflight is told the methods and headers, a plain OPTIONS is not."""
+def test_with_cors_preflight_adds_methods_headers_and_max_age() -> None:
     preflight = replace(
         REQUEST, method="OPTIONS", headers=(("origin", ORIGIN), ("access-control-request-method", "POST"))
     )
-    answer = gateway.Response(204, (), b"")
-    headers = dict(gateway.with_cors(CORS, preflight, answer).headers)
+    function_response = gateway.Response(204, (), b"")
+    headers = dict(gateway.with_cors(CORS, preflight, function_response).headers)
     assert headers["access-control-allow-methods"] == "GET,POST"
     assert headers["access-control-allow-headers"] == "authorization"
     assert headers["access-control-max-age"] == "600"

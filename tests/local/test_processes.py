@@ -1,4 +1,4 @@
-"""Child processes of the local world: told apart when they fail, and gone when their parent says so."""
+"""Child processes of the local environment."""
 
 import os
 import sys
@@ -15,29 +15,25 @@ def _python(tmp_path: Path, program: str) -> Child:
     return start("step", [sys.executable, "-c", program], os.environ, tmp_path / "step.log", tmp_path / "step.out")
 
 
-def test_answer_apart_from_complaints(tmp_path: Path) -> None:
-    """A command's answer is what it prints, without what it says on the side."""
+def test_finish_returns_standard_output_without_standard_error(tmp_path: Path) -> None:
     child = _python(tmp_path, "import sys; print('answer'); print('aside', file=sys.stderr)")
     assert finish(child) == "answer\n"
     assert child.log.read_text() == "aside\n"
 
 
-def test_failed_step(tmp_path: Path) -> None:
-    """A command that fails is named, with its exit status and what it said last."""
+def test_finish_failed_command_raises_with_exit_status_and_log(tmp_path: Path) -> None:
     child = _python(tmp_path, "raise SystemExit('the table is gone')")
     with pytest.raises(StartFailed, match=r"step ended with 1(.|\n)*the table is gone"):
         finish(child)
 
 
-def test_service_that_ends(tmp_path: Path) -> None:
-    """A service that ends instead of answering is not waited for."""
+def test_wait_until_service_ends_raises(tmp_path: Path) -> None:
     child = _python(tmp_path, "raise SystemExit(3)")
     with pytest.raises(StartFailed, match="step ended with 3"):
         wait_until(lambda: False, child)
 
 
-def test_stop_takes_the_whole_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopping a service ends what it started too, also when both do not care for SIGTERM."""
+def test_stop_process_group_ignoring_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "STOP_SECONDS_MAX", 0.1)
     program = """
 import os, signal, time

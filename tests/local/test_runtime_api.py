@@ -1,4 +1,4 @@
-"""The Runtime API that functions of the local world take their work from."""
+"""Runtime API of the local environment."""
 
 import socket
 import struct
@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from local.runtime_api import Function, _RuntimeApi
+from local.runtime_api import DeployedFunction, _RuntimeApi
 
-FUNCTION = Function("name", "arn:aws:lambda:::function:name", "app.handler", Path(), (), {}, 1)
+FUNCTION = DeployedFunction("name", "arn:aws:lambda:::function:name", "app.handler", Path(), (), {}, 1)
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 
-def test_a_runtime_that_hangs_up(capfd: pytest.CaptureFixture[str]) -> None:
-    """A process that was ended while it waited for work is no error to tell."""
+def test_runtime_api_connection_reset_is_not_reported(capfd: pytest.CaptureFixture[str]) -> None:
     with _RuntimeApi(FUNCTION) as api:
         with socket.create_connection(("127.0.0.1", api.server_port)) as runtime:
             request, address = api.get_request()
@@ -22,8 +21,7 @@ def test_a_runtime_that_hangs_up(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().err == ""
 
 
-def test_a_runtime_that_talks_nonsense(capfd: pytest.CaptureFixture[str]) -> None:
-    """Anything else that goes wrong here is still told."""
+def test_runtime_api_malformed_request_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
     with _RuntimeApi(FUNCTION) as api:
         with socket.create_connection(("127.0.0.1", api.server_port)) as runtime:
             request, address = api.get_request()

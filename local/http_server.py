@@ -1,8 +1,8 @@
-"""The HTTP front of the local world: serves the deployed stack's API and runs its functions, as AWS would.
+"""HTTP server of the local environment: serves the deployed routes and invokes the deployed functions.
 
-The AWS emulator takes the API's definition and the functions, but does not join them. This does:
-`python -m local.front --port 8000 --stack NAME --code DIR`, with AWS_ENDPOINT_URL naming the emulator. The functions
-run under AWS's own runtime client; what they log is printed.
+The AWS emulator stores the API and the functions, but does not route requests to functions.
+`python -m local.http_server --port 8000 --stack NAME --code DIR` does, with the emulator's URL in AWS_ENDPOINT_URL.
+Functions run under AWS's runtime client, and their logs are printed.
 """
 
 import argparse
@@ -21,27 +21,27 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response as HttpResponse
 
 from local import gateway, stack
-from local.runtime_api import ExecutionEnvironment, Function, Result, make_runtime_dir
+from local.runtime_api import DeployedFunction, ExecutionEnvironment, InvocationResult, make_runtime_dir
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 ENVIRONMENTS_MAX = 8
-"""How many execution environments a function may have, unless told otherwise; a further request waits."""
+"""Default maximum of execution environments per function. Further requests wait."""
 
 
-class Environments:
-    """The execution environments of one function: each runs one invocation at a time, and is used again."""
+class EnvironmentPool:
+    """Execution environments of one function. Each runs one invocation at a time and is reused."""
 
-    def __init__(self, function: Function, runtime_dir: Path, environments_max: int) -> None:
+    def __init__(self, function: DeployedFunction, runtime_dir: Path, environments_max: int) -> None:
         self._function = function
         self._runtime_dir = runtime_dir
         self._slots = asyncio.Semaphore(environments_max)
         self._idle: list[ExecutionEnvironment] = []
         self._threads = ThreadPoolExecutor(environments_max)
 
-    async def invoke(self, event: dict[str, Any], request_id: str) -> Result:
-        """Run the function on an event in an idle environment, or in a new one."""
+    async def invoke(self, event: dict[str, Any], request_id: str) -> InvocationResult:
+        """Invoke the function in an idle environment or a new one."""
         async with self._slots:
             environment = self._idle.pop() if self._idle else self._new()
             result = await asyncio.get_running_loop().run_in_executor(
@@ -55,30 +55,30 @@ class Environments:
         return ExecutionEnvironment(self._function, self._runtime_dir, log=sys.stdout.fileno())
 
 
-class Front:
-    """The ASGI application of one deployed API, whose `functions` are given by their names."""
+class HttpServer:
+    """ASGI application of a deployed API. `functions` maps function names to their environments."""
 
-    def __init__(self, api: gateway.Api, functions: Mapping[str, Environments]) -> None:
+    def __init__(self, api: gateway.DeployedApi, functions: Mapping[str, EnvironmentPool]) -> None:
         self._api = api
         self._functions = functions
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """Answer one HTTP request."""
+        """Handle one HTTP request."""
         http = HttpRequest(scope, receive)
         body = await _read_body(http)
         request = _request(http, body or b"")
-        answer = gateway.TOO_LARGE if body is None else await self._answer(request)
-        answer = gateway.with_cors(self._api.cors, request, answer)
-        response = HttpResponse(answer.body, answer.status)
-        for name, value in (*answer.headers, ("apigw-requestid", request.request_id)):
-            response.headers.append(name, value)
-        await response(scope, receive, send)
+        response = gateway.TOO_LARGE if body is None else await self._respond(request)
+        response = gateway.with_cors(self._api.cors, request, response)
+        http_response = HttpResponse(response.body, response.status)
+        for name, value in (*response.headers, ("apigw-requestid", request.request_id)):
+            http_response.headers.append(name, value)
+        await http_response(scope, receive, send)
 
-    async def _answer(self, request: gateway.Request) -> gateway.Response:
-        found = gateway.find_route(self._api.routes, request.method, request.target)
-        if found is None:
+    async def _respond(self, request: gateway.Request) -> gateway.Response:
+        match = gateway.match_route(self._api.routes, request.method, request.target)
+        if match is None:
             return gateway.Response(204, (), b"") if gateway.is_preflight(request) else gateway.NOT_FOUND
-        route, parameters = found
+        route, parameters = match
         event = gateway.request_event(self._api, route, parameters, request)
         result = await self._functions[route.function].invoke(event, request.request_id)
         if not result.succeeded:
@@ -88,7 +88,7 @@ class Front:
 
 
 async def _read_body(http: HttpRequest) -> bytes | None:
-    """The body, or None when it is larger than API Gateway takes. Reads no further than that."""
+    """Return the body, or None if it exceeds API Gateway's limit. Stops reading at the limit."""
     body = bytearray()
     async for chunk in http.stream():
         body += chunk
@@ -119,22 +119,28 @@ def _request(http: HttpRequest, body: bytes) -> gateway.Request:
 
 
 def main() -> None:
-    """Serve until told to stop."""
-    parser = argparse.ArgumentParser(prog="python -m local.front", description="Serve a deployed stack's HTTP API.")
+    """Serve until the process is stopped."""
+    parser = argparse.ArgumentParser(
+        prog="python -m local.http_server", description="Serve a deployed stack's HTTP API."
+    )
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--stack", required=True)
-    parser.add_argument("--code", type=Path, required=True, help="where the functions are unpacked")
-    parser.add_argument("--environments", type=int, default=ENVIRONMENTS_MAX, help="at most, of each function")
+    parser.add_argument("--code", type=Path, required=True, help="directory for the functions' code")
+    parser.add_argument(
+        "--environments", type=int, default=ENVIRONMENTS_MAX, help="maximum of execution environments per function"
+    )
     arguments = parser.parse_args()
     api = stack.read_api(os.environ, arguments.stack, domain_name=f"127.0.0.1:{arguments.port}")
     runtime_dir = make_runtime_dir(arguments.code / "runtime")
     functions = {
-        name: Environments(stack.fetch_function(os.environ, name, arguments.code), runtime_dir, arguments.environments)
+        name: EnvironmentPool(
+            stack.fetch_function(os.environ, name, arguments.code), runtime_dir, arguments.environments
+        )
         for name in {route.function for route in api.routes}
     }
-    # The log shows what the functions print; nothing of HTTP is worth a line beside it.
+    # The log contains the output of the functions only: no access log.
     uvicorn.run(
-        Front(api, functions),
+        HttpServer(api, functions),
         host="127.0.0.1",
         port=arguments.port,
         lifespan="off",
