@@ -126,14 +126,13 @@ class EventReplayer:
         return str(event["id"]), outcome
 
     def _processor(self) -> EventProcessor:
-        gateway, catalog = StripeGateway(self.client), load_catalog()
-        return EventProcessor(
+        gateway = StripeGateway(self.client)
+        return EventProcessor.connect(
             self.stack.repository(),
-            catalog,
-            lambda target: gateway.fetch(target, catalog),
-            self.stack.livemode,
-            look_up=gateway.look_up,
-            may_assign_customer=lambda customer_id: not gateway.is_customer_deleted(customer_id),
+            load_catalog(),
+            lambda: gateway,
+            livemode=self.stack.livemode,
+            verify_customers=True,
         )
 
 

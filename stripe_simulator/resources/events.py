@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 
 from stripe import params
+from stripe.params.v2.core import EventRetrieveParams
 
-from stripe_simulator.errors import InvalidRequest, NotSimulated
+from stripe_simulator.errors import InvalidRequest, NoSuchObject, NotSimulated
 from stripe_simulator.objects import new_webhook_endpoint
 from stripe_simulator.routing import ResourceRoute, matches_range, merge_metadata, provided
 from stripe_simulator.state import API_VERSION, DAY, Object, SimulatorState
@@ -40,6 +41,11 @@ def _matches_type(event_type: str, type_filter: str | None) -> bool:
 
 def retrieve_event(state: SimulatorState, identifier: str) -> Object:
     return state.get("event", identifier)
+
+
+def retrieve_thin_event(_state: SimulatorState, identifier: str) -> Object:
+    # The simulator creates no thin events.
+    raise NoSuchObject("event", identifier, param="id")
 
 
 def create_endpoint(
@@ -107,6 +113,7 @@ def delete_endpoint(state: SimulatorState, identifier: str) -> Object:
 ROUTES = (
     ResourceRoute("GET", "/v1/events", params.EventListParams, list_events),
     ResourceRoute("GET", "/v1/events/{}", params.EventRetrieveParams, retrieve_event),
+    ResourceRoute("GET", "/v2/core/events/{}", EventRetrieveParams, retrieve_thin_event),
     ResourceRoute("POST", "/v1/webhook_endpoints", params.WebhookEndpointCreateParams, create_endpoint),
     ResourceRoute("GET", "/v1/webhook_endpoints", params.WebhookEndpointListParams, list_endpoints),
     ResourceRoute("GET", "/v1/webhook_endpoints/{}", params.WebhookEndpointRetrieveParams, retrieve_endpoint),
