@@ -1,4 +1,4 @@
-"""POST checkout and portal against a Stripe over HTTP: one customer, one page, and what happens when Stripe fails."""
+"""POST checkout and portal against the Stripe simulator: one customer, one open session, and Stripe failures."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -8,20 +8,22 @@ import pytest
 import stripe
 
 from stripe_simulator import Simulator
-from tests.functions.conftest import Deployment, control
 from tests.functions.events import event, subscription, subscription_event
-from tests.functions.stripe_side import deliver_all, fault, session_of
+from tests.functions.stripe_support import clear_faults, complete_checkout, deliver_all, inject_fault, open_session
+from tests.functions.support import FunctionHarness
 
 pytestmark = pytest.mark.engine
 
 CHECKOUT, PORTAL = "/v1/billing/checkout", "/v1/billing/portal"
 
 
-def test_a_tier_becomes_a_page_to_pay_on(deployment: Deployment, stripe_client: stripe.StripeClient) -> None:
-    """Everything that the later events need is on the session."""
-    answer = deployment.authorized("POST", CHECKOUT, {"tier": "pro", "success_url": "/done"})
-    session = session_of(stripe_client, deployment)
-    assert (answer.status, answer.body) == (200, {"checkout_url": session.url})
+def test_checkout_creates_a_session_for_the_account(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient
+) -> None:
+    """The session carries everything that later events need."""
+    response = deployment.authorized("POST", CHECKOUT, {"tier": "pro", "success_url": "/done"})
+    session = open_session(stripe_client, deployment)
+    assert (response.status, response.body) == (200, {"checkout_url": session.url})
     assert session.customer == deployment.repository.load_account("acme").profile.customer_id
     assert session.client_reference_id == "acme"
     assert session.metadata is not None
@@ -34,102 +36,103 @@ def test_a_tier_becomes_a_page_to_pay_on(deployment: Deployment, stripe_client: 
 
 
 @pytest.mark.usefixtures("stripe_client")
-def test_the_same_order_gets_the_same_page(deployment: Deployment) -> None:
-    """Nobody can pay twice by asking twice."""
+def test_checkout_repeated_request_returns_the_same_session(deployment: FunctionHarness) -> None:
     first, second = (deployment.authorized("POST", CHECKOUT, {"tier": "pro"}).body for _ in range(2))
     assert first == second
 
 
-def test_another_order_closes_the_former_page(deployment: Deployment, stripe_client: stripe.StripeClient) -> None:
-    """Of two pages only one can be paid."""
+def test_checkout_for_another_plan_expires_the_previous_session(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient
+) -> None:
     deployment.authorized("POST", CHECKOUT, {"tier": "pro"})
-    former = session_of(stripe_client, deployment)
+    previous = open_session(stripe_client, deployment)
     deployment.authorized("POST", CHECKOUT, {"tier": "team", "quantity": 3})
-    assert stripe_client.v1.checkout.sessions.retrieve(former.id).status == "expired"
-    assert session_of(stripe_client, deployment).status == "open"
+    assert stripe_client.v1.checkout.sessions.retrieve(previous.id).status == "expired"
+    assert open_session(stripe_client, deployment).status == "open"
 
 
-def test_a_former_page_that_stays_open_is_nobody_elses(
-    deployment: Deployment, stripe_client: stripe.StripeClient, simulator: Simulator
+def test_checkout_returns_502_if_the_previous_session_cannot_be_expired(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient, simulator: Simulator
 ) -> None:
-    """Stripe refuses to close it: who ordered another plan must not pay for that one, nor get a second page."""
+    """Two open sessions would allow two payments."""
     deployment.authorized("POST", CHECKOUT, {"tier": "pro"})
-    former = session_of(stripe_client, deployment)
-    fault(simulator, "status:400", f"/v1/checkout/sessions/{former.id}/expire")
-    answer = deployment.authorized("POST", CHECKOUT, {"tier": "team"})
-    assert (answer.status, answer.body["error"]["code"]) == (502, "PAYMENT_ERROR")
-    assert session_of(stripe_client, deployment).id == former.id
-    assert deployment.authorized("POST", CHECKOUT, {"tier": "pro"}).body == {"checkout_url": former.url}
-    control(simulator, "DELETE", "faults")
-    answer = deployment.authorized("POST", CHECKOUT, {"tier": "team"})
-    latter = session_of(stripe_client, deployment)
-    assert (answer.status, answer.body) == (200, {"checkout_url": latter.url})
-    assert stripe_client.v1.checkout.sessions.retrieve(former.id).status == "expired"
+    previous = open_session(stripe_client, deployment)
+    inject_fault(simulator, "status:400", f"/v1/checkout/sessions/{previous.id}/expire")
+    response = deployment.authorized("POST", CHECKOUT, {"tier": "team"})
+    assert (response.status, response.body["error"]["code"]) == (502, "PAYMENT_ERROR")
+    assert open_session(stripe_client, deployment).id == previous.id
+    assert deployment.authorized("POST", CHECKOUT, {"tier": "pro"}).body == {"checkout_url": previous.url}
+    clear_faults(simulator)
+    response = deployment.authorized("POST", CHECKOUT, {"tier": "team"})
+    new = open_session(stripe_client, deployment)
+    assert (response.status, response.body) == (200, {"checkout_url": new.url})
+    assert stripe_client.v1.checkout.sessions.retrieve(previous.id).status == "expired"
 
 
-def test_twenty_first_requests_make_one_customer_and_one_page(
-    deployment: Deployment, stripe_client: stripe.StripeClient
+def test_checkout_twenty_concurrent_first_requests_create_one_customer_and_one_session(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient
 ) -> None:
-    """Simultaneous first requests derive the same idempotency keys from the same version of the account."""
+    """Concurrent first requests derive the same idempotency keys from the same version of the account."""
     deployment.authorized("GET", "/v1/billing")
-    before = {each.id for each in stripe_client.v1.customers.list({"limit": 100}).data}
+    before = {customer.id for customer in stripe_client.v1.customers.list({"limit": 100}).data}
     with ThreadPoolExecutor(20) as pool:
-        answers = list(pool.map(lambda _: deployment.authorized("POST", CHECKOUT, {"tier": "pro"}), range(20)))
-    assert [answer.status for answer in answers] == [200] * 20
-    assert len({answer.body["checkout_url"] for answer in answers}) == 1
-    after = {each.id for each in stripe_client.v1.customers.list({"limit": 100}).data}
+        responses = list(pool.map(lambda _: deployment.authorized("POST", CHECKOUT, {"tier": "pro"}), range(20)))
+    assert [response.status for response in responses] == [200] * 20
+    assert len({response.body["checkout_url"] for response in responses}) == 1
+    after = {customer.id for customer in stripe_client.v1.customers.list({"limit": 100}).data}
     assert len(after - before) == 1
 
 
-def test_a_customer_that_stripe_deleted_is_replaced(deployment: Deployment, stripe_client: stripe.StripeClient) -> None:
-    """Nobody told the account that its customer is gone: it gets another one, and the page to pay on."""
+def test_checkout_with_a_deleted_customer_creates_a_new_customer(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient
+) -> None:
+    """The deployment has not received `customer.deleted`."""
     gone = stripe_client.v1.customers.create({"metadata": {"account_id": "acme"}}).id
     profile = deployment.repository.load_account("acme").profile
     deployment.repository.save_profile(replace(profile, customer_id=gone), new_customer_id=gone)
     stripe_client.v1.customers.delete(gone)
-    answer = deployment.authorized("POST", CHECKOUT, {"tier": "pro"})
-    session = session_of(stripe_client, deployment)
-    assert (answer.status, answer.body) == (200, {"checkout_url": session.url})
+    response = deployment.authorized("POST", CHECKOUT, {"tier": "pro"})
+    session = open_session(stripe_client, deployment)
+    assert (response.status, response.body) == (200, {"checkout_url": session.url})
     assert session.customer == deployment.repository.load_account("acme").profile.customer_id != gone
 
 
-def test_a_customer_that_stripe_does_not_have_is_replaced(
-    deployment: Deployment, stripe_client: stripe.StripeClient
+def test_checkout_with_an_unknown_customer_creates_a_new_customer(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient
 ) -> None:
-    """As after "Delete all test data", or with the key of another sandbox."""
+    """This happens after "Delete all test data", or with the API key of another sandbox."""
     profile = deployment.repository.load_account("acme").profile
     deployment.repository.save_profile(replace(profile, customer_id="cus_forgotten"), new_customer_id="cus_forgotten")
     assert deployment.authorized("POST", CHECKOUT, {"tier": "pro"}).status == 200
     customer_id = deployment.repository.load_account("acme").profile.customer_id
-    assert session_of(stripe_client, deployment).customer == customer_id != "cus_forgotten"
+    assert open_session(stripe_client, deployment).customer == customer_id != "cus_forgotten"
 
 
 @pytest.mark.usefixtures("stripe_client")
-def test_checkout_while_a_subscription_grants_points_to_the_portal(deployment: Deployment) -> None:
-    """409, and Stripe is not asked."""
+def test_checkout_returns_409_while_a_subscription_is_active(deployment: FunctionHarness) -> None:
     deployment.deliver(subscription_event())
-    answer = deployment.authorized("POST", CHECKOUT, {"tier": "team"})
+    response = deployment.authorized("POST", CHECKOUT, {"tier": "team"})
     message = "This account already has a subscription; change or cancel it in the billing portal"
-    assert (answer.status, answer.body) == (409, {"error": {"code": "SUBSCRIPTION_EXISTS", "message": message}})
+    assert (response.status, response.body) == (409, {"error": {"code": "SUBSCRIPTION_EXISTS", "message": message}})
 
 
-def test_a_page_just_paid_refuses_another_before_its_event_arrives(
-    deployment: Deployment, stripe_client: stripe.StripeClient, simulator: Simulator
+def test_checkout_returns_409_after_payment_before_the_event_arrives(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient, simulator: Simulator
 ) -> None:
-    """The second tab of a user who has paid in the first."""
+    """The user has paid in one browser tab and starts checkout again in another."""
     deployment.authorized("POST", CHECKOUT, {"tier": "pro"})
-    control(simulator, "POST", f"checkout/{session_of(stripe_client, deployment).id}", {"outcome": "pay"})
+    complete_checkout(simulator, open_session(stripe_client, deployment))
     for tier in ("pro", "team"):
         assert deployment.authorized("POST", CHECKOUT, {"tier": tier}).status == 409
 
 
-def test_a_page_just_paid_refuses_another_while_its_subscription_is_incomplete(
-    deployment: Deployment, stripe_client: stripe.StripeClient, simulator: Simulator
+def test_checkout_returns_409_after_payment_while_the_subscription_is_incomplete(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient, simulator: Simulator
 ) -> None:
-    """The first of its events grants nothing yet; a second page would be a second subscription."""
+    """An incomplete subscription grants nothing, but a second session would create a second subscription."""
     deployment.authorized("POST", CHECKOUT, {"tier": "pro"})
-    session = session_of(stripe_client, deployment)
-    control(simulator, "POST", f"checkout/{session.id}", {"outcome": "pay"})
+    session = open_session(stripe_client, deployment)
+    complete_checkout(simulator, session)
     paid = stripe_client.v1.checkout.sessions.retrieve(session.id)
     begun = subscription(str(paid.subscription), customer=paid.customer, status="incomplete")
     deployment.deliver(event("customer.subscription.created", begun))
@@ -137,25 +140,27 @@ def test_a_page_just_paid_refuses_another_while_its_subscription_is_incomplete(
         assert deployment.authorized("POST", CHECKOUT, {"tier": tier}).status == 409
 
 
-def test_simultaneous_different_orders_leave_one_page_open(
-    deployment: Deployment, stripe_client: stripe.StripeClient
+def test_checkout_concurrent_different_requests_leave_one_session_open(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient
 ) -> None:
-    """Of all pages that were made, only one can be paid: the account's."""
-    orders = [{"tier": "team", "quantity": quantity} for quantity in range(1, 7)]
-    with ThreadPoolExecutor(len(orders)) as pool:
-        answers = list(pool.map(lambda order: deployment.authorized("POST", CHECKOUT, order), orders))
+    """Only the session that is stored for the account can be paid."""
+    requests = [{"tier": "team", "quantity": quantity} for quantity in range(1, 7)]
+    with ThreadPoolExecutor(len(requests)) as pool:
+        responses = list(pool.map(lambda request: deployment.authorized("POST", CHECKOUT, request), requests))
     customer = deployment.repository.load_account("acme").profile.customer_id or ""
     listed = stripe_client.v1.checkout.sessions.list({"customer": customer, "limit": 100}).data
-    assert {answer.status for answer in answers} <= {200, 503}
-    assert [each.id for each in listed if each.status == "open"] == [session_of(stripe_client, deployment).id]
+    assert {response.status for response in responses} <= {200, 503}
+    assert [session.id for session in listed if session.status == "open"] == [
+        open_session(stripe_client, deployment).id
+    ]
 
 
-def test_a_trial_is_given_once(
-    deployment: Deployment, stripe_client: stripe.StripeClient, simulator: Simulator
+def test_checkout_after_a_trial_creates_a_subscription_without_trial(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient, simulator: Simulator
 ) -> None:
-    """A plan with a trial starts with it; after that, and whatever became of it, the next one is paid at once."""
+    """An account gets one trial, however its first subscription ends."""
     deployment.authorized("POST", CHECKOUT, {"tier": "team"})
-    control(simulator, "POST", f"checkout/{session_of(stripe_client, deployment).id}", {"outcome": "pay"})
+    complete_checkout(simulator, open_session(stripe_client, deployment))
     [trialing] = stripe_client.v1.subscriptions.list(
         {"customer": deployment.repository.load_account("acme").profile.customer_id or ""}
     ).data
@@ -165,35 +170,34 @@ def test_a_trial_is_given_once(
     stripe_client.v1.subscriptions.cancel(trialing.id)
     deliver_all(deployment, simulator)
     deployment.authorized("POST", CHECKOUT, {"tier": "team"})
-    control(simulator, "POST", f"checkout/{session_of(stripe_client, deployment).id}", {"outcome": "pay"})
+    complete_checkout(simulator, open_session(stripe_client, deployment))
     [second] = stripe_client.v1.subscriptions.list(
         {"customer": deployment.repository.load_account("acme").profile.customer_id or "", "status": "active"}
     ).data
     assert second.trial_end is None
 
 
-def test_after_its_customer_is_deleted_an_account_gets_another(
-    deployment: Deployment, stripe_client: stripe.StripeClient
+def test_checkout_after_customer_deleted_event_creates_a_new_customer(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient
 ) -> None:
-    """The next checkout makes a new customer."""
     deployment.authorized("POST", CHECKOUT, {"tier": "pro"})
-    former = deployment.repository.load_account("acme").profile.customer_id or ""
-    stripe_client.v1.customers.delete(former)
-    deployment.deliver(event("customer.deleted", {"id": former, "object": "customer"}))
+    previous = deployment.repository.load_account("acme").profile.customer_id or ""
+    stripe_client.v1.customers.delete(previous)
+    deployment.deliver(event("customer.deleted", {"id": previous, "object": "customer"}))
     assert deployment.authorized("POST", CHECKOUT, {"tier": "pro"}).status == 200
-    assert deployment.repository.load_account("acme").profile.customer_id not in {None, former}
+    assert deployment.repository.load_account("acme").profile.customer_id not in {None, previous}
 
 
 @pytest.mark.usefixtures("stripe_client")
-def test_the_portal_opens_for_an_account_with_history(deployment: Deployment) -> None:
-    """Also after the subscription has ended: for its invoices."""
+def test_portal_after_the_subscription_ended_returns_url(deployment: FunctionHarness) -> None:
+    """The portal still shows the invoices."""
     deployment.authorized("POST", CHECKOUT, {"tier": "pro"})
     customer = deployment.repository.load_account("acme").profile.customer_id
     deployment.deliver(event("customer.subscription.deleted", subscription(customer=customer, status="canceled")))
-    answer = deployment.authorized("POST", PORTAL, {"return_url": "/account"})
-    assert answer.status == 200
-    assert list(answer.body) == ["portal_url"]
-    assert httpx.get(answer.body["portal_url"], trust_env=False).status_code == 200
+    response = deployment.authorized("POST", PORTAL, {"return_url": "/account"})
+    assert response.status == 200
+    assert list(response.body) == ["portal_url"]
+    assert httpx.get(response.body["portal_url"], trust_env=False).status_code == 200
 
 
 @pytest.mark.usefixtures("stripe_client")
@@ -201,27 +205,27 @@ def test_the_portal_opens_for_an_account_with_history(deployment: Deployment) ->
     ("kind", "status"),
     [("status:500", 503), ("status:429", 503), ("reset", 503), ("nonsense", 502)],
 )
-def test_a_failing_stripe_is_told_with_retry_after(
-    deployment: Deployment, simulator: Simulator, kind: str, status: int
+def test_checkout_while_stripe_fails_returns_retry_after(
+    deployment: FunctionHarness, simulator: Simulator, kind: str, status: int
 ) -> None:
-    """In the envelope, and nothing half-written: the next try works."""
-    fault(simulator, kind)
-    answer = deployment.authorized("POST", CHECKOUT, {"tier": "pro"})
-    assert (answer.status, answer.body["error"]["code"]) == (status, "PAYMENT_ERROR")
-    assert int(answer.headers["retry-after"]) > 0
-    control(simulator, "DELETE", "faults")
+    """Nothing is left half-written: the next request succeeds."""
+    inject_fault(simulator, kind)
+    response = deployment.authorized("POST", CHECKOUT, {"tier": "pro"})
+    assert (response.status, response.body["error"]["code"]) == (status, "PAYMENT_ERROR")
+    assert int(response.headers["retry-after"]) > 0
+    clear_faults(simulator)
     assert deployment.authorized("POST", CHECKOUT, {"tier": "pro"}).status == 200
 
 
 @pytest.mark.usefixtures("stripe_client")
 @pytest.mark.parametrize("kind", ["status:500", "status:429", "reset", "nonsense"])
-def test_an_event_that_needs_a_failing_stripe_is_no_acknowledgement(
-    deployment: Deployment, simulator: Simulator, kind: str
+def test_webhook_while_stripe_fails_returns_5xx_and_processes_the_redelivery(
+    deployment: FunctionHarness, simulator: Simulator, kind: str
 ) -> None:
-    """5xx and no marker; delivered again later, it has its effect."""
+    """A marker of the failed delivery would make the redelivery a duplicate."""
     deployment.deliver(subscription_event())
     ambiguous = subscription_event(cancel_at_period_end=True)
-    fault(simulator, kind)
+    inject_fault(simulator, kind)
     assert deployment.deliver(ambiguous).status in {502, 503}
-    control(simulator, "DELETE", "faults")
+    clear_faults(simulator)
     assert deployment.deliver(ambiguous).body["outcome"] == "missing"

@@ -1,4 +1,4 @@
-"""GET /v1/billing/invoices, with whole bodies; and the same invoices as the other contract shows them."""
+"""GET /v1/billing/invoices: whole bodies, pages and filters; and the same invoices in the subscription contract."""
 
 import base64
 from typing import Any
@@ -7,8 +7,8 @@ import pytest
 
 from billing.adapters.repository import FILTERED_ROWS_MAX
 from billing.domain.invoices import cursor_of
-from tests.functions.conftest import Answer, Deployment
 from tests.functions.events import event, invoice
+from tests.functions.support import FunctionHarness, Response
 
 pytestmark = pytest.mark.engine
 
@@ -17,46 +17,45 @@ CREATED = 1_780_000_000  # 2026-05-28T20:26:40Z
 DAY = 86_400
 
 
-def stored(deployment: Deployment, count: int, *, first: int = 0, **changes: Any) -> list[str]:
-    """Let Stripe tell of invoices, each created a day after the one before; their ids, newest first."""
+def store_invoices(deployment: FunctionHarness, count: int, *, first: int = 0, **changes: Any) -> list[str]:
+    """Deliver invoices, each created a day after the previous one. Return their ids, newest first."""
     ids = [f"in_{number}" for number in range(first, first + count)]
     for number, invoice_id in enumerate(ids, first):
-        told = invoice(invoice_id, created=CREATED + number * DAY, **changes)
-        assert deployment.deliver(event("invoice.updated", told)).body["outcome"] == "applied"
+        invoice_object = invoice(invoice_id, created=CREATED + number * DAY, **changes)
+        assert deployment.deliver(event("invoice.updated", invoice_object)).body["outcome"] == "applied"
     return ids[::-1]
 
 
-def listed(deployment: Deployment, query: str = "") -> Answer:
-    """The invoices of acme."""
+def list_invoices(deployment: FunctionHarness, query: str = "") -> Response:
+    """Request acme's invoices."""
     return deployment.authorized("GET", INVOICES, query=query)
 
 
-def ids_of(answer: Answer) -> list[str]:
-    """Which invoices a page holds."""
-    assert answer.status == 200
-    return [each["id"] for each in answer.body["invoices"]]
+def invoice_ids(response: Response) -> list[str]:
+    """Return the ids of a page."""
+    assert response.status == 200
+    return [each["id"] for each in response.body["invoices"]]
 
 
-def pages(deployment: Deployment, query: str) -> list[list[str]]:
-    """The ids of every page, until there is no next one."""
-    answer = listed(deployment, query)
-    found = [ids_of(answer)]
-    while cursor := answer.body["next_cursor"]:
-        answer = listed(deployment, f"{query}&cursor={cursor}")
-        found.append(ids_of(answer))
+def all_pages(deployment: FunctionHarness, query: str) -> list[list[str]]:
+    """Return the ids of every page."""
+    response = list_invoices(deployment, query)
+    found = [invoice_ids(response)]
+    while cursor := response.body["next_cursor"]:
+        response = list_invoices(deployment, f"{query}&cursor={cursor}")
+        found.append(invoice_ids(response))
     return found
 
 
-def test_an_account_without_invoices_has_an_empty_list(deployment: Deployment) -> None:
-    """No error, and no next page."""
-    assert listed(deployment).body == {"invoices": [], "next_cursor": None}
+def test_invoices_of_a_new_account_returns_an_empty_list(deployment: FunctionHarness) -> None:
+    assert list_invoices(deployment).body == {"invoices": [], "next_cursor": None}
 
 
-def test_an_invoice_shows_what_stripe_told(deployment: Deployment) -> None:
-    """Amounts in the currency's minor unit, times in ISO 8601, and the pages where it can be read."""
+def test_invoice_body_contains_amounts_times_and_urls(deployment: FunctionHarness) -> None:
+    """Amounts are in the currency's minor unit, times in ISO 8601."""
     urls = {"hosted_invoice_url": "https://invoice.stripe.com/i/1", "invoice_pdf": "https://pay.stripe.com/1/pdf"}
-    told = invoice(**urls, period_start=CREATED, period_end=CREATED + 30 * DAY)
-    deployment.deliver(event("invoice.paid", told))
+    invoice_object = invoice(**urls, period_start=CREATED, period_end=CREATED + 30 * DAY)
+    deployment.deliver(event("invoice.paid", invoice_object))
     expected = {
         "id": "in_1",
         "number": "ACME-0001",
@@ -71,7 +70,7 @@ def test_an_invoice_shows_what_stripe_told(deployment: Deployment) -> None:
         "period_end": "2026-06-27T20:26:40Z",
         **urls,
     }
-    assert listed(deployment).body == {"invoices": [expected], "next_cursor": None}
+    assert list_invoices(deployment).body == {"invoices": [expected], "next_cursor": None}
     camel = {
         "amount_due": "amountDue",
         "amount_paid": "amountPaid",
@@ -87,62 +86,63 @@ def test_an_invoice_shows_what_stripe_told(deployment: Deployment) -> None:
     }
 
 
-def test_pages_hold_every_invoice_once(deployment: Deployment) -> None:
-    """Newest first, ten a page unless asked otherwise; a last page that is full is not followed by an empty one."""
-    ids = stored(deployment, 12)
-    assert pages(deployment, "") == [ids[:10], ids[10:]]
-    assert pages(deployment, "limit=4") == [ids[:4], ids[4:8], ids[8:]]
-    assert pages(deployment, "limit=100") == [ids]
+def test_invoice_pages_contain_every_invoice_once(deployment: FunctionHarness) -> None:
+    """The newest invoice comes first, with ten a page by default. A full last page has no next cursor."""
+    ids = store_invoices(deployment, 12)
+    assert all_pages(deployment, "") == [ids[:10], ids[10:]]
+    assert all_pages(deployment, "limit=4") == [ids[:4], ids[4:8], ids[8:]]
+    assert all_pages(deployment, "limit=100") == [ids]
 
 
-def test_an_invoice_that_comes_meanwhile_moves_nothing(deployment: Deployment) -> None:
-    """A cursor stands for a place in the list, not for a number of invoices."""
-    ids = stored(deployment, 4)
-    cursor = listed(deployment, "limit=2").body["next_cursor"]
-    stored(deployment, 3, first=4)
-    assert ids_of(listed(deployment, f"limit=2&cursor={cursor}")) == ids[2:]
+def test_invoice_cursor_after_new_invoices_continues_at_the_same_invoice(deployment: FunctionHarness) -> None:
+    """A cursor is a position in the list, not an offset."""
+    ids = store_invoices(deployment, 4)
+    cursor = list_invoices(deployment, "limit=2").body["next_cursor"]
+    store_invoices(deployment, 3, first=4)
+    assert invoice_ids(list_invoices(deployment, f"limit=2&cursor={cursor}")) == ids[2:]
 
 
-def test_one_status(deployment: Deployment) -> None:
-    """Of each there are its own, in the same order and with the same pages."""
-    paid = stored(deployment, 3) + stored(deployment, 2, first=6)
-    still_open = stored(deployment, 3, first=3, status="open")
-    stored(deployment, 1, first=8, status="uncollectible")
-    assert pages(deployment, "status=open") == [still_open]
-    assert pages(deployment, "status=open&limit=2") == [still_open[:2], still_open[2:]]
-    assert pages(deployment, "status=paid") == [sorted(paid, reverse=True)]
-    assert pages(deployment, "status=uncollectible") == [["in_8"]]
-    assert pages(deployment, "status=void") == [[]]
+def test_invoices_filtered_by_status_contain_only_that_status(deployment: FunctionHarness) -> None:
+    paid_ids = store_invoices(deployment, 3) + store_invoices(deployment, 2, first=6)
+    open_ids = store_invoices(deployment, 3, first=3, status="open")
+    store_invoices(deployment, 1, first=8, status="uncollectible")
+    assert all_pages(deployment, "status=open") == [open_ids]
+    assert all_pages(deployment, "status=open&limit=2") == [open_ids[:2], open_ids[2:]]
+    assert all_pages(deployment, "status=paid") == [sorted(paid_ids, reverse=True)]
+    assert all_pages(deployment, "status=uncollectible") == [["in_8"]]
+    assert all_pages(deployment, "status=void") == [[]]
 
 
-def test_a_rare_status_is_found_over_several_pages(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One request looks through so many invoices and no more: the cursor leads on, also from an empty page."""
+def test_invoices_filtered_by_a_rare_status_are_found_over_several_pages(
+    deployment: FunctionHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One request reads at most FILTERED_ROWS_MAX rows. The cursor continues, also after an empty page."""
     assert FILTERED_ROWS_MAX == 500
     monkeypatch.setattr("billing.adapters.repository.FILTERED_ROWS_MAX", 4)
-    stored(deployment, 1, status="void")
-    stored(deployment, 9, first=1)
-    assert [each for page in pages(deployment, "status=void") for each in page] == ["in_0"]
-    assert ids_of(listed(deployment, "status=void")) == []
+    store_invoices(deployment, 1, status="void")
+    store_invoices(deployment, 9, first=1)
+    assert [each for page in all_pages(deployment, "status=void") for each in page] == ["in_0"]
+    assert invoice_ids(list_invoices(deployment, "status=void")) == []
 
 
-def test_drafts_are_not_shown(deployment: Deployment) -> None:
-    """Stripe may still change or delete them; they show once they are issued."""
-    stored(deployment, 1)
-    stored(deployment, 1, first=1, status="draft", number=None)
-    assert pages(deployment, "") == [["in_0"]]
-    stored(deployment, 1, first=1, status="open")
-    assert pages(deployment, "") == [["in_1", "in_0"]]
+def test_draft_invoice_is_hidden_until_finalized(deployment: FunctionHarness) -> None:
+    """Stripe can still change or delete a draft."""
+    store_invoices(deployment, 1)
+    store_invoices(deployment, 1, first=1, status="draft", number=None)
+    assert all_pages(deployment, "") == [["in_0"]]
+    store_invoices(deployment, 1, first=1, status="open")
+    assert all_pages(deployment, "") == [["in_1", "in_0"]]
 
 
-def test_a_cursor_reaches_no_other_account(deployment: Deployment) -> None:
-    """Another account's place in its list is just a place in one's own."""
-    ids = stored(deployment, 2)
-    elsewhere = cursor_of(f"{CREATED + DAY:012d}#in_of_globex")
-    assert ids_of(listed(deployment, f"cursor={elsewhere}")) == ids
-    assert ids_of(listed(deployment, f"cursor={cursor_of('000000000000#in_0')}")) == []
+def test_cursor_of_another_account_returns_only_own_invoices(deployment: FunctionHarness) -> None:
+    """A cursor is a position in the caller's own list."""
+    ids = store_invoices(deployment, 2)
+    foreign_cursor = cursor_of(f"{CREATED + DAY:012d}#in_of_globex")
+    assert invoice_ids(list_invoices(deployment, f"cursor={foreign_cursor}")) == ids
+    assert invoice_ids(list_invoices(deployment, f"cursor={cursor_of('000000000000#in_0')}")) == []
 
 
-WRONG = {
+INVALID_QUERIES = {
     "limit=0": "limit",
     "limit=101": "limit",
     "limit=-1": "limit",
@@ -169,9 +169,10 @@ WRONG = {
 }
 
 
-def test_a_wrong_parameter_is_told(deployment: Deployment) -> None:
-    """By its name, each kind of mistake."""
-    answers = {query: listed(deployment, query) for query in WRONG}
-    assert {(each.status, each.body["error"]["code"]) for each in answers.values()} == {(400, "VALIDATION_FAILED")}
-    told = {query: [each["path"] for each in answer.body["error"]["details"]] for query, answer in answers.items()}
-    assert told == {query: [path] for query, path in WRONG.items()}
+def test_invoices_invalid_parameter_returns_400_with_its_name(deployment: FunctionHarness) -> None:
+    responses = {query: list_invoices(deployment, query) for query in INVALID_QUERIES}
+    assert {(each.status, each.body["error"]["code"]) for each in responses.values()} == {(400, "VALIDATION_FAILED")}
+    problems = {
+        query: [each["path"] for each in response.body["error"]["details"]] for query, response in responses.items()
+    }
+    assert problems == {query: [path] for query, path in INVALID_QUERIES.items()}

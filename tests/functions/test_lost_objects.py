@@ -1,4 +1,4 @@
-"""Events whose object Stripe does not have any more, or shows as what cannot be read: what is known goes its way."""
+"""Events whose object Stripe no longer has, or returns in an unreadable form."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,9 +15,8 @@ from billing.domain.subscriptions import Subscription
 from billing.services.event_processor import EventProcessor, Fetch
 from billing.stripe_events.event_types import EventOutcome, FetchedObject, ObjectRef, ParsedEvent, read_event
 from billing.stripe_events.objects import read_subscription
-from tests.functions.conftest import Deployment
 from tests.functions.events import event, invoice, subscription, subscription_event
-from tests.functions.test_stripe_webhook import marker, rows
+from tests.functions.support import FunctionHarness, event_marker, outbox_types, stored_items
 
 pytestmark = pytest.mark.engine
 
@@ -25,20 +24,20 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 GRACE = timedelta(days=7)
 
 
-def processor(deployment: Deployment, fetch: Fetch = lambda _: None, now: datetime = NOW) -> EventProcessor:
-    """The protocol on this table, at a time, beside a Stripe that has nothing unless told otherwise."""
+def processor(deployment: FunctionHarness, fetch: Fetch = lambda _: None, now: datetime = NOW) -> EventProcessor:
+    """Return the event processor at a time, with a Stripe that has no objects by default."""
     return EventProcessor(deployment.repository, load_catalog(), fetch, livemode=False, now=lambda: now)
 
 
-def ended_event(created: datetime) -> dict[str, Any]:
-    """Stripe's last word of sub_1."""
+def deleted_event(created: datetime) -> dict[str, Any]:
+    """Return the deletion event of sub_1."""
     at = int(created.timestamp())
     ended = subscription(status="canceled", canceled_at=at, ended_at=at)
     return event("customer.subscription.deleted", ended, created=created)
 
 
-def session(subscription_id: str) -> dict[str, Any]:
-    """A Checkout Session of acme's that was paid."""
+def checkout_session(subscription_id: str) -> dict[str, Any]:
+    """Return a paid Checkout Session of acme."""
     return {
         "id": "cs_1",
         "object": "checkout.session",
@@ -49,65 +48,62 @@ def session(subscription_id: str) -> dict[str, Any]:
     }
 
 
-def the_subscription(deployment: Deployment) -> Subscription:
-    """The only one that acme has."""
+def only_subscription(deployment: FunctionHarness) -> Subscription:
+    """Return acme's only subscription."""
     [found] = deployment.repository.load_account("acme").subscriptions
     return found
 
 
-def told(deployment: Deployment) -> list[str]:
-    """What the account's own systems are to be told."""
-    return sorted(each["type"]["S"] for each in rows(deployment) if each["sk"]["S"].startswith("OUT#"))
-
-
-@pytest.mark.parametrize("late", [timedelta(minutes=11), timedelta(days=3)])
-def test_a_late_end_counts_though_stripe_forgot_the_object(deployment: Deployment, late: timedelta) -> None:
-    """Nothing comes after an end: there is nobody to be asked whether it is still so."""
+@pytest.mark.parametrize("delay", [timedelta(minutes=11), timedelta(days=3)], ids=["11 minutes", "3 days"])
+def test_late_deletion_of_a_missing_subscription_is_applied(deployment: FunctionHarness, delay: timedelta) -> None:
+    """No status follows `canceled`, so the snapshot needs no confirmation by Stripe."""
     processor(deployment).process(subscription_event(created=NOW))
-    sent = ended_event(NOW + timedelta(seconds=100))
-    assert processor(deployment, now=NOW + late).process(sent) is EventOutcome.APPLIED
-    assert (the_subscription(deployment).status, the_subscription(deployment).has_ended) == ("canceled", True)
-    assert told(deployment) == ["subscription.canceled", "subscription.created"]
-    kept_until = [int(each["expires_at"]["N"]) for each in rows(deployment) if each["sk"]["S"].startswith("OUT#")]
-    assert min(kept_until) >= int(NOW.timestamp()) + 35 * 86_400
-    assert max(kept_until) == int((NOW + late).timestamp()) + 35 * 86_400
+    sent = deleted_event(NOW + timedelta(seconds=100))
+    assert processor(deployment, now=NOW + delay).process(sent) is EventOutcome.APPLIED
+    assert (only_subscription(deployment).status, only_subscription(deployment).has_ended) == ("canceled", True)
+    assert outbox_types(deployment) == ["subscription.canceled", "subscription.created"]
+    expiries = [int(each["expires_at"]["N"]) for each in stored_items(deployment) if each["sk"]["S"].startswith("OUT#")]
+    assert min(expiries) >= int(NOW.timestamp()) + 35 * 86_400
+    assert max(expiries) == int((NOW + delay).timestamp()) + 35 * 86_400
 
 
-def test_a_late_change_of_a_forgotten_object_is_missing(deployment: Deployment) -> None:
-    """What it says may have been superseded long ago: the row stays, and somebody is told."""
+def test_late_update_of_a_missing_subscription_is_recorded_as_missing(deployment: FunctionHarness) -> None:
+    """Later events may have superseded the snapshot, so the row stays."""
     processor(deployment).process(subscription_event(created=NOW))
     sent = subscription_event(created=NOW + timedelta(seconds=100), lookup_key="team_monthly")
     later = NOW + timedelta(minutes=20)
     assert processor(deployment, now=later).process(sent) is EventOutcome.MISSING
-    assert the_subscription(deployment).plan == "pro"
+    assert only_subscription(deployment).plan == "pro"
 
 
-def test_a_deleted_customers_forgotten_subscription_has_ended(deployment: Deployment) -> None:
-    """Stripe ends the subscriptions of a customer that is deleted: the account is free, and can subscribe again."""
+def test_customer_deleted_event_ends_a_missing_subscription(deployment: FunctionHarness) -> None:
+    """Stripe cancels the subscriptions of a deleted customer. The account is on free and can subscribe again."""
     processor(deployment).process(subscription_event(created=NOW))
     sent = event("customer.deleted", {"id": "cus_acme", "object": "customer"}, created=NOW + timedelta(seconds=60))
     assert processor(deployment).process(sent) is EventOutcome.APPLIED
-    ended = the_subscription(deployment)
+    ended = only_subscription(deployment)
     assert (ended.status, ended.ended_at) == ("canceled", NOW + timedelta(seconds=60))
     assert deployment.repository.load_account("acme").profile.customer_id is None
     deployment.repository.load_account("acme").refuse_second_subscription(NOW, GRACE)
-    assert told(deployment) == ["subscription.canceled", "subscription.created"]
+    assert outbox_types(deployment) == ["subscription.canceled", "subscription.created"]
     assert processor(deployment).process(sent) is EventOutcome.DUPLICATE
 
 
-def test_an_end_that_stripe_told_is_not_concluded_again(deployment: Deployment) -> None:
-    """An operator lists what lives, Stripe lacks it, and meanwhile the event of its end arrives."""
+def test_repair_after_the_deletion_event_changes_nothing(deployment: FunctionHarness) -> None:
+    """The deletion event arrives after an operator has found the subscription missing in Stripe."""
     processor(deployment).process(subscription_event(created=NOW))
-    processor(deployment).process(ended_event(NOW + timedelta(seconds=50)))
-    named = ParsedEvent("cus_acme", "acme", (ObjectRef(Subscription, "sub_1"),), ended_if_missing=True)
-    mending = read_event(event("reconciliation.subscriptions", {}, created=NOW + timedelta(seconds=60)))
-    assert processor(deployment).apply(mending, named) is EventOutcome.NO_CHANGE
-    assert the_subscription(deployment).ended_at == NOW + timedelta(seconds=50)
+    processor(deployment).process(deleted_event(NOW + timedelta(seconds=50)))
+    parsed = ParsedEvent("cus_acme", "acme", (ObjectRef(Subscription, "sub_1"),), ended_if_missing=True)
+    repair = read_event(event("reconciliation.subscriptions", {}, created=NOW + timedelta(seconds=60)))
+    assert processor(deployment).apply(repair, parsed) is EventOutcome.NO_CHANGE
+    assert only_subscription(deployment).ended_at == NOW + timedelta(seconds=50)
 
 
 @pytest.mark.parametrize("outcome", [EventOutcome.FAILED, EventOutcome.MISSING])
-def test_a_checkout_whose_subscription_cannot_be_had_stays_open(deployment: Deployment, outcome: EventOutcome) -> None:
-    """It was paid: until it is known for what, nobody may pay for a second one."""
+def test_checkout_completed_without_a_readable_subscription_keeps_the_session_open(
+    deployment: FunctionHarness, outcome: EventOutcome
+) -> None:
+    """The session is paid. Until its subscription is known, a second session must not be paid."""
     profile = deployment.repository.load_account("acme").profile
     deployment.repository.save_profile(replace(profile, open_checkout=OpenCheckout("cs_1", "fingerprint")))
 
@@ -116,7 +112,7 @@ def test_a_checkout_whose_subscription_cannot_be_had_stays_open(deployment: Depl
             raise EventUnprocessable("items.data is not a list")
         return None
 
-    sent = event("checkout.session.completed", session("sub_1"), created=NOW)
+    sent = event("checkout.session.completed", checkout_session("sub_1"), created=NOW)
     assert processor(deployment, fetch).process(sent) is outcome
     assert deployment.repository.load_account("acme").profile.open_checkout is not None
     found = read_subscription(subscription(), load_catalog())
@@ -124,19 +120,21 @@ def test_a_checkout_whose_subscription_cannot_be_had_stays_open(deployment: Depl
     assert deployment.repository.load_account("acme").profile.open_checkout is None
 
 
-def test_past_due_never_begins_in_the_future(deployment: Deployment) -> None:
-    """The grace period of an event that says it is of the year 9999 begins when Stripe answers."""
+def test_past_due_event_from_the_future_starts_the_grace_period_at_the_fetch(deployment: FunctionHarness) -> None:
+    """An event with `created` in the year 9999 must not extend the grace period."""
     shown = read_subscription(subscription(status="past_due"), load_catalog())
     future = datetime(9999, 12, 31, tzinfo=UTC)
     sent = subscription_event(created=future, status="past_due")
     fetch: Fetch = lambda _: FetchedObject(shown, NOW, NOW)  # noqa: E731
     assert processor(deployment, fetch).process(sent) is EventOutcome.APPLIED
-    assert the_subscription(deployment).past_due_since == NOW
-    assert not the_subscription(deployment).grants_access(NOW + GRACE, GRACE)
+    assert only_subscription(deployment).past_due_since == NOW
+    assert not only_subscription(deployment).grants_access(NOW + GRACE, GRACE)
 
 
-def test_grace_does_not_begin_before_a_payment_that_is_known(deployment: Deployment) -> None:
-    """A failure's event comes two days late, after the payment that followed it and just after the next failure."""
+def test_late_past_due_event_does_not_start_the_grace_period_before_a_known_payment(
+    deployment: FunctionHarness,
+) -> None:
+    """The event arrives two days late: after the payment that followed it, and just after the next failure."""
     later = NOW + timedelta(days=2)
     processor(deployment).process(subscription_event(created=NOW + timedelta(seconds=4)))
     shown = read_subscription(subscription(status="past_due"), load_catalog())
@@ -144,11 +142,11 @@ def test_grace_does_not_begin_before_a_payment_that_is_known(deployment: Deploym
     assert (
         processor(deployment, lambda _: FetchedObject(shown, later, later), later).process(late) is EventOutcome.APPLIED
     )
-    assert the_subscription(deployment).past_due_since == NOW + timedelta(seconds=4)
+    assert only_subscription(deployment).past_due_since == NOW + timedelta(seconds=4)
 
 
-def test_what_can_be_read_is_written_beside_what_cannot(deployment: Deployment) -> None:
-    """The invoice is there, the event stays open with its reason, and once the subscription can be read it is done."""
+def test_payment_failed_event_with_an_unreadable_subscription_stores_the_invoice(deployment: FunctionHarness) -> None:
+    """The event is recorded as failed with the reason. It is applied once the subscription is readable."""
 
     def unreadable(_: ObjectRef) -> FetchedObject:
         raise EventUnprocessable("items.data is not a list")
@@ -156,34 +154,33 @@ def test_what_can_be_read_is_written_beside_what_cannot(deployment: Deployment) 
     sent = event("invoice.payment_failed", invoice(status="open"), created=NOW)
     assert processor(deployment, unreadable).process(sent) is EventOutcome.FAILED
     assert [each.id for each in deployment.repository.list_invoices("acme", 10).invoices] == ["in_1"]
-    found = marker(deployment, sent["id"])
+    found = event_marker(deployment, sent["id"])
     assert (found["outcome"], found["account_id"]) == ("failed", "acme")
     assert found["reason"] == "what Stripe has of sub_1: items.data is not a list"
     readable = read_subscription(subscription(status="past_due"), load_catalog())
     assert processor(deployment, lambda _: FetchedObject(readable, NOW, NOW)).process(sent) is EventOutcome.APPLIED
-    assert the_subscription(deployment).status == "past_due"
+    assert only_subscription(deployment).status == "past_due"
 
 
-def test_an_add_ons_odd_lookup_key_fails_nothing(deployment: Deployment) -> None:
-    """Whoever pays for the plan has it, whatever characters stand beside it."""
+def test_add_on_with_an_unusual_lookup_key_does_not_change_the_plan(deployment: FunctionHarness) -> None:
     source = subscription()
     add_on = {"price": {"id": "price_add_on", "lookup_key": "seats\u00a0\u200bextra"}, "quantity": 1}
     source["items"]["data"].append(add_on)
     assert processor(deployment).process(event("customer.subscription.updated", source)) is EventOutcome.APPLIED
-    assert the_subscription(deployment).plan == "pro"
+    assert only_subscription(deployment).plan == "pro"
 
 
-def test_the_slower_of_two_workers_alarms_too(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, printed: Callable[[], str]
+def test_duplicate_of_a_concurrent_worker_emits_the_alarm_metric(
+    deployment: FunctionHarness, monkeypatch: pytest.MonkeyPatch, printed: Callable[[], str]
 ) -> None:
-    """The faster one may have died before it could tell, and Stripe delivers no more."""
+    """The other worker may have died before it emitted the metric, and Stripe does not deliver again."""
 
-    def faster(repository: Repository, commit: Commit) -> None:
-        written(repository, commit)
+    def lose_race(repository: Repository, commit: Commit) -> None:
+        original_commit(repository, commit)
         raise EventAlreadyProcessed
 
-    written = Repository.commit
-    monkeypatch.setattr(Repository, "commit", faster)
+    original_commit = Repository.commit
+    monkeypatch.setattr(Repository, "commit", lose_race)
     sent = subscription_event(lookup_key="unheard_of", created=NOW)
     assert processor(deployment).process(sent) is EventOutcome.DUPLICATE
     assert '"UnmappedPrice":[1.0]' in printed().replace(" ", "")

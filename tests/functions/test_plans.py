@@ -1,8 +1,8 @@
-"""GET /v1/billing/plans, with its whole body."""
+"""GET /v1/billing/plans with its whole body."""
 
 import pytest
 
-from tests.functions.conftest import Deployment
+from tests.functions.support import FunctionHarness
 
 pytestmark = pytest.mark.engine
 
@@ -62,14 +62,13 @@ PLANS = [
 ]
 
 
-def test_the_plans_are_the_catalogs(deployment: Deployment) -> None:
-    """From the least to the most, with every price, feature and limit; null is unlimited."""
-    answer = deployment.authorized("GET", "/v1/billing/plans")
-    assert (answer.status, answer.body) == (200, {"plans": PLANS})
+def test_plans_returns_the_catalog(deployment: FunctionHarness) -> None:
+    """Plans are ordered from the smallest to the largest. A null limit means unlimited."""
+    response = deployment.authorized("GET", "/v1/billing/plans")
+    assert (response.status, response.body) == (200, {"plans": PLANS})
 
 
-def test_plans_take_no_parameters(deployment: Deployment) -> None:
-    """What nothing reads is refused."""
-    answer = deployment.authorized("GET", "/v1/billing/plans", query="currency=eur")
-    assert answer.status == 400
-    assert answer.body["error"]["details"] == [{"path": "currency", "message": "is not a known parameter"}]
+def test_plans_with_a_query_parameter_returns_400(deployment: FunctionHarness) -> None:
+    response = deployment.authorized("GET", "/v1/billing/plans", query="currency=eur")
+    assert response.status == 400
+    assert response.body["error"]["details"] == [{"path": "currency", "message": "is not a known parameter"}]

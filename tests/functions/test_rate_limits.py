@@ -1,4 +1,4 @@
-"""Limits as callers meet them: in each contract's body, with headers, and never in the way of who may pay."""
+"""Rate limits as callers see them: error bodies, headers, and requests that are let through if counting fails."""
 
 import threading
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import pytest
 
 import billing.adapters.aws
 from tests.api.contracts.test_documents import PORTAL, REFERENCE, ask, timeless
-from tests.functions.conftest import Deployment
+from tests.functions.support import FunctionHarness
 
 pytestmark = pytest.mark.engine
 
@@ -38,65 +38,61 @@ BODIES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("contract", BODIES)
-def test_the_limit_is_told_in_each_contract(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, contract: str
+def test_rate_limit_exceeded_returns_429_in_each_contract(
+    deployment: FunctionHarness, monkeypatch: pytest.MonkeyPatch, contract: str
 ) -> None:
-    """The body of the document with the real number of seconds, and the same number in the headers."""
+    """The message and the headers have the same number of seconds."""
     monkeypatch.setenv("RATE_LIMIT_PER_HOUR", "1")
     ask(deployment, "POST", PORTAL[contract])
-    answer = ask(deployment, "POST", PORTAL[contract])
-    seconds = int(answer.headers["retry-after"])
-    body = timeless(answer.body)
+    response = ask(deployment, "POST", PORTAL[contract])
+    seconds = int(response.headers["retry-after"])
+    body = timeless(response.body)
     assert 1 <= seconds <= 3600
     assert body["error"].pop("message") == f"Rate limit exceeded. Try again in {seconds} seconds"
-    assert (answer.status, body) == (429, without_message(BODIES[contract]))
-    told = {name: value for name, value in answer.headers.items() if name.startswith("ratelimit")}
-    assert told == {"ratelimit-limit": "1", "ratelimit-remaining": "0", "ratelimit-reset": str(seconds)}
+    assert (response.status, body) == (429, without_message(BODIES[contract]))
+    limit_headers = {name: value for name, value in response.headers.items() if name.startswith("ratelimit")}
+    assert limit_headers == {"ratelimit-limit": "1", "ratelimit-remaining": "0", "ratelimit-reset": str(seconds)}
 
 
 def without_message(body: Any) -> Any:
-    """The body less what is compared on its own."""
+    """Return the body without the message, which is compared separately."""
     return body | {"error": {name: value for name, value in body["error"].items() if name != "message"}}
 
 
-def test_all_contracts_share_one_count(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Changing the contract gives nobody more requests."""
+def test_rate_limit_is_shared_by_all_contracts(deployment: FunctionHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RATE_LIMIT_PER_HOUR", "3")
-    assert [ask(deployment, "POST", place).status for place in PORTAL.values()] == [400, 404, 404, 429, 429]
+    assert [ask(deployment, "POST", path).status for path in PORTAL.values()] == [400, 404, 404, 429, 429]
 
 
-def test_what_is_left_is_in_the_headers(deployment: Deployment) -> None:
-    """Of every answer that was counted, refusals too."""
-    found = [deployment.authorized("GET", "/v1/billing"), deployment.authorized("POST", "/v1/billing/checkout", {})]
-    assert [answer.headers["ratelimit-remaining"] for answer in found] == ["99", "98"]
-    assert [answer.headers["ratelimit-limit"] for answer in found] == ["100", "100"]
-    assert all(1 <= int(answer.headers["ratelimit-reset"]) <= 60 for answer in found)
+def test_rate_limit_headers_are_in_every_counted_response(deployment: FunctionHarness) -> None:
+    """Error responses count too."""
+    responses = [deployment.authorized("GET", "/v1/billing"), deployment.authorized("POST", "/v1/billing/checkout", {})]
+    assert [response.headers["ratelimit-remaining"] for response in responses] == ["99", "98"]
+    assert [response.headers["ratelimit-limit"] for response in responses] == ["100", "100"]
+    assert all(1 <= int(response.headers["ratelimit-reset"]) <= 60 for response in responses)
 
 
-def test_who_is_refused_is_not_counted(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request without a credential takes from nobody's limit, and is told nothing of it."""
+def test_unauthenticated_request_is_not_counted(deployment: FunctionHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RATE_LIMIT_PER_HOUR", "1")
     for _ in range(3):
         assert "ratelimit-limit" not in deployment.call("GET", "/v1/billing").headers
     assert deployment.authorized("GET", "/v1/billing").status == 200
 
 
-def test_a_limiter_that_fails_lets_through(deployment: Deployment, printed: Callable[[], str]) -> None:
-    """DynamoDB refuses to count: the request is answered all the same, and the failure is counted."""
-    on_update(fail)
-    answer = deployment.authorized("GET", "/v1/billing")
-    assert answer.status == 200
-    assert "ratelimit-limit" not in answer.headers
+def test_request_succeeds_if_the_rate_limiter_fails(deployment: FunctionHarness, printed: Callable[[], str]) -> None:
+    before_update(raise_connection_error)
+    response = deployment.authorized("GET", "/v1/billing")
+    assert response.status == 200
+    assert "ratelimit-limit" not in response.headers
     assert '"RateLimiterUnavailable":[1.0]' in printed()
 
 
-def test_a_limiter_that_is_slow_lets_through(
-    deployment: Deployment, printed: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+def test_request_succeeds_if_the_rate_limiter_is_slow(
+    deployment: FunctionHarness, printed: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody waits longer for a count than for the answer itself."""
     released = threading.Event()
     monkeypatch.setattr("billing.api.operation.RATE_LIMIT_SECONDS_MAX", 0.05)
-    on_update(lambda: released.wait(10))
+    before_update(lambda: released.wait(10))
     try:
         assert deployment.authorized("GET", "/v1/billing").status == 200
     finally:
@@ -104,30 +100,30 @@ def test_a_limiter_that_is_slow_lets_through(
     assert '"RateLimiterUnavailable":[1.0]' in printed()
 
 
-def test_the_account_is_read_while_the_request_is_counted(deployment: Deployment) -> None:
-    """A warm status is one call to DynamoDB in sequence: the count and the query are under way at the same time."""
+def test_status_reads_the_account_while_the_request_is_counted(deployment: FunctionHarness) -> None:
+    """A warm status costs one sequential round trip: UpdateItem and Query run at the same time."""
     deployment.authorized("GET", "/v1/billing")
-    together = threading.Barrier(2, timeout=10)
+    barrier = threading.Barrier(2, timeout=10)
     for name in ("UpdateItem", "Query"):
-        on_request(name, together.wait)
+        before_request(name, barrier.wait)
     assert deployment.authorized("GET", "/v1/billing").status == 200
-    assert not together.broken
+    assert not barrier.broken
 
 
-def on_update(act: Callable[[], object]) -> None:
-    """Do something before each count goes out."""
-    on_request("UpdateItem", act)
+def before_update(action: Callable[[], object]) -> None:
+    """Call `action` before each UpdateItem of the functions."""
+    before_request("UpdateItem", action)
 
 
-def on_request(operation: str, act: Callable[[], object]) -> None:
-    """Do something before each such request of the functions' client goes out."""
+def before_request(operation: str, action: Callable[[], object]) -> None:
+    """Call `action` before each request of this operation by the functions."""
 
     def before_send(**_: object) -> None:
-        act()
+        action()
 
     billing.adapters.aws.client("dynamodb").meta.events.register(f"before-send.dynamodb.{operation}", before_send)
 
 
-def fail() -> None:
-    """What a broken network does."""
+def raise_connection_error() -> None:
+    """Fail as a broken network does."""
     raise ConnectionError

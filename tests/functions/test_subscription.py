@@ -1,4 +1,4 @@
-"""GET /v1/billing, with whole bodies as account.txt has them."""
+"""GET /v1/billing with its whole body."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -6,94 +6,98 @@ from typing import Any
 
 import pytest
 
-from tests.functions.conftest import Deployment
 from tests.functions.events import subscription_event
+from tests.functions.support import FunctionHarness
 
 pytestmark = pytest.mark.engine
 
 FREE = {"plan": "free", "status": None, "current_period_end": None, "cancel_at_period_end": None}
 
 
-def test_an_account_that_never_subscribed_is_on_free(deployment: Deployment) -> None:
-    """All nulls, status 200."""
-    answer = deployment.authorized("GET", "/v1/billing")
-    assert (answer.status, answer.body) == (200, FREE)
-    assert answer.headers["content-type"] == "application/json"
+def test_status_without_subscription_is_free_with_nulls(deployment: FunctionHarness) -> None:
+    response = deployment.authorized("GET", "/v1/billing")
+    assert (response.status, response.body) == (200, FREE)
+    assert response.headers["content-type"] == "application/json"
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, {"plan": "pro", "status": "active", "cancel_at_period_end": False}),
-        ({"cancel_at_period_end": True}, {"plan": "pro", "status": "active", "cancel_at_period_end": True}),
-        ({"cancel_at": 1_893_456_000}, {"plan": "pro", "status": "active", "cancel_at_period_end": True}),
-        ({"status": "trialing"}, {"plan": "pro", "status": "trialing", "cancel_at_period_end": False}),
-        ({"status": "past_due"}, {"plan": "pro", "status": "past_due", "cancel_at_period_end": False}),
-        ({"status": "unpaid"}, {"plan": "free", "status": "unpaid", "cancel_at_period_end": False}),
-        ({"status": "paused"}, {"plan": "free", "status": "paused", "cancel_at_period_end": False}),
-        ({"status": "incomplete"}, {"plan": "free", "status": "incomplete", "cancel_at_period_end": False}),
-        ({"status": "canceled"}, {"plan": "free", "status": "canceled", "cancel_at_period_end": False}),
-        ({"status": "of_tomorrow"}, {"plan": "free", "status": "of_tomorrow", "cancel_at_period_end": False}),
-    ],
-)
-def test_the_plan_follows_the_status(deployment: Deployment, changes: dict[str, Any], expected: object) -> None:
-    """Each status gives the access of the table, and shows as Stripe has it."""
+# Changes of the subscription, and the expected plan, status and `cancel_at_period_end`.
+SUBSCRIPTIONS: dict[str, tuple[dict[str, Any], str, str, bool]] = {
+    "active": ({}, "pro", "active", False),
+    "cancel_at_period_end": ({"cancel_at_period_end": True}, "pro", "active", True),
+    "cancel_at": ({"cancel_at": 1_893_456_000}, "pro", "active", True),
+    "trialing": ({"status": "trialing"}, "pro", "trialing", False),
+    "past_due": ({"status": "past_due"}, "pro", "past_due", False),
+    "unpaid": ({"status": "unpaid"}, "free", "unpaid", False),
+    "paused": ({"status": "paused"}, "free", "paused", False),
+    "incomplete": ({"status": "incomplete"}, "free", "incomplete", False),
+    "canceled": ({"status": "canceled"}, "free", "canceled", False),
+    "unknown status": ({"status": "unheard_of"}, "free", "unheard_of", False),
+}
+
+
+@pytest.mark.parametrize("name", SUBSCRIPTIONS)
+def test_status_returns_the_plan_for_each_subscription_status(deployment: FunctionHarness, name: str) -> None:
+    changes, plan, status, cancel_at_period_end = SUBSCRIPTIONS[name]
     assert deployment.deliver(subscription_event(**changes)).body == {"received": True, "outcome": "applied"}
-    answer = deployment.authorized("GET", "/v1/billing")
-    assert answer.body == expected | {"current_period_end": "2030-01-01T00:00:00Z"}  # type: ignore[operator]
+    assert deployment.authorized("GET", "/v1/billing").body == {
+        "plan": plan,
+        "status": status,
+        "current_period_end": "2030-01-01T00:00:00Z",
+        "cancel_at_period_end": cancel_at_period_end,
+    }
 
 
-def test_past_due_grants_for_the_grace_period_only(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a day of grace, past_due is on free at once; the status says why."""
+def test_status_past_due_without_grace_period_is_free(
+    deployment: FunctionHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PAST_DUE_GRACE_DAYS", "0")
     deployment.deliver(subscription_event(status="past_due", created=datetime.now(UTC) - timedelta(seconds=60)))
     body = deployment.authorized("GET", "/v1/billing").body
     assert (body["plan"], body["status"]) == ("free", "past_due")
 
 
-def test_the_subscription_that_grants_the_most_is_shown(deployment: Deployment) -> None:
-    """All subscriptions are kept; one that ended hides no other."""
+def test_status_with_several_subscriptions_shows_the_highest_plan(deployment: FunctionHarness) -> None:
+    """All subscriptions are stored. An ended one does not hide another."""
     deployment.deliver(subscription_event("sub_a", lookup_key="pro_monthly"))
     deployment.deliver(subscription_event("sub_b", lookup_key="team_monthly"))
     deployment.deliver(subscription_event("sub_c", status="canceled", lookup_key="team_monthly"))
     assert deployment.authorized("GET", "/v1/billing").body["plan"] == "team"
 
 
-@pytest.mark.parametrize(
-    "authorization",
-    [
-        None,
-        "",
-        "Bearer",
-        "Bearer ",
-        "Basic c2tfdGVzdDo=",
-        "sk_test_" + "a" * 32,
-        "Bearer sk_test_" + "a" * 32,
-        "Bearer sk_test_short",
-        "Bearer pk_test_" + "a" * 32,
-        "Bearer sk_test_" + "a" * 10_000,
-        "Bearer sk_test_" + "ä" * 32,
-        "Bearer sk_test_" + "a" * 32 + " more",
-        "Bearer KEY#1",
-    ],
-)
-def test_without_a_credential_that_counts_nothing_is_told(deployment: Deployment, authorization: str | None) -> None:
-    """Missing, malformed and unknown keys answer the same 401."""
+INVALID_CREDENTIALS = {
+    "no header": None,
+    "empty header": "",
+    "scheme only": "Bearer",
+    "empty credential": "Bearer ",
+    "Basic scheme": "Basic c2tfdGVzdDo=",
+    "key without scheme": "sk_test_" + "a" * 32,
+    "unknown secret key": "Bearer sk_test_" + "a" * 32,
+    "short key": "Bearer sk_test_short",
+    "unknown publishable key": "Bearer pk_test_" + "a" * 32,
+    "long key": "Bearer sk_test_" + "a" * 10_000,
+    "not ASCII": "Bearer sk_test_" + "ä" * 32,
+    "two words": "Bearer sk_test_" + "a" * 32 + " more",
+    "table key": "Bearer KEY#1",
+}
+
+
+@pytest.mark.parametrize("name", INVALID_CREDENTIALS)
+def test_status_with_an_invalid_credential_returns_401(deployment: FunctionHarness, name: str) -> None:
+    """The response is the same for missing, malformed and unknown credentials."""
+    authorization = INVALID_CREDENTIALS[name]
     headers = {} if authorization is None else {"Authorization": authorization}
-    answer = deployment.call("GET", "/v1/billing", headers=headers)
-    assert answer.status == 401
-    assert answer.body == {"error": {"code": "UNAUTHORIZED", "message": "Missing, invalid or expired credential"}}
-    assert answer.headers["www-authenticate"] == "Bearer"
+    response = deployment.call("GET", "/v1/billing", headers=headers)
+    assert response.status == 401
+    assert response.body == {"error": {"code": "UNAUTHORIZED", "message": "Missing, invalid or expired credential"}}
+    assert response.headers["www-authenticate"] == "Bearer"
 
 
-def test_a_revoked_key_is_refused(deployment: Deployment) -> None:
-    """Revoked reads as unknown."""
+def test_status_with_a_revoked_key_returns_401(deployment: FunctionHarness) -> None:
     deployment.repository.revoke_key("acme", "key_1", datetime.now(UTC))
     assert deployment.authorized("GET", "/v1/billing").status == 401
 
 
-def test_a_key_is_never_logged(deployment: Deployment, printed: Callable[[], str]) -> None:
-    """Neither where it is accepted nor where it is refused."""
+def test_log_does_not_contain_the_key(deployment: FunctionHarness, printed: Callable[[], str]) -> None:
     deployment.authorized("GET", "/v1/billing")
     unknown = "sk_test_" + "b" * 32
     deployment.call("GET", "/v1/billing", headers={"Authorization": f"Bearer {unknown}"})

@@ -1,4 +1,4 @@
-"""POST and GET /v1/billing/usage, with whole bodies; and the same usage as the other contracts show it."""
+"""POST and GET /v1/billing/usage with whole bodies, and the same usage in other contracts."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from billing.adapters.usage_repository import UsageRepository
-from tests.functions.conftest import Answer, Deployment
 from tests.functions.events import subscription_event
+from tests.functions.support import FunctionHarness, Response
 
 pytestmark = pytest.mark.engine
 
@@ -15,39 +15,39 @@ USAGE = "/v1/billing/usage"
 PERIOD_START, PERIOD_END = "2029-12-01T00:00:00Z", "2030-01-01T00:00:00Z"
 
 
-def record(deployment: Deployment, *measurements: dict[str, Any]) -> Answer:
-    """Send measurements as acme."""
+def record(deployment: FunctionHarness, *measurements: dict[str, Any]) -> Response:
+    """Record measurements as acme."""
     return deployment.authorized("POST", USAGE, {"measurements": list(measurements)})
 
 
 def measurement(id: str = "m_1", metric: str = "api_calls", value: Any = 1, **more: Any) -> dict[str, Any]:  # noqa: A002
-    """One that is good."""
+    """Return a valid measurement."""
     return {"id": id, "metric": metric, "value": value, **more}
 
 
 def line(metric: str, used: int, limit: int | None, remaining: int | None) -> dict[str, Any]:
-    """A metric as usage shows it."""
+    """Return a metric as the usage response shows it."""
     return {"metric": metric, "used": used, "limit": limit, "remaining": remaining}
 
 
 @pytest.fixture
-def subscriber(deployment: Deployment) -> Deployment:
+def subscriber(deployment: FunctionHarness) -> FunctionHarness:
     """The deployment, with acme on the pro plan until 2030."""
     deployment.deliver(subscription_event(created=datetime.now(UTC) - timedelta(minutes=1)))
     return deployment
 
 
 def this_month() -> dict[str, str]:
-    """The calendar month in UTC, as it is shown."""
+    """Return the current calendar month in UTC as a period."""
     now = datetime.now(UTC)
     start = f"{now:%Y-%m}-01T00:00:00Z"
     return {"period_start": start, "period_end": f"{now.year + now.month // 12}-{now.month % 12 + 1:02}-01T00:00:00Z"}
 
 
-def test_an_account_that_used_nothing_sees_its_limits(deployment: Deployment) -> None:
-    """Those of the free plan, for this month; its one member is its owner."""
+def test_usage_of_a_new_account_shows_the_free_limits(deployment: FunctionHarness) -> None:
+    """The owner is the one team member."""
     before = this_month()
-    answer = deployment.authorized("GET", USAGE)
+    response = deployment.authorized("GET", USAGE)
     expected = {
         "plan": "free",
         "usage": [
@@ -57,13 +57,13 @@ def test_an_account_that_used_nothing_sees_its_limits(deployment: Deployment) ->
             line("team_members", 1, 1, 0),
         ],
     }
-    assert answer.status == 200
-    assert answer.body in (expected | before, expected | this_month())
+    assert response.status == 200
+    assert response.body in (expected | before, expected | this_month())
 
 
-def test_what_was_recorded_is_used(subscriber: Deployment) -> None:
-    """Counted in the subscription's own period, and each measurement once."""
-    answer = record(
+def test_usage_after_recording_shows_the_totals(subscriber: FunctionHarness) -> None:
+    """Usage belongs to the subscription's period. Each measurement is added once."""
+    response = record(
         subscriber,
         measurement("m_1", value=9_000),
         measurement("m_2", value=1_500, action="consume"),
@@ -71,7 +71,7 @@ def test_what_was_recorded_is_used(subscriber: Deployment) -> None:
         measurement("m_4", "projects", 4, action="consume"),
         measurement("m_5", "projects", 11, action="consume"),
     )
-    assert (answer.status, answer.body) == (
+    assert (response.status, response.body) == (
         200,
         {
             "results": [
@@ -98,29 +98,26 @@ def test_what_was_recorded_is_used(subscriber: Deployment) -> None:
     }
 
 
-def test_a_plan_without_a_limit_shows_nulls(deployment: Deployment) -> None:
-    """There is no remainder of what is unlimited."""
+def test_usage_of_an_unlimited_metric_shows_nulls(deployment: FunctionHarness) -> None:
     deployment.deliver(subscription_event(lookup_key="team_monthly"))
     assert deployment.authorized("GET", USAGE).body["usage"][3] == line("team_members", 1, None, None)
 
 
-def test_a_larger_plan_lets_the_same_measurement_in(subscriber: Deployment) -> None:
-    """A refused one is not remembered; what was used before counts on."""
+def test_rejected_measurement_is_recorded_after_an_upgrade(subscriber: FunctionHarness) -> None:
+    """A rejected measurement is not stored. Usage before the upgrade is kept."""
     record(subscriber, measurement("m_1", value=9_000))
-    asked = measurement("m_2", value=2_000, action="consume")
-    assert record(subscriber, asked).body["results"][0]["outcome"] == "limit_reached"
+    consumed = measurement("m_2", value=2_000, action="consume")
+    assert record(subscriber, consumed).body["results"][0]["outcome"] == "limit_reached"
     subscriber.deliver(subscription_event(lookup_key="team_monthly"))
-    assert record(subscriber, asked).body == {"results": [{"id": "m_2", "outcome": "recorded"}]}
+    assert record(subscriber, consumed).body == {"results": [{"id": "m_2", "outcome": "recorded"}]}
     assert subscriber.authorized("GET", USAGE).body["usage"][1] == line("api_calls", 11_000, 50_000, 39_000)
 
 
-@pytest.mark.parametrize(
-    ("path", "envelope"),
-    [("/api/billing/usage", True), ("/subscription/usage", False)],
-    ids=["organization", "subscription"],
-)
-def test_other_contracts_show_the_same(subscriber: Deployment, path: str, envelope: bool) -> None:  # noqa: FBT001
-    """In their own casing and envelope."""
+PATHS = {"organization": "/api/billing/usage", "subscription": "/subscription/usage"}
+
+
+@pytest.mark.parametrize("contract", PATHS)
+def test_usage_in_other_contracts_has_their_casing_and_envelope(subscriber: FunctionHarness, contract: str) -> None:
     record(subscriber, measurement(value=7))
     data = {
         "plan": "pro",
@@ -133,23 +130,21 @@ def test_other_contracts_show_the_same(subscriber: Deployment, path: str, envelo
             line("team_members", 1, 1, 0),
         ],
     }
-    answer = subscriber.authorized("GET", path)
-    assert answer.status == 200
-    assert answer.body == ({"success": True, "data": data, "error": None} if envelope else data)
+    body = {"success": True, "data": data, "error": None} if contract == "organization" else data
+    response = subscriber.authorized("GET", PATHS[contract])
+    assert (response.status, response.body) == (200, body)
 
 
-def test_members_show_in_the_teams_contract(subscriber: Deployment) -> None:
-    """The gauge that counts them is the document's memberCount."""
+def test_teams_contract_returns_team_members_as_member_count(subscriber: FunctionHarness) -> None:
     record(subscriber, measurement("m_1", "team_members", 5))
     path = "/api/v1/teams/{teamId}/billing/subscription"
-    answer = subscriber.authorized(
+    response = subscriber.authorized(
         "GET", "/api/v1/teams/acme/billing/subscription", route=f"GET {path}", parameters={"teamId": "acme"}
     )
-    assert answer.body["data"]["memberCount"] == 5
+    assert response.body["data"]["memberCount"] == 5
 
 
-def test_another_accounts_usage_is_its_own(subscriber: Deployment) -> None:
-    """Nothing that globex does is acme's."""
+def test_usage_of_another_account_is_not_shown(subscriber: FunctionHarness) -> None:
     UsageRepository(subscriber.table).set_gauge("globex", "projects", 9)
     assert subscriber.authorized("GET", USAGE).body["usage"][0] == line("projects", 0, 10, 10)
 
@@ -157,7 +152,7 @@ def test_another_accounts_usage_is_its_own(subscriber: Deployment) -> None:
 METRICS = "must be one of: projects, api_calls, agent_invocations, team_members"
 
 
-WRONG: dict[str, tuple[object, set[str]]] = {
+INVALID_BODIES: dict[str, tuple[object, set[str]]] = {
     "nothing": ({}, {"measurements"}),
     "none": ({"measurements": []}, {"measurements"}),
     "no list": ({"measurements": {}}, {"measurements"}),
@@ -177,28 +172,29 @@ WRONG: dict[str, tuple[object, set[str]]] = {
     "too much": ({"measurements": [measurement(value=10**12 + 1)]}, {"measurements.0.value"}),
     "text": ({"measurements": [measurement(value="1")]}, {"measurements.0.value"}),
     "fraction": ({"measurements": [measurement(value=1.5)]}, {"measurements.0.value"}),
-    "truth": ({"measurements": [measurement(value=True)]}, {"measurements.0.value"}),
+    "boolean": ({"measurements": [measurement(value=True)]}, {"measurements.0.value"}),
     "null": ({"measurements": [measurement(value=None)]}, {"measurements.0.value"}),
     "unknown action": ({"measurements": [measurement(action="reserve")]}, {"measurements.0.action"}),
-    "no action": ({"measurements": [measurement(action=None)]}, {"measurements.0.action"}),
+    "null action": ({"measurements": [measurement(action=None)]}, {"measurements.0.action"}),
     "unknown field": ({"measurements": [measurement(at="2026-01-01")]}, {"measurements.0.at"}),
     "another account": ({"measurements": [measurement()], "account": "globex"}, {"account"}),
 }
 
 
-def test_a_wrong_measurement_is_told_with_its_place(deployment: Deployment) -> None:
-    """Each kind of mistake, and nothing of the request is recorded."""
-    answers = {name: deployment.authorized("POST", USAGE, body) for name, (body, _) in WRONG.items()}
-    assert {(each.status, each.body["error"]["code"]) for each in answers.values()} == {(400, "VALIDATION_FAILED")}
-    told = {name: {each["path"] for each in answer.body["error"]["details"]} for name, answer in answers.items()}
-    assert told == {name: paths for name, (_, paths) in WRONG.items()}
+def test_invalid_measurement_returns_400_with_its_path(deployment: FunctionHarness) -> None:
+    """Nothing of a rejected request is recorded."""
+    responses = {name: deployment.authorized("POST", USAGE, body) for name, (body, _) in INVALID_BODIES.items()}
+    assert {(each.status, each.body["error"]["code"]) for each in responses.values()} == {(400, "VALIDATION_FAILED")}
+    problem_paths = {
+        name: {each["path"] for each in response.body["error"]["details"]} for name, response in responses.items()
+    }
+    assert problem_paths == {name: paths for name, (_, paths) in INVALID_BODIES.items()}
     assert deployment.authorized("GET", USAGE).body["usage"][1] == line("api_calls", 0, 1_000, 1_000)
 
 
-def test_an_unknown_metric_is_told_which_there_are(subscriber: Deployment) -> None:
-    """Those of the catalog."""
-    answer = record(subscriber, measurement(metric="calls"))
-    assert answer.body == {
+def test_unknown_metric_error_lists_the_metrics(subscriber: FunctionHarness) -> None:
+    response = record(subscriber, measurement(metric="calls"))
+    assert response.body == {
         "error": {
             "code": "VALIDATION_FAILED",
             "message": f"measurements.0.metric: {METRICS}",
@@ -207,15 +203,14 @@ def test_an_unknown_metric_is_told_which_there_are(subscriber: Deployment) -> No
     }
 
 
-def test_the_smallest_and_the_largest_are_taken(subscriber: Deployment) -> None:
-    """A hundred measurements with ids of up to 255 characters, of nothing and of a million millions."""
+def test_measurements_at_the_limits_are_recorded(subscriber: FunctionHarness) -> None:
+    """One request may hold 100 measurements, with ids of 255 characters and values from 0 to 10^12."""
     ids = [f"{number:03}{'!~#'[number % 3] * 252}" for number in range(100)]
-    answer = record(subscriber, *(measurement(each, value=[0, 10**12][place % 2]) for place, each in enumerate(ids)))
-    assert answer.body == {"results": [{"id": each, "outcome": "recorded"} for each in ids]}
+    response = record(subscriber, *(measurement(each, value=[0, 10**12][index % 2]) for index, each in enumerate(ids)))
+    assert response.body == {"results": [{"id": each, "outcome": "recorded"} for each in ids]}
     assert subscriber.authorized("GET", USAGE).body["usage"][1]["used"] == 50 * 10**12
 
 
-def test_usage_takes_no_parameters(deployment: Deployment) -> None:
-    """What nothing reads is refused."""
-    answer = deployment.authorized("GET", USAGE, query="metric=projects")
-    assert answer.body["error"]["details"] == [{"path": "metric", "message": "is not a known parameter"}]
+def test_usage_with_a_query_parameter_returns_400(deployment: FunctionHarness) -> None:
+    response = deployment.authorized("GET", USAGE, query="metric=projects")
+    assert response.body["error"]["details"] == [{"path": "metric", "message": "is not a known parameter"}]

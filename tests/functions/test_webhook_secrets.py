@@ -1,4 +1,4 @@
-"""Webhook signing secrets that change while functions run: the new one counts at once, and nonsense costs little."""
+"""Webhook secrets that change while functions run."""
 
 import json
 from collections.abc import Callable
@@ -10,14 +10,14 @@ import pytest
 from billing.adapters import secrets as secrets_module
 from billing.adapters.secrets import SECRETS_REREAD_SECONDS_MIN
 from billing.bootstrap import app
-from tests.functions.conftest import Deployment
 from tests.functions.events import subscription_event
+from tests.functions.support import FunctionHarness
 
 pytestmark = pytest.mark.engine
 
 
 class Clock:
-    """The process's monotonic clock, moved by hand."""
+    """The process's monotonic clock, set by the test."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -28,7 +28,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Time stands still, unless a test moves it."""
+    """Clock that stands still until a test advances it."""
     clock = Clock()
     monkeypatch.setattr("billing.adapters.secrets.time.monotonic", clock)
     return clock
@@ -36,24 +36,24 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The secrets that were asked of Secrets Manager."""
-    asked: list[str] = []
+    """Ids of the secrets that were read from Secrets Manager."""
+    secret_ids: list[str] = []
     read = secrets_module.read_secret
 
-    def counted(client: Any, secret_id: str) -> Any:
-        asked.append(secret_id)
+    def record_read(client: Any, secret_id: str) -> Any:
+        secret_ids.append(secret_id)
         return read(client, secret_id)
 
-    monkeypatch.setattr(secrets_module, "read_secret", counted)
-    return asked
+    monkeypatch.setattr(secrets_module, "read_secret", record_read)
+    return secret_ids
 
 
 @pytest.fixture
 def store_secrets(
-    deployment: Deployment,  # noqa: ARG001 - its environment comes first
+    deployment: FunctionHarness,  # noqa: ARG001 - its environment comes first
     emulator_url: str,
 ) -> Callable[..., None]:
-    """Stores other webhook secrets, as `billing setup` does."""
+    """Function that stores other webhook secrets, as `billing setup` does."""
 
     def store(*secrets: str) -> None:
         value = json.dumps({"api_key": "sk_test_functions", "webhook_secrets": secrets})
@@ -64,10 +64,10 @@ def store_secrets(
     return store
 
 
-def test_a_new_secret_counts_at_once(
-    deployment: Deployment, clock: Clock, store_secrets: Callable[..., None], reads: list[str]
+def test_new_webhook_secret_is_accepted_immediately(
+    deployment: FunctionHarness, clock: Clock, store_secrets: Callable[..., None], reads: list[str]
 ) -> None:
-    """A function that knows only the older one reads them again, once, when a signature does not fit."""
+    """If no known secret verifies a signature, the function reads the secrets again."""
     store_secrets("whsec_one")
     assert deployment.deliver(subscription_event(), secret="whsec_one").status == 200
     store_secrets("whsec_two", "whsec_one")
@@ -78,19 +78,19 @@ def test_a_new_secret_counts_at_once(
     assert len(reads) == 2
 
 
-def test_nonsense_does_not_read_secrets_again_and_again(deployment: Deployment, clock: Clock, reads: list[str]) -> None:
-    """However many deliveries nobody signed: one read in so many seconds."""
+def test_unsigned_deliveries_reread_the_secrets_once_per_interval(
+    deployment: FunctionHarness, clock: Clock, reads: list[str]
+) -> None:
     for second in range(3 * SECRETS_REREAD_SECONDS_MIN):
         clock.now = 1000.0 + second
         for _ in range(3):
-            assert deployment.deliver(subscription_event(), secret="whsec_nobodys").status == 400
+            assert deployment.deliver(subscription_event(), secret="whsec_unknown").status == 400
     assert len(reads) == 3
 
 
-def test_a_dropped_secret_counts_no_more(
-    deployment: Deployment, clock: Clock, store_secrets: Callable[..., None]
+def test_removed_webhook_secret_is_rejected_after_five_minutes(
+    deployment: FunctionHarness, clock: Clock, store_secrets: Callable[..., None]
 ) -> None:
-    """Five minutes after it was dropped no function takes what it signed."""
     store_secrets("whsec_two", "whsec_one")
     assert deployment.deliver(subscription_event(), secret="whsec_one").status == 200
     store_secrets("whsec_two")

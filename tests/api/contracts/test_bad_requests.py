@@ -19,7 +19,8 @@ import pytest
 from billing.adapters.repository import KeyRecord
 from billing.api.authentication import KeyKind, digest_of, new_key
 from tests.api.contracts.test_documents import PORTAL, REFERENCE, timeless
-from tests.functions.conftest import Answer, Deployment
+from tests.functions.support import FunctionHarness as Deployment
+from tests.functions.support import Response as Answer
 
 pytestmark = pytest.mark.engine
 

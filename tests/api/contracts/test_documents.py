@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.functions.conftest import Answer, Deployment
 from tests.functions.events import subscription_event
+from tests.functions.support import FunctionHarness as Deployment
+from tests.functions.support import Response as Answer
 
 pytestmark = pytest.mark.engine
 

@@ -23,7 +23,7 @@ from billing.domain.errors import RequestInvalid
 from billing.domain.return_urls import resolve_return_url
 from local.stack import ROOT
 from tests.api.contracts.test_documents import NEVER_SUBSCRIBED, NO_PORTAL, PORTAL, STATUS, SUBSCRIBED, UNAUTHENTICATED
-from tests.functions.conftest import Deployment
+from tests.functions.support import FunctionHarness as Deployment
 
 ORIGINS = ("http://localhost:3000", "https://app.example.com")
 METHODS = {"get", "post"}

@@ -12,9 +12,10 @@ from billing.api.contracts import CONTRACTS
 from billing.api.contracts.contract import Contract, ErrorMapping, Field, ListField, Operation, Route
 from billing.domain import errors
 from billing.domain.credentials import ANY_CREDENTIAL, SECRET_KEY_ONLY
-from tests.functions import conftest
-from tests.functions.conftest import Answer, Deployment
+from tests.functions import support
 from tests.functions.events import subscription_event
+from tests.functions.support import FunctionHarness as Deployment
+from tests.functions.support import Response as Answer
 
 pytestmark = pytest.mark.engine
 
@@ -60,7 +61,7 @@ SIXTH = Contract(
 def _served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(billing.api.operation, "CONTRACTS", (*CONTRACTS, SIXTH))
     routes = {route.key: operation for operation, route in SIXTH.routes.items()}
-    monkeypatch.setattr(conftest, "FUNCTIONS", conftest.FUNCTIONS | routes)
+    monkeypatch.setattr(support, "FUNCTIONS", support.FUNCTIONS | routes)
 
 
 def ask(deployment: Deployment, method: str, place: str, body: object = None, shop: str = "acme") -> Answer:

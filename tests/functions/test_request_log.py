@@ -1,4 +1,4 @@
-"""What the log tells an operator of refused requests, and never the credential itself."""
+"""Log entries of requests: enough for operators, and never the credential itself."""
 
 import json
 from collections.abc import Callable
@@ -9,19 +9,21 @@ import pytest
 
 from billing.adapters.repository import KeyRecord
 from billing.api.authentication import KeyKind, digest_of, new_key
-from tests.functions.conftest import Deployment
+from tests.functions.support import FunctionHarness
 
 pytestmark = pytest.mark.engine
 
 
 def last_line(printed: Callable[[], str]) -> dict[str, Any]:
-    """The log's last entry, as far as it is about the request."""
+    """Return the fields of the last log entry that are about the request."""
     entry = json.loads(printed().strip().splitlines()[-1])
     return {name: entry[name] for name in ("status", "error", "reason", "account_id", "credential") if entry.get(name)}
 
 
-def test_a_credential_that_does_not_count_says_why(deployment: Deployment, printed: Callable[[], str]) -> None:
-    """The caller is told nothing; the operator, what to look at."""
+def test_log_of_a_rejected_credential_contains_the_reason(
+    deployment: FunctionHarness, printed: Callable[[], str]
+) -> None:
+    """Operators see the reason; callers do not."""
     revoked = new_key(KeyKind.SECRET, livemode=False)
     now = datetime.now(UTC)
     deployment.repository.create_key(digest_of(revoked), KeyRecord("key_2", "acme", "secret", now, "aaaa", revoked=now))
@@ -36,11 +38,11 @@ def test_a_credential_that_does_not_count_says_why(deployment: Deployment, print
         assert last_line(printed) == {"status": 401, "error": "Unauthenticated", "reason": reason}
 
 
-def test_a_request_is_told_with_its_key(deployment: Deployment, printed: Callable[[], str]) -> None:
-    """Which key it was, so that a leak can be traced; and what it was refused for."""
+def test_log_of_a_request_contains_account_and_key_id(deployment: FunctionHarness, printed: Callable[[], str]) -> None:
+    """The key's id makes a leak traceable."""
     deployment.authorized("GET", "/v1/billing")
-    who = {"account_id": "acme", "credential": "key:key_1"}
-    assert last_line(printed) == {"status": 200, **who}
+    caller = {"account_id": "acme", "credential": "key:key_1"}
+    assert last_line(printed) == {"status": 200, **caller}
     deployment.authorized("POST", "/v1/billing/checkout", {"tier": "gold"})
-    assert last_line(printed) == {"status": 400, "error": "RequestInvalid", **who}
+    assert last_line(printed) == {"status": 400, "error": "RequestInvalid", **caller}
     assert deployment.key not in printed()
