@@ -69,13 +69,6 @@ def run_idempotent(
         StoreUnavailable: The response could not be read or stored.
         BillingError: Any error of `compute`.
     """
-    config = IdempotencyConfig(
-        event_key_jmespath="key",
-        payload_validation_jmespath="content",
-        expires_after_seconds=RETENTION_SECONDS,
-        hash_function="sha256",
-        lambda_context=context,
-    )
     has_run = False
 
     def run(*, keyed: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG001 - Powertools reads it
@@ -87,7 +80,7 @@ def run_idempotent(
         run,
         data_keyword_argument="keyed",
         persistence_store=_persistence(table, request.account_id),
-        config=config,
+        config=_config(context),
         key_prefix=request.route.replace(" ", ""),
     )
     try:
@@ -99,6 +92,16 @@ def run_idempotent(
     except IdempotencyPersistenceLayerError as error:
         raise StoreUnavailable from error
     return Replayable(text, replayed=not has_run)
+
+
+def _config(context: "LambdaContext") -> IdempotencyConfig:
+    return IdempotencyConfig(
+        event_key_jmespath="key",
+        payload_validation_jmespath="content",
+        expires_after_seconds=RETENTION_SECONDS,
+        hash_function="sha256",
+        lambda_context=context,
+    )
 
 
 def _persistence(table: Table, account_id: str) -> DynamoDBPersistenceLayer:
