@@ -5,12 +5,14 @@ BIN := .venv/bin
 UV := .tools/uv/bin/uv
 export SAM_CLI_TELEMETRY := 0
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/sam/bin:$(PATH)
+# Without cached bytecode, every pytest, sam and worker process compiles its imports again, for several seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
-help: ## Say what there is to make
+help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
-# --- What everything else stands on: one environment per set of pins --------------------------------------------------
+# --- Installation: one environment for each lock file -----------------------------------------------------------------
 $(UV): requirements/uv.txt
 	$(PYTHON) -m venv --clear .tools/uv
 	.tools/uv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
@@ -18,13 +20,13 @@ $(UV): requirements/uv.txt
 
 .venv/.installed: requirements/dev.txt pyproject.toml $(UV)
 	$(UV) venv --quiet --clear --python $(PYTHON) .venv
-	VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip sync --quiet --require-hashes requirements/dev.txt
+	VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip sync --quiet --compile-bytecode --require-hashes requirements/dev.txt
 	VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .tools/%/.installed: requirements/%.txt $(UV)
 	$(UV) venv --quiet --clear --python $(PYTHON) .tools/$*
-	VIRTUAL_ENV=$(CURDIR)/.tools/$* $(UV) pip sync --quiet --require-hashes $<
+	VIRTUAL_ENV=$(CURDIR)/.tools/$* $(UV) pip sync --quiet --compile-bytecode --require-hashes $<
 	@touch $@
 
 CLIENT := clients/typescript
@@ -39,9 +41,9 @@ $(CATALOG).json: $(CATALOG).toml .venv/.installed
 .PHONY: install
 install: .venv/.installed .tools/sam/.installed .tools/emulator/.installed $(CATALOG).json ## Install every pinned dependency
 
-# --- Every day ----------------------------------------------------------------------------------------------------------
+# --- Run --------------------------------------------------------------------------------------------------------------
 .PHONY: run
-run: install ## The whole product on this machine, with neither AWS, Stripe nor Docker
+run: install ## Run the whole product on this machine, without AWS, Stripe or Docker
 	@$(BIN)/python -m local.run
 
 .PHONY: invoke
@@ -49,36 +51,36 @@ invoke: install ## Run one built function: make invoke FUNCTION=checkout EVENT=e
 	@$(BIN)/python -m local.invoke $(FUNCTION) $(EVENT)
 
 .PHONY: sam-local
-sam-local: install ## Run every sample event in a Docker container through sam local
+sam-local: install ## Run every sample event in Docker with sam local
 	@$(BIN)/python -m local.sam_local
 
-# --- Is it right? -------------------------------------------------------------------------------------------------------
+# --- Test -------------------------------------------------------------------------------------------------------------
 .PHONY: test
-test: install ## Every test: first the fast ones, then those on a DynamoDB engine beside those on the deployed stack
-	$(BIN)/pytest -n 2 -m "not engine and not stack" --durations=5
+test: install ## Run all tests with a quarter of the random examples; TEST_PROFILE=thorough runs all examples
+	$(BIN)/pytest -n 2 -m "not engine" --ignore=tests/e2e --durations=5
 	@$(MAKE) client
 	+@$(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) engine e2e
 
 .PHONY: engine
-engine: install ## The tests on a DynamoDB engine alone
-	$(BIN)/pytest -m "engine and not stack" --durations=5
+engine: install ## Run the tests on a DynamoDB engine
+	$(BIN)/pytest -m engine --ignore=tests/e2e --durations=5
 
 .PHONY: check
-check: install ## Everything that is known without running it
+check: install ## Run linters, type checker, template validation and architecture tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy layers/billing/billing cli stripe_simulator local tests bench
 	for app in functions/*/app.py; do $(BIN)/mypy $$app || exit 1; done
 	$(BIN)/cfn-lint template.yaml
 	.tools/sam/bin/sam validate --lint --region us-east-1
-	$(BIN)/pytest -q tests/test_architecture.py tests/test_template.py
+	$(BIN)/pytest -q tests/test_architecture.py tests/test_vocabulary.py tests/test_template.py tests/test_version.py
 
 .PHONY: client
-client: $(CLIENT)/openapi.json $(CLIENT)/node_modules/.installed ## Build and test the TypeScript client; needs Node 20
+client: $(CLIENT)/openapi.json $(CLIENT)/node_modules/.installed ## Build and test the TypeScript client (needs Node 20)
 	cd $(CLIENT) && npm run --silent types -- --check && npm test --silent
 
 .PHONY: client-types
-client-types: $(CLIENT)/openapi.json $(CLIENT)/node_modules/.installed ## Make its types anew, after a change of the contract or the catalog
+client-types: $(CLIENT)/openapi.json $(CLIENT)/node_modules/.installed ## Generate the client's types after a change of the contract or the catalog
 	cd $(CLIENT) && npm run --silent types
 
 .PHONY: $(CLIENT)/openapi.json
@@ -86,32 +88,32 @@ $(CLIENT)/openapi.json: install
 	$(BIN)/python -m local.openapi organization > $@
 
 .PHONY: e2e
-e2e: install $(CLIENT)/node_modules/.installed ## The tests on the deployed stack alone
-	$(BIN)/pytest -m stack --durations=5
+e2e: install $(CLIENT)/node_modules/.installed ## Run the tests on the deployed stack
+	$(BIN)/pytest tests/e2e --durations=5
 
 .PHONY: bench
-bench: install ## Measure what docs/explanation/performance.md says
+bench: install ## Run the benchmarks of docs/explanation/performance.md
 	$(BIN)/python -m bench
 
-# --- AWS ----------------------------------------------------------------------------------------------------------------
+# --- Deploy -----------------------------------------------------------------------------------------------------------
 ENV ?= default
 
 .PHONY: build
-build: install ## sam build
+build: install ## Run sam build
 	.tools/sam/bin/sam build
 
 .PHONY: deploy
-deploy: build ## sam deploy to the account of your AWS credentials: make deploy ENV=prod
+deploy: build ## Deploy to the AWS account of your credentials: make deploy ENV=prod
 	.tools/sam/bin/sam deploy --config-env $(ENV)
 
 # --- Housekeeping -------------------------------------------------------------------------------------------------------
 .PHONY: clean
-clean: ## Remove what was built, not what was installed
+clean: ## Remove build output and caches, but not installed dependencies
 	rm -rf .aws-sam .local .hypothesis .mypy_cache .pytest_cache .ruff_cache clients/typescript/{build,dist,openapi.json}
 	find . -name __pycache__ -not -path './.venv/*' -not -path './.tools/*' -prune -exec rm -rf {} +
 
 .PHONY: lock
-lock: $(UV) ## Resolve requirements/*.in again
+lock: $(UV) ## Update the lock files from requirements/*.in
 	for pair in billing-layer:layers/billing/requirements stripe-layer:layers/stripe_sdk/requirements \
 	            dev:requirements/dev sam:requirements/sam emulator:requirements/emulator uv:requirements/uv; do \
 	  $(UV) pip compile --quiet --upgrade --python-version 3.13 --generate-hashes --no-header --no-emit-index-url \

@@ -1,1 +1,1 @@
-"""What `make bench` measures: docs/explanation/performance.md says what the figures mean."""
+"""Benchmark (`make bench`). docs/explanation/performance.md explains the figures."""

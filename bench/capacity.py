@@ -1,8 +1,9 @@
-"""Read and write units of DynamoDB, as its documentation counts them and as the engine at hand tells them.
+"""Read and write units of DynamoDB: calculated by AWS's rules, and reported by the engine.
 
-The rules are AWS's; emulators round some of them off, so that both are shown:
-https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html and, for the size of an
-item, CapacityUnitCalculations.html beside it.
+Emulators simplify some rules, so the benchmark prints both. Sources:
+
+- https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html
+- https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html (item sizes)
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 READ_BYTES = 4096
 WRITE_BYTES = 1024
 TRANSACTION = 2
-"""A transaction prepares each write and then commits it; an index is written once, after it."""
+"""Factor for writes in a transaction, which prepares and commits each write. Index writes are not doubled."""
 INDEX_KEY = ("listed_under", "processed")
-"""What an item must have to be in the index Events, which projects all attributes."""
+"""Key attributes of the index `Events`, which projects all attributes."""
 
 type Item = Mapping[str, Any]
 
@@ -41,15 +42,15 @@ class Units:
         return f"{self.reads:.1f} read, {self.writes:.1f} written"
 
     def per(self, count: int) -> "Units":
-        """The same for one of so many."""
+        """Return the average of `count` requests or events."""
         return Units(self.reads / count, self.writes / count)
 
 
-# --- AWS's rules ------------------------------------------------------------------------------------------------------
+# --- Calculated units -------------------------------------------------------------------------------------------------
 
 
 def item_bytes(item: Item) -> int:
-    """The size of an item in DynamoDB's JSON: names and values."""
+    """Return the size of an item in DynamoDB's JSON: names and values."""
     return sum(len(name.encode()) + _value_bytes(value) for name, value in item.items())
 
 
@@ -67,12 +68,12 @@ def _value_bytes(value: Item) -> int:
 
 
 def read_units(items_bytes: Iterable[int]) -> int:
-    """Of strongly consistent reads that are counted one by one; what is not there counts as something small."""
+    """Return the units of strongly consistent reads, one size per read. A missing item takes one unit."""
     return sum(max(1, -(-size // READ_BYTES)) for size in items_bytes)
 
 
 def write_units(before: Item | None, after: Item | None, *, transactional: bool) -> int:
-    """Of one write to the table and to its index."""
+    """Return the units of one write to the table and its index."""
     larger = max(item_bytes(before or {}), item_bytes(after or {}))
     table = max(1, -(-larger // WRITE_BYTES)) * (TRANSACTION if transactional else 1)
     return table + _index_units(_indexed(before), _indexed(after))
@@ -83,7 +84,14 @@ def _indexed(item: Item | None) -> Item | None:
 
 
 def _index_units(before: Item | None, after: Item | None) -> int:
-    """Nothing for an entry that stays as it is, one write to make, change or remove one, both for one that moves."""
+    """Return the units of the index.
+
+    | index entry | writes |
+    |---|---|
+    | unchanged | none |
+    | created, changed or deleted | one |
+    | moved | two |
+    """
     if before == after:
         return 0
     sizes = [-(-item_bytes(each) // WRITE_BYTES) for each in (before, after) if each]
@@ -91,25 +99,25 @@ def _index_units(before: Item | None, after: Item | None) -> int:
     return sum(sizes) if moves else max(sizes)
 
 
-# --- what a client's requests consume ---------------------------------------------------------------------------------
+# --- Units of a client's requests -------------------------------------------------------------------------------------
 
 
-class Meter:
-    """Adds up what every request of one client consumes. `told` by the engine, `computed` by the rules.
+class CapacityMeter:
+    """Sum of the units of all requests of one client: `reported` by the engine and `calculated` by AWS's rules.
 
-    For the rules, each row of a write is read before and after it by another client.
+    For the calculation, a second client reads each written row before and after the write.
     """
 
     def __init__(self, metered: "DynamoDBClient") -> None:
-        self.told = self.computed = Units()
+        self.reported = self.calculated = Units()
         self.requests = 0
         self._reader: Any = session().create_client("dynamodb", config=CLIENT_CONFIG)
         metered.meta.events.register("provide-client-params.dynamodb", self._before)
         metered.meta.events.register("after-call.dynamodb", self._after)
 
     def _before(self, params: Any, context: Any, **_: object) -> Any:  # noqa: ANN401 - botocore's events are untyped
-        places = list(_written(params))
-        context["bench"] = params, [(place, self._read(*place)) for place in places]
+        keys = list(_written_keys(params))
+        context["bench"] = params, [(key, self._read(*key)) for key in keys]
         return params | {"ReturnConsumedCapacity": "TOTAL"}
 
     def _after(self, parsed: Any, model: Any, context: Any, **_: object) -> None:  # noqa: ANN401
@@ -117,24 +125,24 @@ class Meter:
         self.requests += 1
         transactional = model.name == "TransactWriteItems"
         if before:
-            writes = [write_units(item, self._read(*place), transactional=transactional) for place, item in before]
-            self.computed += Units(writes=sum(writes))
+            writes = [write_units(item, self._read(*key), transactional=transactional) for key, item in before]
+            self.calculated += Units(writes=sum(writes))
         else:
-            self.computed += Units(reads=_units_read(params, parsed))
-        told = sum(each["CapacityUnits"] for each in _listed(parsed.get("ConsumedCapacity", [])))
-        self.told += Units(writes=told) if before else Units(reads=told)
+            self.calculated += Units(reads=_units_of_read(params, parsed))
+        reported = sum(each["CapacityUnits"] for each in _as_list(parsed.get("ConsumedCapacity", [])))
+        self.reported += Units(writes=reported) if before else Units(reads=reported)
 
-    def _read(self, table: str, place: Item) -> Item | None:
-        item: Item | None = self._reader.get_item(TableName=table, Key=place, ConsistentRead=True).get("Item")
+    def _read(self, table: str, key: Item) -> Item | None:
+        item: Item | None = self._reader.get_item(TableName=table, Key=key, ConsistentRead=True).get("Item")
         return item
 
 
-def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - one, or a list of them
+def _as_list(value: Any) -> list[Any]:  # noqa: ANN401 - one value, or a list of values
     return value if isinstance(value, list) else [value]
 
 
-def _written(params: Item) -> Iterator[tuple[str, Item]]:
-    """The table and key of each row that a request writes."""
+def _written_keys(params: Item) -> Iterator[tuple[str, Item]]:
+    """Return the table and key of each row that a request writes."""
     writes = [write for each in params.get("TransactItems", ()) for write in each.values()]
     if "UpdateExpression" in params:
         writes.append(params)
@@ -143,10 +151,10 @@ def _written(params: Item) -> Iterator[tuple[str, Item]]:
         yield write["TableName"], {name: named[name] for name in ("pk", "sk")}
 
 
-def _units_read(params: Item, answer: Item) -> int:
+def _units_of_read(params: Item, response: Item) -> int:
     if "RequestItems" in params:
-        found = [item for items in answer["Responses"].values() for item in items]
+        found = [item for items in response["Responses"].values() for item in items]
         missing = sum(len(each["Keys"]) for each in params["RequestItems"].values()) - len(found)
         return read_units([*map(item_bytes, found), *[0] * missing])
-    found = answer["Items"] if "Items" in answer else [answer.get("Item", {})]
+    found = response["Items"] if "Items" in response else [response.get("Item", {})]
     return read_units([sum(map(item_bytes, found))])

@@ -1,4 +1,4 @@
-"""What an event of the common path consumes, and what a million of them cost."""
+"""Consumption of an event of the common path, and the price of a million events."""
 
 import os
 import sys
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.alone import load_handler, run_alone
-from bench.capacity import Meter, Units
+from bench.capacity import CapacityMeter, Units
 from bench.deliveries import subscription_updated
 from bench.engine import Deployment
+from bench.isolated_process import load_handler, run_isolated
 from bench.prices import Consumption, Prices, dollars_per_million
-from bench.report import Extent, Row
+from bench.report import Row, SampleSizes
 from billing.adapters.aws import client
 from billing.domain.accounts import Profile
 
@@ -21,43 +21,46 @@ ACCOUNT = "cost"
 MEMORY_GB = 0.5
 """MemorySize of the template."""
 ACCESS_LOG_BYTES = 270
-"""Assumed: the template's AccessLogSettings filled in for a delivery."""
+"""Assumed size of an access log line with the template's AccessLogSettings."""
 PLATFORM_LOG_BYTES = 360
-"""Assumed: Lambda's own START, END and REPORT lines of an invocation, with the X-Ray part."""
+"""Assumed size of Lambda's START, END and REPORT lines of an invocation, with the X-Ray fields."""
 SAMPLED = 0.05
-"""X-Ray's default rule: the first request of a second, and one in twenty of the others."""
+"""Rate of X-Ray's default rule, which also records the first request of each second."""
 
 
 @dataclass(frozen=True, slots=True)
-class Footprint:
-    """Of one event, on average."""
+class EventConsumption:
+    """Average consumption of an event."""
 
     milliseconds: float
     log_bytes: float
-    told: Units
-    computed: Units
+    reported: Units
+    calculated: Units
 
 
-def rows(deployment: Deployment, extent: Extent) -> Iterator[Row]:
-    """An event's footprint, and its price where every trace is recorded and where the traces are sampled."""
+def rows(deployment: Deployment, sizes: SampleSizes) -> Iterator[Row]:
+    """Return the consumption of an event, and its price with all events traced and with sampled traces."""
     deployment.repository.create_account(Profile(ACCOUNT))
-    one = run_alone(deployment.environment, measure, extent.requests)
-    yield Row("event: units by AWS's rules", str(one.computed))
-    yield Row("event: units as the engine tells", str(one.told))
-    yield Row("event: what the function logs", f"{one.log_bytes:,.0f} bytes")
-    for name, traces in (("all traced, as below one a second", 1.0), (f"{SAMPLED:.0%} traced, as far above", SAMPLED)):
-        costs = dollars_per_million(_consumption(one, traces), Prices())
+    event = run_isolated(deployment.environment, measure, sizes.requests)
+    yield Row("event: units, calculated by AWS's rules", str(event.calculated))
+    yield Row("event: units, reported by the engine", str(event.reported))
+    yield Row("event: logs of the function", f"{event.log_bytes:,.0f} bytes")
+    for name, traces in (
+        ("all traced (below one per second)", 1.0),
+        (f"{SAMPLED:.0%} traced (many per second)", SAMPLED),
+    ):
+        costs = dollars_per_million(_consumption(event, traces), Prices())
         parts = ", ".join(f"{part} {dollars:.2f}" for part, dollars in costs.items())
         yield Row(f"a million events, {name}: US dollars", f"{sum(costs.values()):.2f} ({parts})")
 
 
-def _consumption(one: Footprint, traces: float) -> Consumption:
-    logs = one.log_bytes + PLATFORM_LOG_BYTES + ACCESS_LOG_BYTES
-    return Consumption(one.milliseconds, MEMORY_GB, one.computed.reads, one.computed.writes, logs, traces)
+def _consumption(event: EventConsumption, traces: float) -> Consumption:
+    logs = event.log_bytes + PLATFORM_LOG_BYTES + ACCESS_LOG_BYTES
+    return Consumption(event.milliseconds, MEMORY_GB, event.calculated.reads, event.calculated.writes, logs, traces)
 
 
-def measure(events: int) -> Footprint:
-    """Handle so many events in this process, timed; then as many metered, which takes longer."""
+def measure(events: int) -> EventConsumption:
+    """Handle events in this process with timing, then as many with metering, which is slower."""
     handler = load_handler("stripe_webhook")
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
@@ -68,9 +71,12 @@ def measure(events: int) -> Footprint:
             handler(subscription_updated(ACCOUNT, number), None)
         seconds = time.perf_counter() - started
         log_bytes = log.stat().st_size - written
-    meter = Meter(client("dynamodb"))
+    meter = CapacityMeter(client("dynamodb"))
     for number in range(events, 2 * events):
         handler(subscription_updated(ACCOUNT, number), None)
-    return Footprint(
-        1000 * seconds / (events - 1), log_bytes / (events - 1), meter.told.per(events), meter.computed.per(events)
+    return EventConsumption(
+        1000 * seconds / (events - 1),
+        log_bytes / (events - 1),
+        meter.reported.per(events),
+        meter.calculated.per(events),
     )

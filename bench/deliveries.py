@@ -1,4 +1,4 @@
-"""Requests as API Gateway hands them to functions: Stripe's deliveries of the common path, and what clients ask."""
+"""Lambda events of API Gateway: Stripe's deliveries of the common path, and requests of API clients."""
 
 import base64
 import hmac
@@ -10,7 +10,7 @@ from typing import Any
 from billing.stripe_events.webhook_signature import sign
 from local.stack import ROOT
 
-WEBHOOK_SECRET = "whsec_bench"  # noqa: S105 - signs for this machine's own emulator only
+WEBHOOK_SECRET = "whsec_bench"  # noqa: S105 - used with the local emulator only
 SESSION_SECRET = "signs session tokens of the bench"  # noqa: S105 - the same
 SESSION_ISSUER = "https://id.example.com"
 
@@ -21,15 +21,15 @@ _REQUEST: LambdaEvent = json.loads((_EVENTS / "stripe_webhook.json").read_text()
 _STRIPE_EVENT: str = (_EVENTS / "stripe/customer.subscription.updated.json").read_text()
 _SECONDS_APART = 10
 _EVENTS_OF_A_SUBSCRIPTION = 60
-# So that all events of a subscription are neither old nor of the future while they are measured.
+# With this start, no event of a subscription is too old or in the future during a measurement.
 _STARTED = int(time.time()) - 300
 
 
 def subscription_updated(account_id: str, number: int) -> LambdaEvent:
-    """The account's `number`th customer.subscription.updated, signed now; sixty in a row name one subscription.
+    """Return a customer.subscription.updated delivery, signed now.
 
-    Each has news, and is so much later by Stripe's clock than the one before that its snapshot is applied as it is:
-    for an account with a customer, `number` > 0, that is the common path.
+    Sixty consecutive numbers belong to one subscription. Each event changes it, and is so much later than the previous
+    one that its snapshot is applied. From number 1 on, the account has a customer: the common path.
     """
     subscription, change = divmod(number, _EVENTS_OF_A_SUBSCRIPTION)
     event = json.loads(_STRIPE_EVENT)
@@ -46,12 +46,12 @@ def subscription_updated(account_id: str, number: int) -> LambdaEvent:
 
 
 def status_request(credential: str) -> LambdaEvent:
-    """GET /v1/billing with a secret key or a session token."""
+    """Return GET /v1/billing with a secret key or a session token."""
     return _request("subscription", credential)
 
 
 def consume_request(secret_key: str, number: int) -> LambdaEvent:
-    """POST /v1/billing/usage that consumes one API call; the measurement's id is its number."""
+    """Return POST /v1/billing/usage that consumes one API call. `number` is part of the measurement's id."""
     request = _request("record_usage", secret_key)
     body = json.loads(request["body"])
     body["measurements"][0]["id"] = f"bench-{number}"
@@ -64,7 +64,7 @@ def _request(sample: str, credential: str) -> LambdaEvent:
 
 
 def session_token(account_id: str) -> str:
-    """A session token (HS256) of a user of the account, good for a day."""
+    """Return a session token (HS256) of a user of the account, valid for a day."""
     claims = {"iss": SESSION_ISSUER, "sub": "user_1", "account_id": account_id, "exp": int(time.time()) + 86_400}
     message = ".".join(_encoded(json.dumps(part).encode()) for part in ({"alg": "HS256"}, claims))
     return f"{message}.{_encoded(hmac.digest(SESSION_SECRET.encode(), message.encode(), 'sha256'))}"

@@ -1,4 +1,4 @@
-"""A deployment to measure: the emulator's DynamoDB and Secrets Manager over HTTP, one table, one stored secret."""
+"""Deployment for measurements: the emulator's DynamoDB and Secrets Manager over HTTP, one table, two secrets."""
 
 import json
 import tempfile
@@ -17,8 +17,8 @@ from billing.adapters.repository import KeyRecord, Repository
 from billing.api.authentication import KeyKind, digest_of, new_key
 from billing.domain.accounts import Profile
 from local import emulator, stack
+from local.ports import free_port
 from local.processes import start, stop
-from local.world import free_port
 
 TABLE_NAME = "bench"
 UNLIMITED = "1000000000"
@@ -42,12 +42,12 @@ TABLE: Any = {
     ],
     "BillingMode": "PAY_PER_REQUEST",
 }
-"""The template's table (tests/test_bench.py)."""
+"""The template's table (tests/bench/test_bench.py)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What a function needs in its environment, and the credentials of the account "acme"."""
+    """Environment variables of the functions, the repository, and the credentials of the account "acme"."""
 
     environment: Mapping[str, str]
     repository: Repository
@@ -57,7 +57,7 @@ class Deployment:
 
 @contextmanager
 def deployment() -> Iterator[Deployment]:
-    """Start the emulator and deploy to it what the functions use; stop it at the end."""
+    """Start the emulator and create the table and secrets. Stop the emulator on exit."""
     with _emulator() as url:
         aws = {
             "AWS_ENDPOINT_URL": url,
@@ -65,7 +65,7 @@ def deployment() -> Iterator[Deployment]:
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
         }
-        repository = Repository(Table(boto3.client("dynamodb", **stack.aws(aws)), _create_table(aws)))
+        repository = Repository(Table(boto3.client("dynamodb", **stack.client_options(aws)), _create_table(aws)))
         variables = {
             "TABLE_NAME": TABLE_NAME,
             "STRIPE_SECRET_ID": _create_secret(
@@ -82,12 +82,12 @@ def deployment() -> Iterator[Deployment]:
 
 
 def _create_table(aws: Mapping[str, str]) -> str:
-    boto3.client("dynamodb", **stack.aws(aws)).create_table(TableName=TABLE_NAME, **TABLE)
+    boto3.client("dynamodb", **stack.client_options(aws)).create_table(TableName=TABLE_NAME, **TABLE)
     return TABLE_NAME
 
 
 def _create_secret(aws: Mapping[str, str], name: str, value: Mapping[str, object]) -> str:
-    secrets = boto3.client("secretsmanager", **stack.aws(aws))
+    secrets = boto3.client("secretsmanager", **stack.client_options(aws))
     return secrets.create_secret(Name=name, SecretString=json.dumps(value))["ARN"]
 
 

@@ -1,4 +1,4 @@
-"""A fleet of subscribed accounts in a simulated Stripe, and as much of it as is wanted in the table."""
+"""Many subscribed accounts in the Stripe simulator, and all or part of their state in the table."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,40 +13,40 @@ from billing.adapters.stripe_gateway import Listing, StripeGateway
 from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
 from billing.stripe_events.event_types import EventOutcome, Snapshot
-from billing.stripe_events.objects import Json, read_invoice, read_subscription
+from billing.stripe_events.objects import Json, parse_invoice, parse_subscription
 from billing.stripe_events.ordering import StoredObject
 from stripe_simulator import Simulator, running_simulator
 from stripe_simulator.resources import catalog, customers, subscriptions
 
 TRANSACTION_WRITES_MAX = 100
-"""DynamoDB's own."""
+"""Limit of DynamoDB."""
 _PROCESSES = multiprocessing.get_context("spawn")
 
 
 def account_id(number: int) -> str:
-    """The accounts of the fleet by number."""
+    """Return the id of an account by its number."""
     return f"account{number:06d}"
 
 
-# --- in Stripe --------------------------------------------------------------------------------------------------------
+# --- Stripe -----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def simulated_fleet(accounts: int) -> Iterator[str]:
-    """The address of a Stripe, a process of its own, with so many paid subscriptions of as many customers."""
-    ours, theirs = _PROCESSES.Pipe()
-    process = _PROCESSES.Process(target=_serve, args=(theirs, accounts), daemon=True)
+    """Run a Stripe simulator in a separate process, with one paid subscription per account. Yields its URL."""
+    connection, child_connection = _PROCESSES.Pipe()
+    process = _PROCESSES.Process(target=_serve, args=(child_connection, accounts), daemon=True)
     process.start()
-    theirs.close()
+    child_connection.close()
     try:
-        yield ours.recv()
+        yield connection.recv()
     finally:
-        ours.close()
+        connection.close()
         process.join()
 
 
 def _serve(connection: Connection, accounts: int) -> None:
-    """Seed in the process, as the API's operations do it, and serve until the other end hangs up."""
+    """Create the objects with the API's operations, and serve until the parent closes the connection."""
     with running_simulator() as simulator:
         _subscribe(simulator, accounts)
         connection.send(simulator.url)
@@ -57,10 +57,10 @@ def _serve(connection: Connection, accounts: int) -> None:
 
 
 def _subscribe(simulator: Simulator, accounts: int) -> None:
-    world = simulator.server.state
-    product = catalog.create_product(world, name="Pro")
+    state = simulator.server.state
+    product = catalog.create_product(state, name="Pro")
     price = catalog.create_price(
-        world,
+        state,
         product=product["id"],
         lookup_key="pro_monthly",
         currency="usd",
@@ -70,52 +70,52 @@ def _subscribe(simulator: Simulator, accounts: int) -> None:
     card: Any = {"payment_method": "pm_card_visa", "invoice_settings": {"default_payment_method": "pm_card_visa"}}
     for number in range(accounts):
         metadata = {"account_id": account_id(number)}
-        customer = customers.create(world, metadata=metadata, **card)
-        subscriptions.create(world, customer=customer["id"], items=[{"price": price["id"]}], metadata=metadata)
+        customer = customers.create(state, metadata=metadata, **card)
+        subscriptions.create(state, customer=customer["id"], items=[{"price": price["id"]}], metadata=metadata)
 
 
-# --- in the table -----------------------------------------------------------------------------------------------------
+# --- Table ------------------------------------------------------------------------------------------------------------
 
 
-class _Gathering(Table):
-    """The table, which writes a hundred at a time what it is given as transactions of their own."""
+class _BatchingTable(Table):
+    """Table that combines transactions into batches of up to a hundred writes."""
 
     def __init__(self, table: Table) -> None:
         super().__init__(table.client, table.name)
-        self._waiting: list[Write] = []
+        self._pending: list[Write] = []
 
     def transact(self, writes: Sequence[Write]) -> None:
-        """Write these together with others, now or later."""
-        if len(self._waiting) + len(writes) > TRANSACTION_WRITES_MAX:
+        """Add writes to the batch, and write the batch if it is full."""
+        if len(self._pending) + len(writes) > TRANSACTION_WRITES_MAX:
             self.flush()
-        self._waiting += writes
+        self._pending += writes
 
     def flush(self) -> None:
-        """Write what waits."""
-        super().transact(self._waiting)
-        self._waiting.clear()
+        """Write the pending batch."""
+        super().transact(self._pending)
+        self._pending.clear()
 
 
 def write_state(table: Table, gateway: StripeGateway, accounts: int, known: int) -> None:
-    """Write the fleet's accounts, and for the first so many what Stripe has of them, as their events would have."""
-    gathering = _Gathering(table)
-    repository = Repository(gathering)
-    subscriptions = {each["metadata"]["account_id"]: each for each in _listed(gateway.list_subscriptions)}
+    """Write the accounts, and the Stripe state of the first `known` accounts as their events would have written it."""
+    batching_table = _BatchingTable(table)
+    repository = Repository(batching_table)
+    subscriptions = {each["metadata"]["account_id"]: each for each in _list_all(gateway.list_subscriptions)}
     for number in range(accounts):
         customer_id = subscriptions[account_id(number)]["customer"] if number < known else None
         repository.create_account(Profile(account_id(number), customer_id=customer_id))
     owners = {subscriptions[account_id(number)]["customer"]: account_id(number) for number in range(known)}
     for each in subscriptions.values():
-        _write(repository, owners, read_subscription(each, load_catalog()))
-    for each in _listed(gateway.list_invoices):
-        _write(repository, owners, read_invoice(each))
+        _write_object(repository, owners, parse_subscription(each, load_catalog()))
+    for each in _list_all(gateway.list_invoices):
+        _write_object(repository, owners, parse_invoice(each))
     since = datetime.fromtimestamp(0, UTC)
-    for event in _listed(lambda after: gateway.list_events(since, after)):
+    for event in _list_all(lambda after: gateway.list_events(since, after)):
         _write_marker(repository, owners, event)
-    gathering.flush()
+    batching_table.flush()
 
 
-def _listed(list_page: Callable[[str | None], Listing]) -> Iterator[Json]:
+def _list_all(list_page: Callable[[str | None], Listing]) -> Iterator[Json]:
     listing = list_page(None)
     yield from listing.objects.values()
     while listing.after:
@@ -123,7 +123,7 @@ def _listed(list_page: Callable[[str | None], Listing]) -> Iterator[Json]:
         yield from listing.objects.values()
 
 
-def _write(repository: Repository, owners: Mapping[str, str], content: Snapshot) -> None:
+def _write_object(repository: Repository, owners: Mapping[str, str], content: Snapshot) -> None:
     if owner := owners.get(content.customer_id):
         now = datetime.now(UTC)
         marker = ProcessedEvent(

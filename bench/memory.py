@@ -1,7 +1,7 @@
-"""Whether a process that lives long grows: a hundred thousand events through one handler.
+"""Memory growth of a long-running process: a hundred thousand events in one handler.
 
-No engine stores so much in bearable time, so DynamoDB's answers are the first event's own, with another account's name
-in each: everything else is as it is on Lambda, from the signature to botocore's reading of the answers.
+No available engine stores that many accounts in reasonable time. DynamoDB's responses are therefore recorded once and
+replayed with the account's name replaced. All other steps run as on Lambda, from the signature to botocore's parsing.
 """
 
 import gc
@@ -13,43 +13,43 @@ from typing import Any
 
 from botocore.awsrequest import AWSResponse, HeadersDict
 
-from bench.alone import load_handler, run_alone
 from bench.deliveries import subscription_updated
 from bench.engine import Deployment
-from bench.report import Extent, Row
+from bench.isolated_process import load_handler, run_isolated
+from bench.report import Row, SampleSizes
 from billing.adapters.aws import client
 from billing.domain.accounts import Profile
 
 RECORDED = "mem_recorded"
 LAST_OF_A_SUBSCRIPTION = 59
-"""The event that is the latest by Stripe's clock, so that it does not grow old while the others are measured."""
+"""Number of the event with the latest time, which does not become too old during the measurement."""
 WARM_UP = 0.05
 MEGABYTE = 2**20
 
 
-def rows(deployment: Deployment, extent: Extent) -> Iterator[Row]:
-    """What the process holds once it is warm, and at the end."""
+def rows(deployment: Deployment, sizes: SampleSizes) -> Iterator[Row]:
+    """Return the memory of the process after the warm-up and at the end."""
     deployment.repository.create_account(Profile(RECORDED))
-    warm, end = run_alone(deployment.environment, measure, extent.memory_events)
-    seen = f"{warm / MEGABYTE:.1f} to {end / MEGABYTE:.1f} MB, {end / warm - 1:+.1%}"
-    yield Row(f"memory over {extent.memory_events:,} events of one process", seen, "less than +5 %")
+    warm, end = run_isolated(deployment.environment, measure, sizes.memory_events)
+    measured = f"{warm / MEGABYTE:.1f} to {end / MEGABYTE:.1f} MB, {end / warm - 1:+.1%}"
+    yield Row(f"memory over {sizes.memory_events:,} events of one process", measured, "less than +5 %")
 
 
 def measure(events: int) -> Sequence[int]:
-    """Resident bytes after the warm-up and at the end."""
+    """Return the resident bytes after the warm-up and at the end."""
     handler = load_handler("stripe_webhook")
-    answers = _Answers()
+    responses = _RecordedResponses()
     resident = []
-    # The first makes the row that the recorded one then changes.
+    # The first event creates the row that the recorded event changes.
     for number in (0, LAST_OF_A_SUBSCRIPTION):
         handler(subscription_updated(RECORDED, number), None)
-    answers.replay()
+    responses.replay()
     for number in range(events):
-        # As long as the recorded name: the answers' lengths stay true.
-        answers.account_id = f"mem{number:09}"
-        answer = handler(subscription_updated(answers.account_id, LAST_OF_A_SUBSCRIPTION), None)
-        if '"applied"' not in answer["body"]:
-            raise RuntimeError(f"Not the common path: {answer}")
+        # Same length as the recorded name: the responses keep their length.
+        responses.account_id = f"mem{number:09}"
+        response = handler(subscription_updated(responses.account_id, LAST_OF_A_SUBSCRIPTION), None)
+        if '"applied"' not in response["body"]:
+            raise RuntimeError(f"Not the common path: {response}")
         if number + 1 in {int(events * WARM_UP), events}:
             resident.append(_resident_bytes())
     return resident
@@ -61,8 +61,8 @@ def _resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-class _Answers:
-    """DynamoDB's answers to the last event, by operation; then in its place."""
+class _RecordedResponses:
+    """DynamoDB's responses to the last event by operation. Records them, then replays them."""
 
     def __init__(self) -> None:
         self.account_id = RECORDED
@@ -71,22 +71,22 @@ class _Answers:
         self._events.register("after-call.dynamodb", self._record)
 
     def replay(self) -> None:
-        """From now on, nothing is sent."""
+        """Answer all further requests from the recording."""
         self._events.unregister("after-call.dynamodb", self._record)
-        self._events.register("before-send.dynamodb", self._answer)
+        self._events.register("before-send.dynamodb", self._respond)
 
     def _record(self, http_response: Any, model: Any, **_: object) -> None:  # noqa: ANN401 - botocore has no types
         self._bodies[model.name] = http_response.content
 
-    def _answer(self, request: Any, event_name: str, **_: object) -> AWSResponse:  # noqa: ANN401
+    def _respond(self, request: Any, event_name: str, **_: object) -> AWSResponse:  # noqa: ANN401
         body = self._bodies[event_name.rpartition(".")[2]].replace(RECORDED.encode(), self.account_id.encode())
         headers: Any = HeadersDict()
-        return AWSResponse(request.url, 200, headers, _Raw(body))
+        return AWSResponse(request.url, 200, headers, _RawBody(body))
 
 
-class _Raw(io.BytesIO):
-    """A body as urllib3 hands it to botocore."""
+class _RawBody(io.BytesIO):
+    """Response body with urllib3's interface."""
 
     def stream(self, **_: object) -> Iterator[bytes]:
-        """All of it at once."""
+        """Yield the whole body."""
         yield self.read()

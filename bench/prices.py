@@ -1,7 +1,7 @@
-"""What a million events cost on AWS: what one consumes, times public prices.
+"""Price of a million events on AWS: the consumption of one event, multiplied by list prices.
 
-The prices are those of us-east-1, on demand, in the first tier and without any free one, as known in
-November 2026. They change: whoever plans with the result reads the pages again.
+The prices are on-demand prices of us-east-1 in November 2026, first tier, without free tiers. Check the linked pages
+before you plan with the result.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ GIGABYTE = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """US dollars."""
+    """List prices in US dollars."""
 
     lambda_requests_million: float = 0.20  # https://aws.amazon.com/lambda/pricing/
     lambda_arm64_gb_second: float = 0.0000133334  # the same
@@ -26,7 +26,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Consumption:
-    """What one event consumes. `traces`: the share of events that X-Ray records."""
+    """Consumption of one event. `traces` is the share of events that X-Ray records."""
 
     milliseconds: float
     memory_gb: float
@@ -36,15 +36,15 @@ class Consumption:
     traces: float
 
 
-def dollars_per_million(one: Consumption, prices: Prices) -> Mapping[str, float]:
-    """The cost of a million such events, by what is paid for."""
-    seconds = -(-one.milliseconds // 1) / 1000
+def dollars_per_million(event: Consumption, prices: Prices) -> Mapping[str, float]:
+    """Return the price of a million events by billed item."""
+    seconds = -(-event.milliseconds // 1) / 1000
     return {
         "Lambda requests": prices.lambda_requests_million,
-        "Lambda duration": MILLION * seconds * one.memory_gb * prices.lambda_arm64_gb_second,
+        "Lambda duration": MILLION * seconds * event.memory_gb * prices.lambda_arm64_gb_second,
         "HTTP API": prices.http_api_requests_million,
-        "DynamoDB reads": one.read_units * prices.dynamodb_read_units_million,
-        "DynamoDB writes": one.write_units * prices.dynamodb_write_units_million,
-        "logs": MILLION * one.log_bytes / GIGABYTE * prices.logs_gigabyte,
-        "traces": one.traces * prices.traces_million,
+        "DynamoDB reads": event.read_units * prices.dynamodb_read_units_million,
+        "DynamoDB writes": event.write_units * prices.dynamodb_write_units_million,
+        "logs": MILLION * event.log_bytes / GIGABYTE * prices.logs_gigabyte,
+        "traces": event.traces * prices.traces_million,
     }

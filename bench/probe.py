@@ -1,7 +1,7 @@
-"""One function in a process of its own, as Lambda has it: `python -S bench/probe.py functions/NAME < events.json`.
+"""Probe of one function in a separate process: `python -S bench/probe.py functions/NAME < events.json`.
 
-Imports the function, hands it the events one after the other, and writes as JSON what it answered to each, what it sent
-to AWS for it, and which modules were imported by then.
+Invokes the function with one event after the other. Writes as JSON the status and AWS requests of each event, and the
+imported modules.
 """
 
 import json
@@ -12,10 +12,13 @@ from typing import Any
 
 @dataclass(slots=True)
 class Cost:
-    """What an answer cost: requests on the wire as "service.Operation", retries included, and what they brought.
+    """Cost of one response.
 
-    `items_scanned` counts what queries looked at, whether or not they returned it. (Capacity units would say the same
-    on AWS; emulators make them up.)
+    Attributes:
+        status: HTTP status.
+        requests: Requests sent to AWS as "service.Operation", including retries.
+        items_scanned: Items that queries read, returned or not. (Emulators report no reliable capacity units.)
+        bytes_received: Bytes of DynamoDB's responses.
     """
 
     status: int = 0
@@ -24,32 +27,32 @@ class Cost:
     bytes_received: int = 0
 
 
-class Meter:
-    """Sees every request of every AWS client that is made after it."""
+class RequestMeter:
+    """Records all requests of AWS clients that are created after it."""
 
     def __init__(self) -> None:
-        """Attach to the session that the product makes its clients with."""
+        """Register with the session that creates the product's clients."""
         from billing.adapters import aws  # noqa: PLC0415 - the function's own import comes first
 
         session = aws.session()
-        session.register("before-send", self._see_request)
-        session.register("after-call.dynamodb", self._see_answer)
+        session.register("before-send", self._record_request)
+        session.register("after-call.dynamodb", self._record_response)
         self.cost = Cost()
 
-    def _see_request(self, **sent: Any) -> None:  # noqa: ANN401 - botocore's events are untyped
+    def _record_request(self, **sent: Any) -> None:  # noqa: ANN401 - botocore's events are untyped
         self.cost.requests.append(sent["event_name"].removeprefix("before-send."))
 
-    def _see_answer(self, **received: Any) -> None:  # noqa: ANN401
+    def _record_response(self, **received: Any) -> None:  # noqa: ANN401
         self.cost.items_scanned += received["parsed"].get("ScannedCount", 0)
         self.cost.bytes_received += len(received["http_response"].content)
 
 
 def main() -> None:
-    """Answer the events of standard input."""
+    """Invoke the function with the events of standard input."""
     sys.path.insert(0, sys.argv[1])
-    from app import handler  # type: ignore[import-not-found]  # noqa: PLC0415 - this import is what is probed
+    from app import handler  # type: ignore[import-not-found]  # noqa: PLC0415 - this import is measured
 
-    meter = Meter()
+    meter = RequestMeter()
     costs = []
     for event in json.load(sys.stdin):
         meter.cost = Cost()

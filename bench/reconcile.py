@@ -1,9 +1,10 @@
-"""`python -m bench.reconcile [ACCOUNTS]`: what the reconciliation of a whole fleet takes.
+"""`python -m bench.reconcile [ACCOUNTS]`: measure the reconciliation of many accounts.
 
-Stripe is the simulator, seeded in its own process by the API's operations; the table is the engine's, over HTTP; the
-reconciling code runs in a process of its own, so that the memory is its alone. It goes through all three lists, as the
-daily run does, without what would hide the rest: the limit of requests a second, and the five seconds for each page on
-which something differs.
+- The Stripe simulator runs in its own process. Its objects are created with the API's operations.
+- The table is on the engine, over HTTP.
+- Reconciliation runs in its own process, so that its memory can be measured.
+- It reads all three lists, as the daily run does.
+- The limit of requests per second and the wait of five seconds per page with discrepancies are switched off.
 """
 
 import contextlib
@@ -36,16 +37,16 @@ from billing.services.reconciler import Reconciler
 from billing.stripe_events.drift import EVENTS_KEPT, Phase
 
 ACCOUNTS = 10_000
-UNKNOWN = 10
-"""One in so many accounts missed all its events, as if the webhook had been down when it subscribed."""
-SPOILED = 100
-"""One in so many rows is changed by hand."""
+MISSED = 10
+"""One in this number of accounts missed all its events, as if the webhook was down when it subscribed."""
+ALTERED = 100
+"""One in this number of rows is changed by hand."""
 _PROCESSES = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """What one run took: seconds in all and of them waiting for Stripe, calls, and the process's peak memory in MB."""
+class RunCost:
+    """Cost of one run. `waiting` is the part of `seconds` that the run waited for Stripe; `peak_mb` is in MB."""
 
     seconds: float
     waiting: float
@@ -53,14 +54,14 @@ class Cost:
     dynamodb_calls: int
     peak_mb: float
     compared: Mapping[str, int]
-    differences: int
+    discrepancies: int
 
 
-FIGURES: Sequence[tuple[str, Callable[[Cost], str]]] = (
+FIGURES: Sequence[tuple[str, Callable[[RunCost], str]]] = (
     ("events, subscriptions, invoices", lambda cost: ", ".join(f"{count:,}" for count in cost.compared.values())),
-    ("differences", lambda cost: f"{cost.differences:,}"),
+    ("discrepancies", lambda cost: f"{cost.discrepancies:,}"),
     ("seconds", lambda cost: f"{cost.seconds:.1f}"),
-    ("of them waiting for the simulator", lambda cost: f"{cost.waiting:.1f}"),
+    ("of these, waiting for the simulator", lambda cost: f"{cost.waiting:.1f}"),
     ("Stripe calls", lambda cost: f"{cost.stripe_calls:,}"),
     ("DynamoDB calls", lambda cost: f"{cost.dynamodb_calls:,}"),
     ("peak memory, MB", lambda cost: f"{cost.peak_mb:.0f}"),
@@ -68,29 +69,29 @@ FIGURES: Sequence[tuple[str, Callable[[Cost], str]]] = (
 
 
 def main() -> None:
-    """Build the fleet, then measure one situation after the other."""
+    """Create the accounts, then measure one situation after the other."""
     accounts = int(sys.argv[1]) if len(sys.argv) > 1 else ACCOUNTS
     with simulated_fleet(accounts) as stripe_url, deployment() as deployed:
         os.environ.update(deployed.environment)
         stripe_gateway.LISTS_A_SECOND = 1_000_000
         table = Table(client("dynamodb"), deployed.environment["TABLE_NAME"])
-        write_state(table, rate_limited_gateway("sk_test_bench", stripe_url), accounts, accounts - accounts // UNKNOWN)
+        write_state(table, rate_limited_gateway("sk_test_bench", stripe_url), accounts, accounts - accounts // MISSED)
         _print("situation", [name for name, _ in FIGURES])
-        _measure(f"1 in {UNKNOWN} accounts missed all its events", stripe_url)
-        _measure("nothing differs", stripe_url)
-        _spoil(table, deployed, accounts)
-        _measure(f"1 in {SPOILED} rows changed by hand", stripe_url)
+        _measure(f"1 in {MISSED} accounts missed all its events", stripe_url)
+        _measure("no discrepancies", stripe_url)
+        _alter_rows(table, deployed, accounts)
+        _measure(f"1 in {ALTERED} rows changed by hand", stripe_url)
 
 
 def _measure(situation: str, stripe_url: str) -> None:
-    """Tell what one run takes, as soon as it has ended: a large fleet takes its time."""
+    """Measure one run and print its row."""
     with _PROCESSES.Pool(1) as pool:
         cost = pool.apply(reconcile, (stripe_url,))
     _print(situation, [show(cost) for _, show in FIGURES])
 
 
-def reconcile(stripe_url: str) -> Cost:
-    """Go through all lists once, in this process, and say what it took."""
+def reconcile(stripe_url: str) -> RunCost:
+    """Reconcile all lists once in this process. Returns the cost."""
     stripe_gateway.LISTS_A_SECOND = 1_000_000
     reconciler.SETTLE_SECONDS = 0
     logging.disable(logging.CRITICAL)
@@ -99,24 +100,24 @@ def reconcile(stripe_url: str) -> Cost:
     repository = Repository(Table(client("dynamodb"), os.environ["TABLE_NAME"]))
     client("dynamodb").meta.events.register("before-send.dynamodb", lambda **_: calls.update(["dynamodb"]))
     job = Reconciler(repository, rate_limited_gateway("sk_test_bench", stripe_url), load_catalog(), livemode=False)
-    differences, started = 0, time.perf_counter()
+    discrepancies, started = 0, time.perf_counter()
     with _timed_stripe(calls) as waiting, contextlib.redirect_stdout(io.StringIO()):
-        for report in job.pages(list(Phase), datetime.now(UTC) - EVENTS_KEPT):
-            compared[report.phase] += len(report.ids)
-            differences += sum(discrepancy.is_drift for discrepancy in report.discrepancies)
+        for page in job.pages(list(Phase), datetime.now(UTC) - EVENTS_KEPT):
+            compared[page.phase] += len(page.ids)
+            discrepancies += sum(discrepancy.is_drift for discrepancy in page.discrepancies)
     seconds = time.perf_counter() - started
-    return Cost(seconds, sum(waiting), calls["stripe"], calls["dynamodb"], _peak_mb(), compared, differences)
+    return RunCost(seconds, sum(waiting), calls["stripe"], calls["dynamodb"], _peak_mb(), compared, discrepancies)
 
 
 def _peak_mb() -> float:
-    """What this program needed at most; getrusage would count its parent's memory, from which it was forked."""
+    """Return the peak memory of this program. getrusage would include the memory of the parent before exec."""
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) / 1024
 
 
 @contextmanager
 def _timed_stripe(calls: Counter[str]) -> Iterator[list[float]]:
-    """How long the SDK's own HTTP client waited for each answer."""
+    """Measure the wait of the SDK's HTTP client for each response. Yields the list of seconds."""
     waits: list[float] = []
     request = stripe.RequestsClient.request
 
@@ -135,13 +136,13 @@ def _timed_stripe(calls: Counter[str]) -> Iterator[list[float]]:
         stripe.RequestsClient.request = request  # type: ignore[method-assign]
 
 
-def _spoil(table: Table, deployed: Deployment, accounts: int) -> None:
-    """End a subscription in the table that lives in Stripe, for one account in so many."""
-    for number in range(0, accounts, SPOILED):
+def _alter_rows(table: Table, deployed: Deployment, accounts: int) -> None:
+    """Set live subscriptions to canceled in the table only, for one in ALTERED accounts."""
+    for number in range(0, accounts, ALTERED):
         for owner, subscription in deployed.repository.list_live_subscriptions(account_id(number)):
             values = {":ended": "canceled"}
-            place = key(f"ACCOUNT#{owner}", f"SUB#{subscription.id}")
-            table.update(update(place, "SET #status = :ended", values))
+            row_key = key(f"ACCOUNT#{owner}", f"SUB#{subscription.id}")
+            table.update(update(row_key, "SET #status = :ended", values))
 
 
 def _print(situation: str, figures: Sequence[str]) -> None:

@@ -1,1 +1,1 @@
-"""`billing`: the operator's command."""
+"""The `billing` command for operators of a deployment."""

@@ -1,12 +1,12 @@
-"""Where the installed script begins."""
+"""Entry point of the installed script `billing`."""
 
 import sys
 
 
 def run() -> None:
-    """Run `billing`. Importing what it needs takes a second, in which Ctrl-C is as silent as later."""
+    """Run `billing`. Ctrl-C ends it without a traceback, also during its imports, which take about a second."""
     try:
-        from cli.main import app  # noqa: PLC0415 - see above
+        from cli.main import app  # noqa: PLC0415 - imported inside the `try`
 
         app()
     except KeyboardInterrupt:

@@ -1,9 +1,8 @@
-"""What became of Stripe's events, as the table has it. docs/reference/event-outcomes.md defines each outcome."""
+"""Stripe events that the table has markers of. docs/reference/event-outcomes.md defines the outcomes."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from heapq import merge
 from typing import Any
 
@@ -12,59 +11,51 @@ from billing.domain.timestamps import iso
 from billing.stripe_events.drift import REPAIR_ID_PREFIX
 from billing.stripe_events.event_types import EventOutcome
 
-
-class Found(StrEnum):
-    """What an operator asks for: what is recorded of an event, or that nothing is."""
-
-    APPLIED = EventOutcome.APPLIED
-    NO_CHANGE = EventOutcome.NO_CHANGE
-    IGNORED = EventOutcome.IGNORED
-    UNKNOWN_CUSTOMER = EventOutcome.UNKNOWN_CUSTOMER
-    CUSTOMER_CONFLICT = EventOutcome.CUSTOMER_CONFLICT
-    MISSING = EventOutcome.MISSING
-    FAILED = EventOutcome.FAILED
-    ABSENT = "absent"
-    """Stripe has it, and it never came here."""
-
-
-OPEN = tuple(found for found in Found if found is not Found.ABSENT and not EventOutcome(found).is_final)
-"""What is worth another look, and listed for it."""
+ABSENT = "absent"
+"""Outcome of an event that Stripe has and the table has no marker of: it never arrived."""
+OUTCOMES = (*(outcome for outcome in EventOutcome if outcome is not EventOutcome.DUPLICATE), ABSENT)
+"""Outcomes of a listed event. No marker has the outcome `duplicate`."""
+OPEN_OUTCOMES = tuple(outcome for outcome in EventOutcome if not outcome.is_final)
+"""Outcomes that need attention. The table has an index of these events."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """Which events: None is any.
+class EventFilter:
+    """Filter of `billing events list` and `replay`. None matches any value.
 
-    `since` and `until` bound when they were processed; when they happened, where it is Stripe's list that answers.
+    Attributes:
+        since: Earliest time of processing, or time of the event if Stripe's event list is read.
+        until: Latest time, in the same sense.
+        outcome: One of OUTCOMES.
     """
 
     since: datetime
     until: datetime
     account_id: str | None = None
     type: str | None = None
-    found: Found | None = None
+    outcome: str | None = None
 
     @property
-    def is_for_stripe(self) -> bool:
-        """Whether only Stripe's list has an answer: our records are listed by account, and by what is open."""
-        return self.found is Found.ABSENT or not (self.found in OPEN or self.account_id)
+    def needs_stripe_list(self) -> bool:
+        """True if the table cannot list the events: it has them by account and by open outcome only."""
+        return self.outcome == ABSENT or not (self.outcome in OPEN_OUTCOMES or self.account_id)
 
-    def includes(self, entry: "Entry") -> bool:
-        """Whether an event is asked for."""
+    def matches(self, entry: "EventEntry") -> bool:
+        """Return True if the event has the account, type and outcome of the filter."""
         return (
             self.account_id in {None, entry.account_id}
             and self.type in {None, entry.type}
-            and self.found in {None, entry.found}
+            and self.outcome in {None, entry.outcome}
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One event, and what became of it."""
+class EventEntry:
+    """One event and its outcome."""
 
     id: str
     type: str
-    found: Found
+    outcome: str
     created: datetime | None = None
     processed: datetime | None = None
     account_id: str | None = None
@@ -72,12 +63,12 @@ class Entry:
     reason: str | None = None
 
     @classmethod
-    def of(cls, marker: ProcessedEvent) -> "Entry":
-        """What is recorded of an event."""
+    def of(cls, marker: ProcessedEvent) -> "EventEntry":
+        """Create an entry from an event's marker."""
         return cls(
             id=marker.event_id,
             type=marker.type,
-            found=Found(marker.outcome),
+            outcome=marker.outcome,
             created=marker.created,
             processed=marker.processed,
             account_id=marker.account_id,
@@ -86,17 +77,16 @@ class Entry:
         )
 
     @property
-    def is_mending(self) -> bool:
-        """Whether it is what reconciliation left, and no event that Stripe has."""
+    def is_repair(self) -> bool:
+        """True if reconciliation left the marker. Stripe has no such event."""
         return self.id.startswith(REPAIR_ID_PREFIX)
 
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """All of it for programs."""
+    def as_dict(self) -> Mapping[str, Any]:
+        """Return the entry for JSON output."""
         return {
             "id": self.id,
             "type": self.type,
-            "outcome": self.found,
+            "outcome": self.outcome,
             "created": iso(self.created),
             "processed": iso(self.processed),
             "account_id": self.account_id,
@@ -104,22 +94,22 @@ class Entry:
             "reason": self.reason,
         }
 
-    @property
-    def row(self) -> tuple[object, ...]:
-        """A line of it for people."""
-        return iso(self.created), self.id, self.type, self.found, self.account_id, self.reason
+    def as_row(self) -> tuple[object, ...]:
+        """Return the columns of text output."""
+        return iso(self.created), self.id, self.type, self.outcome, self.account_id, self.reason
 
 
-def recorded(repository: Repository, question: Question) -> Iterator[Entry]:
-    """The table's answer, latest first."""
-    entries = map(Entry.of, merge(*_sources(repository, question), key=lambda marker: marker.processed, reverse=True))
-    return filter(question.includes, entries)
+def list_recorded_events(repository: Repository, event_filter: EventFilter) -> Iterator[EventEntry]:
+    """Yield the events that the table has, newest first."""
+    sources = _sources(repository, event_filter)
+    entries = map(EventEntry.of, merge(*sources, key=lambda marker: marker.processed, reverse=True))
+    return filter(event_filter.matches, entries)
 
 
-def _sources(repository: Repository, question: Question) -> Iterable[Iterator[ProcessedEvent]]:
-    period = (question.since, question.until)
-    for found in OPEN:
-        if question.found in {None, found}:
-            yield repository.list_open_events(EventOutcome(found), *period)
-    if question.account_id and question.found not in OPEN:
-        yield repository.list_account_events(question.account_id, *period)
+def _sources(repository: Repository, event_filter: EventFilter) -> Iterable[Iterator[ProcessedEvent]]:
+    period = (event_filter.since, event_filter.until)
+    for outcome in OPEN_OUTCOMES:
+        if event_filter.outcome in {None, outcome}:
+            yield repository.list_open_events(outcome, *period)
+    if event_filter.account_id and event_filter.outcome not in OPEN_OUTCOMES:
+        yield repository.list_account_events(event_filter.account_id, *period)

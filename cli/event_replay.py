@@ -1,11 +1,9 @@
-"""Stripe's own events: listed beside what the table has of them, shown, and processed once more.
+"""Stripe's own events: list them with their outcomes, show them, and process them again.
 
-An event that is processed again goes through the very code that takes it from the webhook, so doing it twice, or
-beside a delivery, does it once.
+A replay uses the event processor of the webhook. Repeating it, or running it while deliveries arrive, changes nothing.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,28 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 import stripe
 
-from billing.adapters.stripe_gateway import StripeGateway, connect
+from billing.adapters.stripe_gateway import StripeGateway
 from billing.catalog import load_catalog
 from billing.domain.errors import EventUnidentified
 from billing.services.event_processor import EventProcessor
 from billing.stripe_events import objects
-from billing.stripe_events.event_types import EVENT_PARSERS
+from billing.stripe_events.event_types import EVENT_PARSERS, EventOutcome
 from billing.stripe_events.eventbridge import stripe_event
-from cli.deployment import Deployment
-from cli.event_log import Entry, Found, Question
-from cli.setup import stripe_key
+from cli.event_log import ABSENT, EventEntry, EventFilter
+from cli.stack import Stack
+from cli.stripe_connection import NOT_FOUND, connect_client
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 PAGE_SIZE = 100
-NOT_FOUND = 404
 WAIT_SECONDS = 2
-"""For SQS to ask all its servers: a receive that does not wait may find nothing where there is something."""
-RECEIVES_WITHOUT_NEWS = 3
-"""After so many in a row the queue is taken for empty: a receive may also bring only what was seen before."""
-# What of an event's object is shown: nothing that says who a customer is.
-SHOWN = (
+"""Long polling makes SQS query all its servers. Without it, a receive can miss messages."""
+RECEIVES_WITHOUT_NEW_MAX = 3
+"""Consecutive receives without a new message after which the queue is treated as empty."""
+# Fields of an event's object that identify no person.
+DISPLAYED_FIELDS = (
     "id",
     "object",
     "customer",
@@ -57,33 +54,35 @@ SHOWN = (
 
 
 @dataclass(frozen=True, slots=True)
-class Replayer:
-    """A deployment's table and its Stripe."""
+class EventReplayer:
+    """Access to the events of a stack's Stripe account and to its event processor."""
 
-    deployment: Deployment
+    stack: Stack
     client: stripe.StripeClient
 
     @classmethod
-    def connected(cls, deployment: Deployment) -> "Replayer":
-        """With the key that the deployment has. Raises CommandFailed."""
-        key = stripe_key(deployment.load_secret(deployment.stripe_secret_arn), deployment)
-        return cls(deployment, connect(key, os.environ.get("STRIPE_API_BASE") or deployment.stripe_api_base))
+    def connect(cls, stack: Stack) -> "EventReplayer":
+        """Connect with the stack's Stripe key. Raises CommandFailed."""
+        return cls(stack, connect_client(stack))
 
-    def listed(self, question: Question) -> Iterator[Entry]:
-        """Stripe's list of the events that are handled, latest first, with what the table has of each."""
+    def list_events(self, event_filter: EventFilter) -> Iterator[EventEntry]:
+        """Yield the events of handled types in Stripe's list with their outcomes, newest first."""
         wanted: Any = {
-            "types": [question.type] if question.type else sorted(EVENT_PARSERS),
-            "created": {"gte": int(question.since.timestamp()), "lte": int(question.until.timestamp())},
+            "types": [event_filter.type] if event_filter.type else sorted(EVENT_PARSERS),
+            "created": {"gte": int(event_filter.since.timestamp()), "lte": int(event_filter.until.timestamp())},
             "limit": PAGE_SIZE,
         }
         events = self.client.v1.events.list(wanted)
         for page in batched(events.auto_paging_iter(), PAGE_SIZE, strict=False):
-            markers = self.deployment.repository().find_markers(event.id for event in page)
-            entries = (Entry.of(markers[each.id]) if each.id in markers else _absent(each) for each in page)
-            yield from filter(question.includes, entries)
+            markers = self.stack.repository().find_markers(event.id for event in page)
+            entries = (EventEntry.of(markers[each.id]) if each.id in markers else _absent_entry(each) for each in page)
+            yield from filter(event_filter.matches, entries)
 
     def find(self, event_id: str) -> Mapping[str, Any] | None:
-        """An event as Stripe has it, for thirty days; None if it does not. A thin one is among those of API v2."""
+        """Return an event, or None if Stripe does not have it. Stripe keeps events for 30 days.
+
+        Thin events are among the events of API v2.
+        """
         for events in (self.client.v1.events, self.client.v2.core.events):
             try:
                 return events.retrieve(event_id).to_dict()
@@ -92,73 +91,72 @@ class Replayer:
                     raise
         return None
 
-    def replay(self, event_id: str) -> str | None:
-        """Process an event once more; its outcome now, None if Stripe does not have it any more."""
+    def replay(self, event_id: str) -> EventOutcome | None:
+        """Process an event again. Returns its outcome, or None if Stripe no longer has the event."""
         event = self.find(event_id)
         return None if event is None else self._processor().process(event)
 
-    def redriven(self) -> Iterator[tuple[str, str | None]]:
-        """Process what lies in the dead-letter queue, and take it out: each event's id and outcome.
+    def redrive(self) -> Iterator[tuple[str, EventOutcome | None]]:
+        """Process the messages of the dead-letter queue and delete them. Yields each event's id and outcome.
 
-        A message without an event stays, and is told with its own id and None.
+        A message that is not a Stripe event stays in the queue. It is returned with the message id and None.
         """
         seen = set[str]()
-        without_news = 0
-        while without_news < RECEIVES_WITHOUT_NEWS:
-            fresh = [message for message in self._received() if message["MessageId"] not in seen]
-            seen.update(message["MessageId"] for message in fresh)
-            without_news = 0 if fresh else without_news + 1
-            yield from map(self._redrive, fresh)
+        without_new = 0
+        while without_new < RECEIVES_WITHOUT_NEW_MAX:
+            new = [message for message in self._receive() if message["MessageId"] not in seen]
+            seen.update(message["MessageId"] for message in new)
+            without_new = 0 if new else without_new + 1
+            yield from map(self._redrive_message, new)
 
-    def _received(self) -> "Sequence[MessageTypeDef]":
-        answer = self.deployment.queue().receive_message(
-            QueueUrl=self.deployment.dead_letters_url or "", MaxNumberOfMessages=10, WaitTimeSeconds=WAIT_SECONDS
+    def _receive(self) -> "Sequence[MessageTypeDef]":
+        response = self.stack.sqs_client().receive_message(
+            QueueUrl=self.stack.dead_letter_queue_url or "", MaxNumberOfMessages=10, WaitTimeSeconds=WAIT_SECONDS
         )
-        return answer.get("Messages", ())
+        return response.get("Messages", ())
 
-    def _redrive(self, message: "MessageTypeDef") -> tuple[str, str | None]:
+    def _redrive_message(self, message: "MessageTypeDef") -> tuple[str, EventOutcome | None]:
         try:
             event = stripe_event(json.loads(message["Body"]))
             outcome = self._processor().process(event)
         except (EventUnidentified, ValueError):
             return message["MessageId"], None
-        url = self.deployment.dead_letters_url or ""
-        self.deployment.queue().delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        url = self.stack.dead_letter_queue_url or ""
+        self.stack.sqs_client().delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         return str(event["id"]), outcome
 
     def _processor(self) -> EventProcessor:
         gateway, catalog = StripeGateway(self.client), load_catalog()
         return EventProcessor(
-            self.deployment.repository(),
+            self.stack.repository(),
             catalog,
             lambda target: gateway.fetch(target, catalog),
-            self.deployment.livemode,
+            self.stack.livemode,
             look_up=gateway.look_up,
             may_assign_customer=lambda customer_id: not gateway.is_customer_gone(customer_id),
         )
 
 
-def summary(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What an operator has to know of an event, without anything that says who the customer is."""
-    source = objects.mapping(objects.mapping(event, "data"), "object")
-    told = {name: event.get(name) for name in ("id", "type", "created", "api_version", "livemode", "pending_webhooks")}
-    shown = {name: source[name] for name in SHOWN if isinstance(source.get(name), str | int | bool)}
-    changed = objects.mapping(objects.mapping(event, "data"), "previous_attributes")
+def summarize_event(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the parts of an event that identify no person."""
+    data = objects.mapping(event, "data")
+    source = objects.mapping(data, "object")
+    envelope = ("id", "type", "created", "api_version", "livemode", "pending_webhooks")
     return {
-        **told,
-        "object": shown,
+        **{name: event.get(name) for name in envelope},
+        "object": {name: source[name] for name in DISPLAYED_FIELDS if isinstance(source.get(name), str | int | bool)},
         "account_id": objects.account_id_of(source),
-        "changed": sorted(changed),
+        "changed": sorted(objects.mapping(data, "previous_attributes")),
         "related_object": event.get("related_object"),
     }
 
 
-def _absent(event: stripe.Event) -> Entry:
+def _absent_entry(event: stripe.Event) -> EventEntry:
     source: Any = event.data.object.to_dict()
-    return Entry(
+    return EventEntry(
         id=event.id,
         type=event.type,
-        found=Found.ABSENT,
+        outcome=ABSENT,
         created=datetime.fromtimestamp(event.created, UTC),
         account_id=objects.account_id_of(source),
         customer_id=objects.reference(source, "customer"),

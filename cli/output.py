@@ -1,10 +1,13 @@
-"""Where a command's words go: results to stdout, everything else to stderr.
+"""Output of the commands: results on stdout, notes, progress and errors on stderr.
 
-With --json stdout carries one JSON object, or nothing where the command failed; the failure is then the last line of
-stderr: {"error": {"code", "message"}}.
+With --json, stdout has one JSON object. If the command fails, stdout is empty and the last line of stderr is
+{"error": {"code", "message"}}.
 """
 
+import contextlib
+import io
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -15,40 +18,42 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
 from billing.domain.errors import StoreUnavailable
-from cli.failures import CommandFailed, explain_aws, explain_store
+from cli.errors import CommandFailed, map_aws_error, map_store_error
 
-FOUND_SOMETHING = 3
-"""The exit code of a command that did its work, and found what an operator should look at."""
+NEEDS_ATTENTION = 3
+"""Exit code of a command that succeeded and found something that needs an operator."""
+
+type ShowProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A command's results and messages, for people or for programs. Lines are never wrapped or cut: ids are copied."""
+    """Results and messages of one command. Lines are neither wrapped nor cut, so that ids can be copied."""
 
     as_json: bool
     stderr: Console
 
-    def result(self, facts: Mapping[str, Any], shown: str) -> None:
-        """What the command brought: `facts` for programs, `shown` for people."""
-        typer.echo(json.dumps(facts) if self.as_json else shown)
+    def result(self, data: Mapping[str, Any], text: str) -> None:
+        """Print the result: `data` with --json, else `text`."""
+        typer.echo(json.dumps(data) if self.as_json else text)
 
     def note(self, text: str) -> None:
-        """Something that a person should know; programs find it in the result."""
+        """Print a hint for the operator. With --json nothing is printed: the result has the same information."""
         if not self.as_json:
             self.stderr.print(text, soft_wrap=True, markup=False, highlight=False)
 
-    def working(self, what: str) -> AbstractContextManager[object]:
-        """Show on a terminal that something takes a while."""
-        return self.stderr.status(what)
+    def working(self, task: str) -> AbstractContextManager[object]:
+        """Show a spinner on a terminal."""
+        return self.stderr.status(task)
 
     @contextmanager
-    def progress(self, what: str) -> Iterator[Callable[[str], None]]:
-        """Show on a terminal how far something has come, by what the given function is called with."""
-        with self.stderr.status(what) as status:
-            yield lambda how_far: status.update(f"{what}: {how_far}")
+    def progress(self, task: str) -> Iterator[ShowProgress]:
+        """Show a spinner on a terminal, with the text that is passed to the returned function."""
+        with self.stderr.status(task) as status:
+            yield lambda text: status.update(f"{task}: {text}")
 
-    def failed(self, failure: CommandFailed) -> None:
-        """Why the command could not do its work."""
+    def error(self, failure: CommandFailed) -> None:
+        """Print why the command failed."""
         if self.as_json:
             error = {"error": {"code": failure.code, "message": failure.message}}
             typer.echo(json.dumps(error), err=True)
@@ -57,25 +62,36 @@ class Output:
 
 
 @contextmanager
-def reporting(*, as_json: bool) -> Iterator[Output]:
-    """The output of a command that runs inside; what keeps it from its work becomes one line and exit code 1."""
+def command_output(*, as_json: bool) -> Iterator[Output]:
+    """Return the output of a command. An error of the command, of AWS or of the table is printed, with exit code 1."""
     output = Output(as_json, Console(stderr=True, quiet=as_json))
     try:
         yield output
     except CommandFailed as error:
         failure = error
     except StoreUnavailable as error:
-        failure = explain_store(error)
+        failure = map_store_error(error)
     except (BotoCoreError, ClientError) as error:
-        failure = explain_aws(error)
+        failure = map_aws_error(error)
     else:
         return
-    output.failed(failure)
+    output.error(failure)
     raise typer.Exit(1)
 
 
+@contextmanager
+def suppress_logs() -> Iterator[None]:
+    """Suppress logs and metrics of the `billing` package. They are written for CloudWatch."""
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def columns(rows: Sequence[Sequence[object]]) -> str:
-    """Rows as lines of aligned columns. What is not there shows as a dash."""
+    """Return rows as lines of aligned columns. None is shown as a dash."""
     texts = [[_text(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in texts)

@@ -1,4 +1,4 @@
-"""What `billing setup` does, in its order: Stripe's objects first, then the secret that says how to reach them."""
+"""Steps of `billing setup`: first the objects in Stripe, then the secret with the keys."""
 
 import os
 import secrets
@@ -9,61 +9,71 @@ from typing import Any
 
 from billing.adapters.stripe_gateway import connect
 from billing.catalog import load_catalog
-from cli.changes import Change
-from cli.deployment import Deployment
-from cli.stripe_account import explained, sync_catalog, sync_portal
-from cli.webhook_setup import NOTE, set_up_webhook
+from cli.setup_report import SetupChange
+from cli.stack import Stack
+from cli.stripe_account import sync_catalog, sync_portal
+from cli.stripe_connection import api_base, map_stripe_errors
+from cli.webhook_setup import ENDPOINT_NOTE, set_up_webhook
 
-GIVEN_SECRETS_MAX = 2  # the new one, and the one before while what it signed is on its way
-MADE_UP = (
-    "The signing secret was made up, so no event will be accepted until you run this again with STRIPE_WEBHOOK_SECRET."
+GIVEN_SECRETS_MAX = 2
+"""The operator's secret and the one before it, which signs events that are still being delivered."""
+EVENTS_REJECTED = (
+    "No signing secret is known, so a random one was stored, and every event will be rejected. "
+    "Run this command again with STRIPE_WEBHOOK_SECRET."
 )
 
 
 def set_up(
-    deployment: Deployment, stored: Mapping[str, Any], api_key: str, url: str | None, *, rotates: bool = False
-) -> list[Change]:
-    """Bring Stripe and the secret to what the catalog and the stack want. Raises CommandFailed.
+    stack: Stack, stored: Mapping[str, Any], api_key: str, url: str | None, *, rotate: bool = False
+) -> list[SetupChange]:
+    """Update Stripe and the secret to match the catalog and the stack.
 
-    `stored` is what the secret holds now; `url` is where Stripe sends events, None to register no endpoint. `rotates`
-    gives the endpoint another signing secret.
+    Args:
+        stack: Stack to set up.
+        stored: Present content of its secret.
+        api_key: Stripe API key to use and to store.
+        url: Address of the webhook endpoint; None to register no endpoint.
+        rotate: Replace the endpoint, which gives it another signing secret.
+
+    Raises:
+        CommandFailed: Stripe failed or rejected a request.
     """
-    client = connect(api_key, os.environ.get("STRIPE_API_BASE") or deployment.stripe_api_base)
+    client = connect(api_key, api_base(stack))
     catalog = load_catalog()
-    with explained():
+    with map_stripe_errors():
         changes, prices = sync_catalog(client, catalog)
-        portal = sync_portal(client, deployment.stack_name, catalog, prices)
+        portal = sync_portal(client, stack.name, catalog, prices)
         secret = {**stored, "api_key": api_key, "portal_configuration": portal.id}
         changes.append(portal)
         if url is None:
-            return [*changes, _store_without_endpoint(deployment, stored, secret)]
-        repository = partial(_store, deployment, stored)
-        return [*changes, *set_up_webhook(client, deployment.stack_name, url, secret, repository, rotates=rotates)]
+            return [*changes, _store_without_endpoint(stack, stored, secret)]
+        store = partial(_store, stack, stored)
+        return [*changes, *set_up_webhook(client, stack.name, url, secret, store, rotate=rotate)]
 
 
-def _store_without_endpoint(deployment: Deployment, stored: Mapping[str, Any], secret: Mapping[str, Any]) -> Change:
-    """The signing secret is the operator's, else the stored one, else a random one that nobody else knows."""
+def _store_without_endpoint(stack: Stack, stored: Mapping[str, Any], secret: Mapping[str, Any]) -> SetupChange:
+    """Store STRIPE_WEBHOOK_SECRET, else keep the stored signing secret, else store a random one."""
     given = os.environ.get("STRIPE_WEBHOOK_SECRET") or None
     if given or stored.get("webhook_secrets"):
-        return _store(deployment, stored, _with_webhook_secret(secret, given))
-    made_up = f"whsec_{secrets.token_hex(32)}"
-    return replace(_store(deployment, stored, _with_webhook_secret(secret, made_up)), warning=MADE_UP)
+        return _store(stack, stored, _with_webhook_secret(secret, given))
+    random = f"whsec_{secrets.token_hex(32)}"
+    return replace(_store(stack, stored, _with_webhook_secret(secret, random)), warning=EVENTS_REJECTED)
 
 
 def _with_webhook_secret(secret: Mapping[str, Any], webhook_secret: str | None) -> dict[str, Any]:
-    """The operator's secret before the one that was given last; those of the endpoint that setup made stay."""
+    """Add the operator's signing secret before the previous one. Secrets of the endpoint of setup are kept."""
     known: Sequence[str] = secret.get("webhook_secrets") or ()
     if webhook_secret is None or webhook_secret in known:
         return dict(secret)
-    note = secret.get(NOTE, {"secret": None, "replaced": []})
+    note = secret.get(ENDPOINT_NOTE, {"secret": None, "replaced": []})
     own = [each for each in known if each in (note["secret"], *note["replaced"])]
     given = [webhook_secret, *(each for each in known if each not in own)][:GIVEN_SECRETS_MAX]
     return {**secret, "webhook_secrets": [*given, *own]}
 
 
-def _store(deployment: Deployment, stored: Mapping[str, Any], secret: Mapping[str, Any]) -> Change:
-    arn = deployment.stripe_secret_arn
+def _store(stack: Stack, stored: Mapping[str, Any], secret: Mapping[str, Any]) -> SetupChange:
+    arn = stack.stripe_secret_arn
     if secret == stored:
-        return Change("secret", "Stripe keys", arn, "unchanged")
-    deployment.save_secret(arn, secret)
-    return Change("secret", "Stripe keys", arn, "updated" if stored else "created")
+        return SetupChange("secret", "Stripe keys", arn, "unchanged")
+    stack.save_secret(arn, secret)
+    return SetupChange("secret", "Stripe keys", arn, "updated" if stored else "created")

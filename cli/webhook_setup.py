@@ -1,10 +1,15 @@
-"""The webhook endpoint of a stack, and its signing secret: made, replaced and rotated without an event being refused.
+"""Webhook endpoint of a stack and its signing secret.
 
-    another endpoint, which gets no event yet → both secrets stored → it gets its events → the one before is deleted
+An endpoint is replaced or rotated in these steps, so that no event is rejected:
 
-Where that was interrupted, Stripe and the stored secret tell, and the next run goes on there: beside the secrets it is
-noted which endpoint signs with which of them and which ones it replaced, and an endpoint carries the stack's name once
-it gets events. While there are two, both are sent the same events, and the second delivery of an event is a duplicate.
+1. Create another endpoint that gets no events yet.
+2. Store the signing secrets of both endpoints.
+3. Wait until the functions have loaded them, then register the events of the new endpoint.
+4. Delete the previous endpoint.
+
+If a run is interrupted, the next run continues. The stored secret names the endpoint of setup, its signing secret and
+the secrets that it replaced. An endpoint has the stack's name in its metadata as soon as it gets events. While two
+endpoints exist, both get the same events, and the second delivery of an event is a duplicate.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,43 +21,49 @@ import stripe
 
 from billing.adapters.secrets import SECRETS_REREAD_SECONDS_MIN
 from billing.stripe_events.event_types import EVENT_PARSERS
-from cli.changes import Change, Outcome, includes
-from cli.stripe_account import STACK, is_of_stack
+from cli.setup_report import SetupChange, SetupOutcome, includes
+from cli.stripe_account import STACK_METADATA_KEY, is_of_stack
 
 NEVER_SENT: Any = "account.application.authorized"
-"""An event that only the applications of Stripe Connect are sent, never an endpoint of the account's own."""
-NOTE = "webhook_endpoint"
-"""In the stored secret, of the endpoint that setup made: its id, its secret, and the secrets that this replaced."""
+"""Stripe sends this event to Connect applications only. An endpoint needs at least one event."""
+ENDPOINT_NOTE = "webhook_endpoint"
+"""Key in the stored secret: id and signing secret of the endpoint of setup, and the secrets that it replaced."""
 PROPAGATION_SECONDS = 2 * SECRETS_REREAD_SECONDS_MIN
-"""Until every function finds a stored secret: one that read before asks anew, and Secrets Manager takes a moment."""
-TWO_SECRETS = "Two signing secrets count now. Run `billing setup` again in a few minutes to drop the older one."
+"""Time until every function finds a new secret: a reread limit, and a margin for Secrets Manager."""
+TWO_SECRETS = "Both signing secrets are valid now. Run `billing setup` again in a few minutes to drop the older secret."
 
 
 @dataclass(frozen=True, slots=True)
-class Webhooks:
-    """The endpoints at the stack's address. `own` is the one whose secret is stored.
+class WebhookEndpoints:
+    """Endpoints at the stack's address.
 
-    `opened` are the ids of those that get events.
+    Attributes:
+        own: Endpoint whose signing secret is stored.
+        active_ids: Ids of endpoints that get events.
     """
 
     found: tuple[stripe.WebhookEndpoint, ...]
     own: stripe.WebhookEndpoint | None
-    opened: frozenset[str]
+    active_ids: frozenset[str]
 
     @property
     def is_being_replaced(self) -> bool:
-        """Whether `own` was on its way to take another's place when a run was interrupted."""
-        return self.own is not None and (self.own.id not in self.opened or len(self.opened) > 1)
+        """True if a run was interrupted after it created `own` to replace another endpoint."""
+        return self.own is not None and (self.own.id not in self.active_ids or len(self.active_ids) > 1)
 
     @property
-    def why_another(self) -> str | None:
-        """Why the endpoint that is there can't be used; None if it can, or there is none."""
+    def replacement_reason(self) -> str | None:
+        """Reason why the present endpoint cannot be used; None if it can be used or does not exist."""
         if self.own and self.own.api_version != stripe.api_version:
             return (
-                f"The endpoint spoke API version {self.own.api_version}, so it was made anew for {stripe.api_version}."
+                f"The webhook endpoint had API version {self.own.api_version}. "
+                f"It was replaced by one with {stripe.api_version}."
             )
         if self.found and not self.own:
-            return "The endpoint's signing secret is not stored here, so it was made anew: Stripe tells it only once."
+            return (
+                "The webhook endpoint was replaced, because its signing secret was not stored. "
+                "Stripe shows a signing secret only once."
+            )
         return None
 
 
@@ -61,73 +72,83 @@ def set_up_webhook(
     stack_name: str,
     url: str,
     secret: Mapping[str, Any],
-    repository: Callable[[Mapping[str, Any]], Change],
+    store: Callable[[Mapping[str, Any]], SetupChange],
     *,
-    rotates: bool,
-) -> list[Change]:
-    """Let Stripe send the events that we read to `url`, in the API version that the SDK was made for.
+    rotate: bool,
+) -> list[SetupChange]:
+    """Register an endpoint at `url` for the handled events, in the SDK's API version.
 
-    `secret` is what is to be stored with its webhook secrets as they are now; `store` stores it. `rotates` makes
-    another endpoint also where the one that is there would do.
+    Args:
+        client: Client of the Stripe account.
+        stack_name: Name of the stack, for the endpoint's metadata.
+        url: Address of the endpoint.
+        secret: Content of the secret that is to be stored, with its present signing secrets.
+        store: Stores the secret.
+        rotate: Replace the endpoint even if it can be used.
     """
-    webhooks = find_webhooks(client, stack_name, url, secret)
-    endpoint = webhooks.own
-    secret = secret if webhooks.is_being_replaced else _without_replaced_secrets(secret)
-    if endpoint is None or webhooks.why_another or (rotates and not webhooks.is_being_replaced):
-        endpoint = _make_webhook(client, url)
+    endpoints = find_endpoints(client, stack_name, url, secret)
+    endpoint = endpoints.own
+    secret = secret if endpoints.is_being_replaced else _without_replaced_secrets(secret)
+    if endpoint is None or endpoints.replacement_reason or (rotate and not endpoints.is_being_replaced):
+        endpoint = _create_inactive_endpoint(client, url)
         secret = _with_secret_of(endpoint, secret)
-    stored = repository(secret)
-    others = [each for each in webhooks.found if each.id != endpoint.id]
-    if endpoint.id not in webhooks.opened and len(secret["webhook_secrets"]) > 1:
+    stored = store(secret)
+    others = [each for each in endpoints.found if each.id != endpoint.id]
+    if endpoint.id not in endpoints.active_ids and len(secret["webhook_secrets"]) > 1:
         sleep(PROPAGATION_SECONDS)
-    outcome = _open_webhook(client, stack_name, endpoint, is_new=endpoint is not webhooks.own, replaces=bool(others))
+    outcome = _activate(client, stack_name, endpoint, is_new=endpoint is not endpoints.own, replaces=bool(others))
     for other in others:
         client.v1.webhook_endpoints.delete(other.id)
-    two = TWO_SECRETS if secret.get(NOTE, {}).get("replaced") else None
-    return [Change("webhook endpoint", url, endpoint.id, outcome, webhooks.why_another), replace(stored, warning=two)]
+    two_secrets = TWO_SECRETS if secret.get(ENDPOINT_NOTE, {}).get("replaced") else None
+    return [
+        SetupChange("webhook endpoint", url, endpoint.id, outcome, endpoints.replacement_reason),
+        replace(stored, warning=two_secrets),
+    ]
 
 
-def find_webhooks(client: stripe.StripeClient, stack_name: str, url: str, secret: Mapping[str, Any]) -> Webhooks:
-    """What Stripe has at `url`. Secrets that were stored without a note are of the endpoint with events."""
+def find_endpoints(
+    client: stripe.StripeClient, stack_name: str, url: str, secret: Mapping[str, Any]
+) -> WebhookEndpoints:
+    """Return the endpoints at `url`. Signing secrets without an endpoint note belong to the active endpoint."""
     listed = client.v1.webhook_endpoints.list({"limit": 100}).auto_paging_iter()
     found = tuple(endpoint for endpoint in listed if endpoint.url == url)
-    opened = frozenset(each.id for each in found if is_of_stack(each.metadata, stack_name))
-    noted = secret.get(NOTE)
-    known = {noted["id"]} if noted else opened if secret.get("webhook_secrets") else frozenset()
-    return Webhooks(found, next((each for each in found if each.id in known), None), opened)
+    active_ids = frozenset(each.id for each in found if is_of_stack(each.metadata, stack_name))
+    note = secret.get(ENDPOINT_NOTE)
+    known = {note["id"]} if note else active_ids if secret.get("webhook_secrets") else frozenset()
+    return WebhookEndpoints(found, next((each for each in found if each.id in known), None), active_ids)
 
 
-def _make_webhook(client: stripe.StripeClient, url: str) -> stripe.WebhookEndpoint:
-    """An endpoint with its signing secret, which Stripe tells this once; it gets no event yet."""
+def _create_inactive_endpoint(client: stripe.StripeClient, url: str) -> stripe.WebhookEndpoint:
+    """Create an endpoint that gets no events. Only this response has its signing secret."""
     version: Any = stripe.api_version
     return client.v1.webhook_endpoints.create({"url": url, "enabled_events": [NEVER_SENT], "api_version": version})
 
 
-def _open_webhook(
+def _activate(
     client: stripe.StripeClient, stack_name: str, endpoint: stripe.WebhookEndpoint, *, is_new: bool, replaces: bool
-) -> Outcome:
+) -> SetupOutcome:
     events: Any = sorted(EVENT_PARSERS)
-    wanted: Any = {"enabled_events": events, "metadata": {STACK: stack_name}}
-    is_open = includes(endpoint.to_dict(), {**wanted, "status": "enabled"})
-    if not is_open:
+    wanted: Any = {"enabled_events": events, "metadata": {STACK_METADATA_KEY: stack_name}}
+    is_active = includes(endpoint.to_dict(), {**wanted, "status": "enabled"})
+    if not is_active:
         wanted["disabled"] = False
         client.v1.webhook_endpoints.update(endpoint.id, wanted)
     if replaces:
         return "replaced"
-    return "created" if is_new else "unchanged" if is_open else "updated"
+    return "created" if is_new else "unchanged" if is_active else "updated"
 
 
 def _with_secret_of(endpoint: stripe.WebhookEndpoint, secret: Mapping[str, Any]) -> Mapping[str, Any]:
-    before = secret.get(NOTE, {})
+    before = secret.get(ENDPOINT_NOTE, {})
     replaced = [before["secret"], *before["replaced"]] if before else []
     note = {"id": endpoint.id, "secret": endpoint.secret, "replaced": replaced}
-    return {**secret, "webhook_secrets": [endpoint.secret, *(secret.get("webhook_secrets") or ())], NOTE: note}
+    return {**secret, "webhook_secrets": [endpoint.secret, *(secret.get("webhook_secrets") or ())], ENDPOINT_NOTE: note}
 
 
 def _without_replaced_secrets(secret: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Their endpoints were deleted by the run before; whatever they were sent, their successor was sent too."""
-    note = secret.get(NOTE)
+    """Drop the secrets of endpoints that the previous run deleted. Their successor got the same events."""
+    note = secret.get(ENDPOINT_NOTE)
     if note is None:
         return secret
     kept = [each for each in secret["webhook_secrets"] if each not in note["replaced"]]
-    return {**secret, "webhook_secrets": kept, NOTE: {**note, "replaced": []}}
+    return {**secret, "webhook_secrets": kept, ENDPOINT_NOTE: {**note, "replaced": []}}

@@ -1,1 +1,1 @@
-"""The world without accounts: everything that `make run` starts on one machine."""
+"""Local environment: the product on one machine, without AWS or Stripe accounts (`make run`)."""

@@ -1,4 +1,4 @@
-"""The AWS emulator as a child process: ministack, in an environment of its own."""
+"""AWS emulator (ministack) as a child process with its own virtual environment."""
 
 import os
 from collections.abc import Mapping
@@ -13,7 +13,10 @@ COMMAND = (ROOT / ".tools/emulator/bin/ministack",)
 
 
 def environment(port: int, scratch: Path) -> Mapping[str, str]:
-    """What the emulator runs with. It hands it on to functions, so it holds nothing that AWS would not give them."""
+    """Return the emulator's environment variables.
+
+    The emulator passes them on to functions. They therefore contain only what Lambda would set, and its own settings.
+    """
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(scratch),
@@ -28,11 +31,11 @@ def environment(port: int, scratch: Path) -> Mapping[str, str]:
 
 
 def wait_until_healthy(url: str, emulator: Child) -> None:
-    """Return once the emulator answers. Raises StartFailed."""
-    wait_until(lambda: _answers(f"{url}/_ministack/health"), emulator)
+    """Wait until the emulator's health check succeeds. Raises StartFailed."""
+    wait_until(lambda: _is_healthy(f"{url}/_ministack/health"), emulator)
 
 
-def _answers(url: str) -> bool:
+def _is_healthy(url: str) -> bool:
     try:
         return httpx.get(url, trust_env=False).is_success
     except httpx.TransportError:

@@ -1,7 +1,7 @@
 """Forward TCP ports of one address to the same ports of this machine's loopback interface.
 
-A container cannot reach what listens on 127.0.0.1 of its host, and nothing of the local world listens elsewhere:
-`python -m local.forward 172.17.0.1 8001 4566` lends it those ports for as long as it runs.
+The services of the local environment listen on 127.0.0.1 only, which containers cannot reach.
+`python -m local.forward 172.17.0.1 8001 4566` exposes two of their ports until it is stopped.
 """
 
 import argparse
@@ -20,15 +20,15 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
 
 
 async def _forward(address: str, port: int) -> None:
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
+            local_reader, local_writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             writer.close()
             return
-        await asyncio.gather(_copy(reader, there_writer), _copy(there_reader, writer))
+        await asyncio.gather(_copy(reader, local_writer), _copy(local_reader, writer))
 
-    server = await asyncio.start_server(connected, address, port)
+    server = await asyncio.start_server(handle_connection, address, port)
     await server.serve_forever()
 
 
@@ -37,8 +37,8 @@ async def _forward_all(address: str, ports: list[int]) -> None:
 
 
 def main() -> None:
-    """Forward until told to stop."""
-    parser = argparse.ArgumentParser(prog="python -m local.forward", description="Lend loopback ports to an address.")
+    """Forward until the process is stopped."""
+    parser = argparse.ArgumentParser(prog="python -m local.forward", description="Expose loopback ports on an address.")
     parser.add_argument("address")
     parser.add_argument("port", type=int, nargs="+")
     arguments = parser.parse_args()

@@ -1,7 +1,6 @@
-"""What API Gateway does between HTTP and a Lambda function, as pure functions: routes, CORS, payload format 2.0.
+"""API Gateway's HTTP API as pure functions: routes, CORS and payload format 2.0.
 
-API Gateway's own names are used throughout; what is here follows AWS's documentation of HTTP APIs, and where that is
-silent, what a deployed one was seen to do.
+The behaviour follows AWS's documentation of HTTP APIs. Where the documentation has a gap, it follows a deployed API.
 """
 
 import base64
@@ -20,13 +19,19 @@ BODY_BYTES_MAX = 10_000_000
 _DEFAULT_ROUTE = "$default"
 _ANY_METHOD = "x-amazon-apigateway-any-method"
 _FUNCTION_IN_URI = re.compile(r"\$\{(\w+)\.Arn\}")
-# Every other body, also a form and one without a content type, reaches the function in base64.
+# Bodies of all other types are base64-encoded, including forms and bodies without a content type.
 _TEXT_TYPES = re.compile(r"^(text/.*|application/(json|xml|javascript))$")
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """A route of the API: `ANY` or one method, a path with `{name}` and `{name+}`, and the function's name."""
+class DeployedRoute:
+    """A deployed route.
+
+    Attributes:
+        method: HTTP method or `ANY`.
+        path: Path template with `{name}` and `{name+}`, or `$default`.
+        function: Name of the deployed function.
+    """
 
     method: str
     path: str
@@ -34,13 +39,13 @@ class Route:
 
     @property
     def key(self) -> str:
-        """The route key as the event carries it."""
+        """Route key of the event."""
         return self.path if self.path == _DEFAULT_ROUTE else f"{self.method} {self.path}"
 
 
 @dataclass(frozen=True, slots=True)
 class Cors:
-    """The API's CORS configuration."""
+    """CORS configuration of an API."""
 
     origins: tuple[str, ...]
     methods: tuple[str, ...]
@@ -50,19 +55,19 @@ class Cors:
 
 
 @dataclass(frozen=True, slots=True)
-class Api:
-    """A deployed HTTP API: where it answers, its routes and who may call it from a browser."""
+class DeployedApi:
+    """A deployed HTTP API."""
 
     api_id: str
     domain_name: str
     account_id: str
-    routes: tuple[Route, ...]
+    routes: tuple[DeployedRoute, ...]
     cors: Cors | None
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An HTTP request as received; `target` is the path still percent-encoded, header names are lower case."""
+    """A received HTTP request. `target` is the percent-encoded path; header names are lower case."""
 
     method: str
     target: str
@@ -75,53 +80,58 @@ class Request:
     received_at: datetime
 
     def header(self, name: str) -> str | None:
-        """All values of a header joined as API Gateway joins them, or None."""
+        """Return all values of a header, joined by commas, or None."""
         values = [value for key, value in self.headers if key == name]
         return ",".join(values) if values else None
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP response; a header may occur several times."""
+    """An HTTP response. A header may occur several times."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
 
 
-def message(status: int, text: str) -> Response:
-    """An answer of API Gateway itself."""
+def error_response(status: int, text: str) -> Response:
+    """Return an error response of API Gateway itself."""
     return Response(status, (("content-type", "application/json"),), json.dumps({"message": text}).encode())
 
 
-NOT_FOUND = message(404, "Not Found")
-TOO_LARGE = message(413, "Request Entity Too Large")
-FUNCTION_FAILED = message(500, "Internal Server Error")
+NOT_FOUND = error_response(404, "Not Found")
+TOO_LARGE = error_response(413, "Request Entity Too Large")
+FUNCTION_FAILED = error_response(500, "Internal Server Error")
 
 
-# --- The API out of a processed template ------------------------------------------------------------------------------
-def read_routes(definition: Mapping[str, Any], functions: Mapping[str, str]) -> tuple[Route, ...]:
-    """The routes of the OpenAPI definition that SAM makes. `functions` maps logical ids to deployed names."""
+# --- Processed template -----------------------------------------------------------------------------------------------
+def read_routes(definition: Mapping[str, Any], functions: Mapping[str, str]) -> tuple[DeployedRoute, ...]:
+    """Return the routes of the OpenAPI definition that SAM generates.
+
+    Args:
+        definition: Body of the `AWS::ApiGatewayV2::Api` resource.
+        functions: Names of the deployed functions by logical id.
+    """
     return tuple(
-        Route(
+        DeployedRoute(
             "ANY" if method == _ANY_METHOD else method.upper(),
             path,
-            functions[_function_id(operation["x-amazon-apigateway-integration"]["uri"])],
+            functions[_function_logical_id(operation["x-amazon-apigateway-integration"]["uri"])],
         )
         for path, operations in definition["paths"].items()
         for method, operation in operations.items()
     )
 
 
-def _function_id(uri: Mapping[str, str]) -> str:
-    found = _FUNCTION_IN_URI.search(uri["Fn::Sub"])
-    if not found:
-        raise ValueError(f"No function in the integration {uri}")
-    return found[1]
+def _function_logical_id(uri: Mapping[str, str]) -> str:
+    match = _FUNCTION_IN_URI.search(uri["Fn::Sub"])
+    if not match:
+        raise ValueError(f"Integration URI without a function: {uri}")
+    return match[1]
 
 
 def read_cors(definition: Mapping[str, Any], origins: Sequence[str]) -> Cors | None:
-    """The CORS configuration, with the origins that the stack was deployed with."""
+    """Return the CORS configuration with the given origins, or None if the API has none."""
     configuration = definition.get("x-amazon-apigateway-cors")
     if configuration is None:
         return None
@@ -134,34 +144,41 @@ def read_cors(definition: Mapping[str, Any], origins: Sequence[str]) -> Cors | N
     )
 
 
-# --- Which route takes a request --------------------------------------------------------------------------------------
-def find_route(routes: Iterable[Route], method: str, target: str) -> tuple[Route, dict[str, str]] | None:
-    """The most specific matching route, literal before {name} before {name+} before $default; and its parameters."""
-    found = [
+# --- Route selection --------------------------------------------------------------------------------------------------
+def match_route(
+    routes: Iterable[DeployedRoute], method: str, target: str
+) -> tuple[DeployedRoute, dict[str, str]] | None:
+    """Return the most specific matching route with its path parameters, or None.
+
+    A literal segment precedes `{name}`, which precedes `{name+}`, which precedes `$default`.
+    """
+    matches = [
         (route, parameters)
         for route in routes
         if route.method in (method, "ANY") and (parameters := _path_parameters(route.path, target)) is not None
     ]
-    return min(found, key=lambda match: _breadth(match[0]), default=None)
+    return min(matches, key=lambda match: _precedence(match[0]), default=None)
 
 
 def _path_parameters(path: str, target: str) -> dict[str, str] | None:
     if path == _DEFAULT_ROUTE:
         return {}
     pattern = re.sub(r"\\{(\w+)(\\\+)?\\}", lambda m: f"(?P<{m[1]}>{'.+' if m[2] else '[^/]+'})", re.escape(path))
-    found = re.fullmatch(pattern, target)
-    return {name: unquote(value) for name, value in found.groupdict().items()} if found else None
+    match = re.fullmatch(pattern, target)
+    return {name: unquote(value) for name, value in match.groupdict().items()} if match else None
 
 
-def _breadth(route: Route) -> tuple[object, ...]:
-    """Sorts routes from the most to the least specific."""
+def _precedence(route: DeployedRoute) -> tuple[object, ...]:
+    """Return a sort key that orders routes from the most to the least specific."""
     segments = tuple((segment.endswith("+}"), segment.startswith("{")) for segment in route.path.split("/"))
     return route.path == _DEFAULT_ROUTE, any(greedy for greedy, _ in segments), segments, route.method == "ANY"
 
 
-# --- The event that a function gets -----------------------------------------------------------------------------------
-def request_event(api: Api, route: Route, parameters: Mapping[str, str], request: Request) -> dict[str, Any]:
-    """The payload-2.0 event of a request; keys that AWS leaves out are left out."""
+# --- Lambda event -----------------------------------------------------------------------------------------------------
+def request_event(
+    api: DeployedApi, route: DeployedRoute, parameters: Mapping[str, str], request: Request
+) -> dict[str, Any]:
+    """Return the event of a request in payload format 2.0, without the keys that AWS omits."""
     event: dict[str, Any] = {
         "version": "2.0",
         "routeKey": route.key,
@@ -176,14 +193,14 @@ def request_event(api: Api, route: Route, parameters: Mapping[str, str], request
     cookies = [cookie.strip() for cookie in (request.header("cookie") or "").split(";") if cookie.strip()]
     optional = {
         "cookies": cookies,
-        "queryStringParameters": _joined(parse_qsl(request.query, keep_blank_values=True)),
+        "queryStringParameters": _join_repeated(parse_qsl(request.query, keep_blank_values=True)),
         "pathParameters": dict(parameters),
         **_body(request),
     }
     return event | {key: value for key, value in optional.items() if value}
 
 
-def _request_context(api: Api, route: Route, request: Request) -> dict[str, Any]:
+def _request_context(api: DeployedApi, route: DeployedRoute, request: Request) -> dict[str, Any]:
     return {
         "accountId": api.account_id,
         "apiId": api.api_id,
@@ -204,7 +221,7 @@ def _request_context(api: Api, route: Route, request: Request) -> dict[str, Any]
     }
 
 
-def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+def _join_repeated(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     ordered = sorted(pairs, key=lambda pair: pair[0])
     return {name: ",".join(value for _, value in group) for name, group in groupby(ordered, key=lambda pair: pair[0])}
 
@@ -217,13 +234,13 @@ def _body(request: Request) -> dict[str, Any]:
         try:
             return {"body": request.body.decode()}
         except UnicodeDecodeError:
-            pass  # not the text that it claims to be: bytes, then
+            pass  # The content type is wrong: pass the bytes in base64.
     return {"body": base64.b64encode(request.body).decode(), "isBase64Encoded": True}
 
 
-# --- The response that a function's result becomes --------------------------------------------------------------------
+# --- HTTP response ----------------------------------------------------------------------------------------------------
 def function_response(result: object) -> Response:
-    """The HTTP response of a function's result in format 2.0; a malformed result is API Gateway's 500."""
+    """Return the HTTP response of a function's result in payload format 2.0. A malformed result returns 500."""
     if not isinstance(result, dict) or "statusCode" not in result:
         text = result if isinstance(result, str) else json.dumps(result)
         return Response(200, (("content-type", "application/json"),), text.encode())
@@ -240,13 +257,13 @@ def function_response(result: object) -> Response:
 
 # --- CORS -------------------------------------------------------------------------------------------------------------
 def is_preflight(request: Request) -> bool:
-    """Whether a browser asks if it may send a request from another origin."""
+    """Return True if the request is a CORS preflight."""
     names = {name for name, _ in request.headers}
     return request.method == "OPTIONS" and {"origin", "access-control-request-method"} <= names
 
 
 def with_cors(cors: Cors | None, request: Request, response: Response) -> Response:
-    """The response with the API's CORS headers, which replace those of the function."""
+    """Return the response with the API's CORS headers. They replace the function's own."""
     if cors is None:
         return response
     own = tuple(pair for pair in response.headers if not pair[0].startswith("access-control-"))

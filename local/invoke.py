@@ -1,4 +1,4 @@
-"""`make invoke FUNCTION=checkout EVENT=events/checkout.json`: one built function against the running local world."""
+"""`make invoke FUNCTION=checkout EVENT=events/checkout.json`: invoke one function of the running local environment."""
 
 import argparse
 import json
@@ -10,62 +10,64 @@ from pathlib import Path
 from typing import Any
 
 from local import stack
+from local.environment import CODE_DIR_NAME
 from local.run import STATE_DIR
-from local.runtime_api import ExecutionEnvironment, Result, make_runtime_dir
+from local.runtime_api import ExecutionEnvironment, InvocationResult, make_runtime_dir
 from local.sample_events import read_sample
-from local.world import CODE
 
 
 def logical_id(operation: str) -> str:
-    """The template's name of the function in functions/<operation>."""
+    """Return the logical id of the function in functions/<operation>."""
     return "".join(word.capitalize() for word in operation.split("_")) + "Function"
 
 
 def operations() -> list[str]:
-    """The folders of functions/."""
+    """Return the names of the folders in functions/."""
     return sorted(path.parent.name for path in stack.ROOT.glob("functions/*/app.py"))
 
 
-def _sample(text: str) -> Path:
+def _sample_path(text: str) -> Path:
     path = Path(text)
     if not path.is_file():
-        raise argparse.ArgumentTypeError(f"there is no file {path}")
+        raise argparse.ArgumentTypeError(f"file {path} does not exist")
     return path
 
 
 def read_run_env(state_dir: Path) -> dict[str, str]:
-    """How to talk to the running world. Raises FileNotFoundError when none runs."""
+    """Return the variables in run.env. Raises FileNotFoundError if no local environment is running."""
     lines = (state_dir / "run.env").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines)
 
 
-def invoke(operation: str, event: Mapping[str, Any], env: Mapping[str, str], state_dir: Path) -> Result:
-    """Run the deployed function of an operation once, in a new execution environment; it logs to standard error."""
+def invoke(operation: str, event: Mapping[str, Any], env: Mapping[str, str], state_dir: Path) -> InvocationResult:
+    """Invoke an operation's deployed function once, in a new execution environment. Its logs go to standard error."""
     name = stack.function_names(env, stack.STACK)[logical_id(operation)]
-    function = stack.fetch_function(env, name, state_dir / CODE)
-    environment = ExecutionEnvironment(function, make_runtime_dir(state_dir / CODE / "runtime"), sys.stderr.fileno())
+    function = stack.fetch_function(env, name, state_dir / CODE_DIR_NAME)
+    execution_environment = ExecutionEnvironment(
+        function, make_runtime_dir(state_dir / CODE_DIR_NAME / "runtime"), sys.stderr.fileno()
+    )
     try:
-        return environment.invoke(event, str(uuid.uuid4()))
+        return execution_environment.invoke(event, str(uuid.uuid4()))
     finally:
-        environment.close()
+        execution_environment.close()
 
 
 def main() -> int:
-    """Print the function's answer. Returns 1 when it failed."""
-    parser = argparse.ArgumentParser(prog="make invoke", description="Run one built function on a sample event.")
-    parser.add_argument("operation", choices=operations(), metavar="FUNCTION", help="a folder of functions/")
-    parser.add_argument("event", type=_sample, metavar="EVENT", help="a file of events/ or events/stripe/")
+    """Print the function's result. Returns 1 if the function failed."""
+    parser = argparse.ArgumentParser(prog="make invoke", description="Invoke one function with a sample event.")
+    parser.add_argument("operation", choices=operations(), metavar="FUNCTION", help="name of a folder in functions/")
+    parser.add_argument("event", type=_sample_path, metavar="EVENT", help="file in events/ or events/stripe/")
     arguments = parser.parse_args()
     try:
         env = read_run_env(STATE_DIR)
         run = json.loads((STATE_DIR / "run.json").read_text())
     except FileNotFoundError:
-        print("No local world is running. Start one with `make run` in another terminal.", file=sys.stderr)
+        print("No local environment is running. Start one with `make run` in another terminal.", file=sys.stderr)
         return 1
     event = read_sample(
         arguments.event,
         secret_key=run["accounts"]["acme"]["secret_key"],
-        # Not run.json's: it may have been rotated since.
+        # The secret in run.json may have been rotated since.
         webhook_secret=stack.webhook_secret(env, stack.STACK),
         now=datetime.now(UTC),
     )

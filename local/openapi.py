@@ -1,4 +1,4 @@
-"""`python -m local.openapi CONTRACT`: print a contract's OpenAPI document, for client generators."""
+"""`python -m local.openapi organization`: print a contract's OpenAPI document, for client generators."""
 
 import argparse
 import json
@@ -8,13 +8,13 @@ from billing.api.openapi import openapi_document
 from billing.catalog import load_catalog
 
 ALLOWED_ORIGINS = ("http://localhost:3000",)
-"""Default of the parameter in template.yaml."""
+"""Default of the template's parameter AllowedOrigins."""
 
 
 def main() -> None:
-    """Print the document of a contract."""
+    """Print the OpenAPI document of one contract."""
     contracts = {contract.name: contract for contract in CONTRACTS}
-    parser = argparse.ArgumentParser(prog="local.openapi", description="Print the OpenAPI document of a contract.")
+    parser = argparse.ArgumentParser(prog="python -m local.openapi", description="Print a contract's OpenAPI document.")
     parser.add_argument("contract", choices=contracts)
     contract = contracts[parser.parse_args().contract]
     print(json.dumps(openapi_document(contract, load_catalog(), ALLOWED_ORIGINS), indent=2))

@@ -1,4 +1,4 @@
-"""Child processes that never outlive the local world, however it ends."""
+"""Child processes that end with the local environment, also if it is killed."""
 
 import ctypes
 import os
@@ -17,19 +17,28 @@ START_SECONDS_MAX = 60.0
 _POLL_SECONDS = 0.05
 _LOG_LINES_SHOWN = 25
 
-_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
-# Loaded before any fork: between fork and exec only what is already there may be called.
+# Loaded before any fork: between fork and exec, loading a library is not safe.
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class StartFailed(Exception):
-    """A part of the local world did not come up; the message says which and what to do about it."""
+    """A part of the local environment did not start. The message contains the reason and a remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A child process in a process group of its own: its answer in `output`, the rest in `log`, which may be one."""
+    """A child process in its own process group.
+
+    Attributes:
+        name: Name for messages.
+        command: Command and arguments.
+        env: Environment variables.
+        process: The process.
+        output: File of standard output; the same file as `log` unless `start` got another one.
+        log: File of standard error.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -38,56 +47,54 @@ class Child:
     output: Path
     log: Path
 
-    def failed(self) -> StartFailed:
-        """The failure of this child, told with the end of its log."""
+    def failure(self) -> StartFailed:
+        """Return an error with the exit status and the last lines of the log."""
         lines = self.log.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
-        ending = f"ended with {self.process.returncode}"
-        return StartFailed(
-            "\n".join([f"{self.name} {ending}. The end of {self.log}:", *(f"  {line}" for line in lines)])
-        )
+        title = f"{self.name} ended with {self.process.returncode}. Last lines of {self.log}:"
+        return StartFailed("\n".join([title, *(f"  {line}" for line in lines)]))
 
 
 def start(
     name: str, command: Sequence[str | Path], env: Mapping[str, str], log: Path, output: Path | None = None
 ) -> Child:
-    """Start a command. Ctrl-C in a terminal does not reach it: its parent decides in which order things end."""
-    words = tuple(str(word) for word in command)
+    """Start a command in its own session. Ctrl-C does not reach it: its parent ends all children in order."""
+    arguments = tuple(map(str, command))
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as errors, output.open("wb") if output else nullcontext(errors) as answers:
+    with log.open("wb") as log_file, output.open("wb") if output else nullcontext(log_file) as output_file:
         process = subprocess.Popen(  # noqa: S603 - our own commands, no shell
-            words,
+            arguments,
             env=dict(env),
             stdin=subprocess.DEVNULL,
-            stdout=answers,
-            stderr=errors,
+            stdout=output_file,
+            stderr=log_file,
             start_new_session=True,
             preexec_fn=_die_with_parent if _libc else None,  # noqa: PLW1509 - calls one function loaded beforehand
         )
-    return Child(name, words, env, process, output or log, log)
+    return Child(name, arguments, env, process, output or log, log)
 
 
 def finish(child: Child) -> str:
-    """Wait for a command to end and return its answer. Raises StartFailed when its exit status is not 0."""
+    """Wait for a command and return its output. Raises StartFailed if its exit status is not 0."""
     if child.process.wait() != 0:
-        raise child.failed()
+        raise child.failure()
     return child.output.read_text()
 
 
 def wait_until(ready: Callable[[], bool], child: Child) -> None:
-    """Wait until a service answers. Raises StartFailed when it ends or takes longer than START_SECONDS_MAX."""
+    """Wait until a service is ready. Raises StartFailed if it ends or needs more than START_SECONDS_MAX."""
     deadline = time.monotonic() + START_SECONDS_MAX
     while not ready():
         if child.process.poll() is not None:
-            raise child.failed()
+            raise child.failure()
         if time.monotonic() > deadline:
-            raise StartFailed(f"{child.name} did not answer within {START_SECONDS_MAX:.0f} s; see {child.log}")
+            raise StartFailed(f"{child.name} was not ready within {START_SECONDS_MAX:.0f} s. See {child.log}.")
         time.sleep(_POLL_SECONDS)
 
 
 def stop(children: Iterable[Child]) -> None:
-    """End children and whatever they started: asked first, all at once, and killed after STOP_SECONDS_MAX."""
+    """Terminate the process groups of all children, and kill them after STOP_SECONDS_MAX."""
     children = list(children)
-    with _uninterrupted():
+    with _signals_ignored():
         for child in children:
             _signal_group(child, signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS_MAX
@@ -104,12 +111,15 @@ def _signal_group(child: Child, number: signal.Signals) -> None:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """A second Ctrl-C must not leave processes behind. Signals belong to the main thread; elsewhere none arrive."""
+def _signals_ignored() -> Iterator[None]:
+    """Ignore termination signals, so that a second Ctrl-C leaves no process behind.
+
+    Python delivers signals to the main thread only. In other threads this does nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDINGS}
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in _TERMINATION_SIGNALS}
     try:
         yield
     finally:
@@ -118,6 +128,6 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _die_with_parent() -> None:
-    """Linux kills the child when its parent dies, even by SIGKILL. Elsewhere only an orderly end cleans up."""
+    """Let Linux kill the child if its parent dies, even by SIGKILL. Other systems have no such option."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

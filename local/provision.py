@@ -1,7 +1,7 @@
-"""Accounts with a credential of each kind, and the shared secret of session tokens, for the local world.
+"""Accounts of the local environment, with a credential of each kind, and the shared secret of session tokens.
 
-What `billing accounts create`, `billing keys create` and `billing sessions` do, in one process: each command on its
-own would take a second to start.
+Equivalent to `billing accounts create`, `billing keys create` and `billing sessions`. One process replaces several
+commands, which take a second each to start.
 """
 
 import json
@@ -13,28 +13,28 @@ from datetime import UTC, datetime, timedelta
 
 from billing.api.authentication import KeyKind
 from billing.domain.accounts import Profile
-from cli.deployment import Deployment, find_deployment
-from cli.keys import create_key
-from cli.sessions import sign_token, store_secret
+from cli.commands.keys import create_key
+from cli.commands.sessions import sign_token, store_secret
+from cli.stack import Stack, find_stack
 
-PAYING_ROLE = "owner"
+BILLING_ROLE = "owner"
 TOKEN_AGE_MAX = timedelta(days=7)
-"""A world that is left running over a weekend still takes what it printed on Friday."""
+"""Long enough for an environment that runs over a weekend."""
 
 
-def provision(deployment: Deployment, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Create the accounts; what each authenticates with, by its name."""
-    store_secret(deployment, secrets.token_urlsafe(32))
-    return {name: _create_account(deployment, name) for name in names}
+def provision(stack: Stack, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Create the accounts. Returns the credentials of each account by name."""
+    store_secret(stack, secrets.token_urlsafe(32))
+    return {name: _create_account(stack, name) for name in names}
 
 
-def _create_account(deployment: Deployment, name: str) -> dict[str, str]:
-    now, repository = datetime.now(UTC), deployment.repository()
+def _create_account(stack: Stack, name: str) -> dict[str, str]:
+    now, repository = datetime.now(UTC), stack.repository()
     repository.create_account(Profile(name, email=f"billing@{name}.example", created=now))
-    keys = {kind: create_key(repository, name, kind, livemode=deployment.livemode)[1] for kind in KeyKind}
-    token = sign_token(deployment, name, f"user_{name}", PAYING_ROLE, now + TOKEN_AGE_MAX)
+    keys = {kind: create_key(repository, name, kind, livemode=stack.livemode)[1] for kind in KeyKind}
+    token = sign_token(stack, name, f"user_{name}", BILLING_ROLE, now + TOKEN_AGE_MAX)
     return {**{f"{kind}_key": key for kind, key in keys.items()}, "session_token": token}
 
 
 if __name__ == "__main__":
-    print(json.dumps(provision(find_deployment(os.environ["BILLING_STACK"], None), sys.argv[1:])))
+    print(json.dumps(provision(find_stack(os.environ["BILLING_STACK"], None), sys.argv[1:])))

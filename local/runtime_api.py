@@ -1,6 +1,6 @@
-"""Execution environments of functions, under AWS's own runtime client.
+"""Execution environments of functions, under AWS's runtime client.
 
-The client takes its work from Lambda's Runtime API, so each environment has one that serves it alone:
+The client gets its invocations from Lambda's Runtime API. Each execution environment has a Runtime API of its own:
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
 
@@ -18,13 +18,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-# What AWS's runtime brings along; everything else must come from the function and its layers.
+# Modules of AWS's runtime. All others must come from the function and its layers.
 _RUNTIME_MODULES = ("awslambdaric", "runtime_client", "simplejson", "snapshot_restore_py")
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
-    """A deployed function: its code and layers unpacked, and its configuration."""
+class DeployedFunction:
+    """A deployed function: its configuration, and its unpacked code and layers."""
 
     name: str
     arn: str
@@ -36,23 +36,23 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What a function answered, or the error it ended with."""
+class InvocationResult:
+    """The response of a function, or its error."""
 
     succeeded: bool
     payload: Any
 
 
 class ExecutionEnvironment:
-    """A process that runs one invocation of a function after the other. What it logs goes to `log`."""
+    """A process that runs the invocations of a function one at a time. Its output goes to the file descriptor `log`."""
 
-    def __init__(self, function: Function, runtime_dir: Path, log: int) -> None:
+    def __init__(self, function: DeployedFunction, runtime_dir: Path, log: int) -> None:
         self._timeout_seconds = function.timeout_seconds
         self._api = _RuntimeApi(function)
         threading.Thread(target=self._api.serve_forever, daemon=True).start()
         python_path = [*(str(each / "python") for each in function.layer_dirs), str(runtime_dir)]
         self._process = subprocess.Popen(  # noqa: S603 - our own function
-            # -S: nothing of this interpreter's site-packages, as on AWS.
+            # -S: without this interpreter's site-packages, as on AWS.
             [sys.executable, "-S", "-m", "awslambdaric", function.handler],
             cwd=function.code_dir,
             env={
@@ -71,11 +71,11 @@ class ExecutionEnvironment:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can take another invocation."""
+        """True if the process runs and accepts another invocation."""
         return self._process.poll() is None
 
-    def invoke(self, event: Mapping[str, Any], request_id: str) -> Result:
-        """Run the function on an event, within its time; it does not survive a time-out."""
+    def invoke(self, event: Mapping[str, Any], request_id: str) -> InvocationResult:
+        """Invoke the function with an event. The process is killed on a timeout."""
         deadline = time.time() + self._timeout_seconds
         self._api.invocations.put(_Invocation(json.dumps(event).encode(), request_id, deadline))
         while time.time() < deadline:
@@ -89,7 +89,7 @@ class ExecutionEnvironment:
         return _failure(f"RequestId: {request_id} Error: Task timed out after {self._timeout_seconds} seconds")
 
     def close(self) -> None:
-        """End the process."""
+        """Kill the process and stop its Runtime API."""
         self._process.kill()
         self._process.wait()
         self._api.invocations.put(None)
@@ -98,13 +98,13 @@ class ExecutionEnvironment:
 
 
 def make_runtime_dir(folder: Path) -> Path:
-    """A folder with the runtime's own modules and nothing else, made once."""
+    """Create a folder with links to the runtime's modules, unless they exist."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in _RUNTIME_MODULES:
-        found = importlib.util.find_spec(name)
-        if found is None or found.origin is None:
-            raise ModuleNotFoundError(f"{name} is not installed: run `make install`")
-        module = Path(found.origin)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(f"{name} is not installed. Run `make install`.")
+        module = Path(spec.origin)
         source = module.parent if module.name == "__init__.py" else module
         link = folder / source.name
         if not link.exists():
@@ -112,8 +112,8 @@ def make_runtime_dir(folder: Path) -> Path:
     return folder
 
 
-def _failure(error_message: str) -> Result:
-    return Result(succeeded=False, payload={"errorMessage": error_message})
+def _failure(error_message: str) -> InvocationResult:
+    return InvocationResult(succeeded=False, payload={"errorMessage": error_message})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,30 +124,32 @@ class _Invocation:
 
 
 class _RuntimeApi(ThreadingHTTPServer):
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: DeployedFunction) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.function_arn = function.arn
         self.invocations: queue.Queue[_Invocation | None] = queue.Queue()
-        self.results: queue.Queue[Result] = queue.Queue()
+        self.results: queue.Queue[InvocationResult] = queue.Queue()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the base class's own types
-        """Say what went wrong, unless it is that the runtime was ended while it waited."""
+        """Report the error, unless the runtime closed the connection."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Headers and body are two packets: with Nagle's algorithm, the second one waits 40 ms for the first one's ACK.
+    disable_nagle_algorithm = True
     server: _RuntimeApi
 
     def do_GET(self) -> None:
-        """Hand out the next invocation, once there is one."""
+        """Wait for the next invocation and return it."""
         invocation = self.server.invocations.get()
         if invocation is None:
             self.close_connection = True
             return
         self.send_response(200)
-        # The client crashes where AWS's headers are missing.
+        # The client crashes without these headers.
         self.send_header("Content-Type", "application/json")
         self.send_header("Lambda-Runtime-Trace-Id", "Root=1-00000000-000000000000000000000000;Sampled=0")
         self.send_header("Lambda-Runtime-Aws-Request-Id", invocation.request_id)
@@ -156,9 +158,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._finish(invocation.event)
 
     def do_POST(self) -> None:
-        """Take the result: an error of the invocation or of the start, or the response."""
+        """Store the result: the response, an invocation error or an initialization error."""
         payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.results.put(Result(succeeded=self.path.endswith("/response"), payload=payload))
+        self.server.results.put(InvocationResult(succeeded=self.path.endswith("/response"), payload=payload))
         self.send_response(202)
         self._finish(b"")
 
@@ -168,4 +170,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the function's own log is what matters."""
+        """Write no access log."""

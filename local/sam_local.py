@@ -1,7 +1,7 @@
-"""`make sam-local`: every sample event through `sam local invoke`, and the API through `sam local start-api`.
+"""`make sam-local`: run every sample event with `sam local invoke`, and the API with `sam local start-api`.
 
-The functions run in Docker containers, against a local world brought up for it. SAM_LOCAL_IMAGE names an image to use
-in place of AWS's own. What counts is what a function answers: `sam local invoke` succeeds even when its function fails.
+The functions run in Docker containers, against a new local environment. SAM_LOCAL_IMAGE replaces AWS's image. The
+check compares the functions' responses, because `sam local invoke` also succeeds if its function fails.
 """
 
 import argparse
@@ -23,53 +23,57 @@ import boto3
 import httpx
 
 from local import stack
+from local.environment import EnvironmentConfig, LocalEnvironment, running_environment
 from local.invoke import logical_id
+from local.ports import free_port, is_listening
 from local.processes import StartFailed, finish, start, stop, wait_until
 from local.run import STATE_DIR
 from local.sample_events import read_sample
-from local.world import World, WorldConfig, free_port, listens, running_world
 
 EVENTS = stack.ROOT / "events"
-# acme has never subscribed, and no route is called nothing.
-STATUSES = {"portal": 400, "unknown_route": 404}
-# What functions of a queue answer once all is done.
-QUEUED: dict[str, object] = {"reconcile": None, "stripe_eventbridge": {"batchItemFailures": []}}
-REQUESTS = {"/v1/billing": 200, "/v1/billing/nothing": 404}
+# All others are 200. The account acme has never subscribed, so it has no portal.
+EXPECTED_STATUSES = {"portal": 400, "unknown_route": 404}
+# Responses of functions with an SQS trigger if all messages were processed.
+QUEUE_RESPONSES: dict[str, object] = {"reconcile": None, "stripe_eventbridge": {"batchItemFailures": []}}
+API_REQUESTS = {"/v1/billing": 200, "/v1/billing/nothing": 404}
 
 
 def main() -> int:
-    """Print one line per sample event and request. Returns 1 if any was not answered as it should be."""
+    """Print one line per sample event and request. Returns 1 if any response is unexpected."""
     parser = argparse.ArgumentParser(prog="python -m local.sam_local", description="Run the functions in containers.")
     parser.add_argument(
-        "--hold", action="store_true", help="only prepare for your own sam local commands, until Ctrl-C"
+        "--hold", action="store_true", help="start the environment and print options for your own sam local commands"
     )
     hold = parser.parse_args().hold
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         gateway = docker_gateway()
-        with running_world(WorldConfig(STATE_DIR, free_port(), free_port())) as world, lent(gateway, world) as host:
-            options = sam_options(world, host)
+        with (
+            running_environment(EnvironmentConfig(STATE_DIR, free_port(), free_port())) as environment,
+            exposed_ports(gateway, environment) as host,
+        ):
+            options = sam_options(environment, host)
             events = sorted(EVENTS.rglob("*.json"))
             if hold:
-                wait_with(world, [filled(world, event) for event in events], options)
-            answered = [invoked(world, event, options) for event in events]
-            with serving(world, options) as url:
-                answered += [requested(world, url, path) for path in REQUESTS]
+                hold_environment(environment, [write_sample(environment, event) for event in events], options)
+            succeeded = [check_function(environment, event, options) for event in events]
+            with running_api(environment, options) as url:
+                succeeded += [check_request(environment, url, path) for path in API_REQUESTS]
     except StartFailed as failure:
         print(failure, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    return 0 if all(answered) else 1
+    return 0 if all(succeeded) else 1
 
 
-# --- How containers reach this machine --------------------------------------------------------------------------------
+# --- Network of the containers ----------------------------------------------------------------------------------------
 def docker_gateway() -> str:
-    """This machine's address as containers see it. Raises StartFailed without a Docker daemon."""
+    """Return this machine's address in Docker's bridge network. Raises StartFailed without a Docker daemon."""
     docker = shutil.which("docker")
     if docker is None:
-        raise StartFailed("sam local needs Docker, and there is no docker command.")
+        raise StartFailed("sam local needs Docker. Install the docker command.")
     command = [docker, "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a constant command
     if done.returncode != 0:
@@ -78,23 +82,23 @@ def docker_gateway() -> str:
 
 
 @contextmanager
-def lent(gateway: str, world: World) -> Iterator[str]:
-    """Lend the world's ports to containers; yields the host name under which they find them."""
-    if not _is_ours(gateway):
-        # Docker in a virtual machine, as on macOS, brings a name that leads to our loopback interface.
+def exposed_ports(gateway: str, environment: LocalEnvironment) -> Iterator[str]:
+    """Expose the environment's ports to containers. Yields the host name that reaches them."""
+    if not _is_local_address(gateway):
+        # Docker in a virtual machine, as on macOS, has a host name for the host's loopback interface.
         yield "host.docker.internal"
         return
-    ports = [url.rsplit(":", 1)[1] for url in (world.env["AWS_ENDPOINT_URL"], world.stripe_url)]
+    ports = [url.rsplit(":", 1)[1] for url in (environment.env["AWS_ENDPOINT_URL"], environment.stripe_url)]
     command = [sys.executable, "-m", "local.forward", gateway, *ports]
-    forward = start("forward", command, world.env, world.state_dir / "logs/forward.log")
+    forward = start("forward", command, environment.env, environment.state_dir / "logs/forward.log")
     try:
-        wait_until(lambda: all(listens(int(port), gateway) for port in ports), forward)
+        wait_until(lambda: all(is_listening(int(port), gateway) for port in ports), forward)
         yield gateway
     finally:
         stop([forward])
 
 
-def _is_ours(address: str) -> bool:
+def _is_local_address(address: str) -> bool:
     with socket.socket() as probe:
         try:
             probe.bind((address, 0))
@@ -103,16 +107,18 @@ def _is_ours(address: str) -> bool:
     return True
 
 
-# --- What sam local needs to know -------------------------------------------------------------------------------------
-def sam_options(world: World, host: str) -> list[str]:
-    """The options that `sam local invoke` and `sam local start-api` have in common; writes the --env-vars file."""
-    lambda_client = boto3.client("lambda", **stack.aws(world.env))
-    there = {name: world.env[name].replace("127.0.0.1", host) for name in ("AWS_ENDPOINT_URL", "STRIPE_API_BASE")}
-    variables = {
-        function: lambda_client.get_function_configuration(FunctionName=name)["Environment"]["Variables"] | there
-        for function, name in stack.function_names(world.env, stack.STACK).items()
+# --- Commands of sam local --------------------------------------------------------------------------------------------
+def sam_options(environment: LocalEnvironment, host: str) -> list[str]:
+    """Return the common options of `sam local invoke` and `sam local start-api`. Writes the --env-vars file."""
+    lambda_client = boto3.client("lambda", **stack.client_options(environment.env))
+    endpoints = {
+        name: environment.env[name].replace("127.0.0.1", host) for name in ("AWS_ENDPOINT_URL", "STRIPE_API_BASE")
     }
-    env_vars = world.state_dir / "env-vars.json"
+    variables = {
+        function: lambda_client.get_function_configuration(FunctionName=name)["Environment"]["Variables"] | endpoints
+        for function, name in stack.function_names(environment.env, stack.STACK).items()
+    }
+    env_vars = environment.state_dir / "env-vars.json"
     env_vars.write_text(json.dumps(variables, indent=2))
     image = os.environ.get("SAM_LOCAL_IMAGE")
     return [
@@ -123,55 +129,65 @@ def sam_options(world: World, host: str) -> list[str]:
     ]
 
 
-def wait_with(world: World, samples: list[Path], options: list[str]) -> NoReturn:
-    """Say how to run sam local by hand, and wait until the world ends."""
-    print("Samples:", *samples, sep="\n  ")
-    print(f"Options of `sam local invoke` and `sam local start-api`:\n  {shlex.join(options)}", flush=True)
-    world.wait()
+def hold_environment(environment: LocalEnvironment, samples: list[Path], options: list[str]) -> NoReturn:
+    """Print sample files and options for sam local, and wait until the environment ends."""
+    print("Sample events:", *samples, sep="\n  ")
+    print(f"Options for `sam local invoke` and `sam local start-api`:\n  {shlex.join(options)}", flush=True)
+    environment.wait()
 
 
-def filled(world: World, event: Path) -> Path:
-    """Write a sample event down as this world accepts it, for five minutes if it is signed."""
+def write_sample(environment: LocalEnvironment, event: Path) -> Path:
+    """Write a sample event for this environment. A signed event is valid for five minutes."""
     sample = read_sample(
         event,
-        secret_key=world.accounts["acme"]["secret_key"],
-        webhook_secret=world.webhook_secret,
+        secret_key=environment.accounts["acme"]["secret_key"],
+        webhook_secret=environment.webhook_secret,
         now=datetime.now(UTC),
     )
-    path = world.state_dir / "events" / event.relative_to(EVENTS)
+    path = environment.state_dir / "events" / event.relative_to(EVENTS)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(sample))
     return path
 
 
-def invoked(world: World, event: Path, options: list[str]) -> bool:
-    """Run the function of a sample event in a container and look at its answer."""
+def check_function(environment: LocalEnvironment, event: Path, options: list[str]) -> bool:
+    """Invoke the function of a sample event in a container. Returns True if its status is as expected."""
     name = event.relative_to(EVENTS).with_suffix("")
     operation = event.stem if event.parent == EVENTS else "stripe_webhook"
-    command = [str(stack.SAM), "local", "invoke", logical_id(operation), "--event", str(filled(world, event)), *options]
-    logs = world.state_dir / "logs/sam-local" / name
-    child = start(f"sam local invoke {name}", command, world.env, logs.with_suffix(".log"), logs.with_suffix(".out"))
+    command = [
+        str(stack.SAM),
+        "local",
+        "invoke",
+        logical_id(operation),
+        "--event",
+        str(write_sample(environment, event)),
+        *options,
+    ]
+    logs = environment.state_dir / "logs/sam-local" / name
+    child = start(
+        f"sam local invoke {name}", command, environment.env, logs.with_suffix(".log"), logs.with_suffix(".out")
+    )
     try:
-        answer = finish(child)
+        output = finish(child)
     finally:
         stop([child])
-    status = _queue_status(operation, answer) if operation in QUEUED else _status(answer)
-    return _is_right(str(name), status, STATUSES.get(operation, 200))
+    status = _queue_status(operation, output) if operation in QUEUE_RESPONSES else _status(output)
+    return _report_status(str(name), status, EXPECTED_STATUSES.get(operation, 200))
 
 
-def _queue_status(operation: str, answer: str) -> int | None:
-    """200 for a message that was processed, as the API would say it; None for one that was not."""
+def _queue_status(operation: str, output: str) -> int | None:
+    """Return 200 if the function processed its message, else None."""
     try:
-        told = json.loads(answer.strip().rpartition("\n")[2])
+        response = json.loads(output.strip().rpartition("\n")[2])
     except json.JSONDecodeError:
         return None
-    return 200 if told == QUEUED[operation] else None
+    return 200 if response == QUEUE_RESPONSES[operation] else None
 
 
-def _status(answer: str) -> int | None:
-    """The status of an API answer, which is the last line of what sam local printed; None if it is none."""
+def _status(output: str) -> int | None:
+    """Return the status of an API response in the last line of the output, or None if there is no response."""
     try:
-        response = json.loads(answer.strip().rpartition("\n")[2])
+        response = json.loads(output.strip().rpartition("\n")[2])
         json.loads(response["body"])
     except (json.JSONDecodeError, KeyError, TypeError):
         return None
@@ -179,28 +195,30 @@ def _status(answer: str) -> int | None:
 
 
 @contextmanager
-def serving(world: World, options: list[str]) -> Iterator[str]:
-    """The API under `sam local start-api`; yields its address."""
+def running_api(environment: LocalEnvironment, options: list[str]) -> Iterator[str]:
+    """Run the API with `sam local start-api`. Yields its URL."""
     port = free_port()
     command = [str(stack.SAM), "local", "start-api", "--port", str(port), "--warm-containers", "LAZY", *options]
-    child = start("sam local start-api", command, world.env, world.state_dir / "logs/sam-local-start-api.log")
+    child = start(
+        "sam local start-api", command, environment.env, environment.state_dir / "logs/sam-local-start-api.log"
+    )
     try:
-        wait_until(lambda: listens(port), child)
+        wait_until(lambda: is_listening(port), child)
         yield f"http://127.0.0.1:{port}"
     finally:
         stop([child])
 
 
-def requested(world: World, url: str, path: str) -> bool:
-    """Ask the served API for a path and look at its answer."""
-    key = world.accounts["acme"]["secret_key"]
+def check_request(environment: LocalEnvironment, url: str, path: str) -> bool:
+    """Send a GET request to the API. Returns True if its status is as expected."""
+    key = environment.accounts["acme"]["secret_key"]
     response = httpx.get(f"{url}{path}", headers={"Authorization": f"Bearer {key}"}, timeout=60, trust_env=False)
-    return _is_right(f"GET {path}", response.status_code, REQUESTS[path])
+    return _report_status(f"GET {path}", response.status_code, API_REQUESTS[path])
 
 
-def _is_right(what: str, status: int | None, wanted: int) -> bool:
-    print(f"{what}: {status or 'no answer'}{'' if status == wanted else f', not {wanted}'}", flush=True)
-    return status == wanted
+def _report_status(name: str, status: int | None, expected: int) -> bool:
+    print(f"{name}: {status or 'no response'}{'' if status == expected else f', not {expected}'}", flush=True)
+    return status == expected
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The sample events under events/, made acceptable to one running world: its key, its secret, the present time.
+"""Sample events of events/, prepared for one environment: with its secret key, a valid signature and a current time.
 
-A file holds either what API Gateway or a queue hands to a function, or a Stripe Event object, which is sent as Stripe
-would.
+A file contains either a Lambda event of API Gateway or SQS, or a Stripe Event object. A Stripe Event object is turned
+into a webhook delivery.
 """
 
 import hashlib
@@ -19,17 +19,22 @@ WEBHOOK_DELIVERY = ROOT / "events/stripe_webhook.json"
 
 
 def read_sample(path: Path, *, secret_key: str, webhook_secret: str, now: datetime) -> dict[str, Any]:
-    """The event of a sample file, `{secret_key}` filled in and Stripe's events signed."""
+    """Return the Lambda event of a sample file, with `{secret_key}` replaced and Stripe events signed."""
     sample: dict[str, Any] = json.loads(path.read_text().replace("{secret_key}", secret_key))
     if sample.get("object") == "event":
-        return _delivery(json.loads(WEBHOOK_DELIVERY.read_text()), sample, webhook_secret, now)
+        return _signed_delivery(json.loads(WEBHOOK_DELIVERY.read_text()), sample, webhook_secret, now)
     if "stripe-signature" in sample.get("headers", ()):
-        return _delivery(sample, json.loads(sample["body"]), webhook_secret, now)
+        return _signed_delivery(sample, json.loads(sample["body"]), webhook_secret, now)
     return sample
 
 
-def _delivery(request: dict[str, Any], stripe_event: Mapping[str, Any], secret: str, now: datetime) -> dict[str, Any]:
-    """A request that delivers the event as one that happens now: under an old id or signature it would be refused."""
+def _signed_delivery(
+    request: dict[str, Any], stripe_event: Mapping[str, Any], secret: str, now: datetime
+) -> dict[str, Any]:
+    """Return a webhook request with a new event id, the current time and a valid signature.
+
+    A known id would be a duplicate, and an old signature would be rejected.
+    """
     timestamp = int(now.timestamp())
     body = json.dumps({**stripe_event, "id": f"evt_{secrets.token_hex(12)}", "created": timestamp})
     signature = hmac.new(secret.encode(), f"{timestamp}.{body}".encode(), hashlib.sha256).hexdigest()

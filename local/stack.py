@@ -1,4 +1,4 @@
-"""The deployed stack: building it, deploying it to the emulator, and reading back what CloudFormation made of it."""
+"""The stack on the AWS emulator: build and deploy commands, and queries of the deployed resources."""
 
 import io
 import json
@@ -13,7 +13,7 @@ import boto3
 import httpx
 
 from local import gateway
-from local.runtime_api import Function
+from local.runtime_api import DeployedFunction
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.client import CloudFormationClient
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 STACK = "serverless-billing-local"
-# Kept from run to run: sam build then only looks for what has changed.
+# Kept between runs: sam build then builds only changed parts.
 BUILD_DIR = ROOT / ".aws-sam/local/build"
 SAM = ROOT / ".tools/sam/bin/sam"
 
 _ARCHITECTURES = {"x86_64": "x86_64", "AMD64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 
 
-class Aws(TypedDict):
-    """Which AWS a client talks to, as boto3 takes it."""
+class ClientOptions(TypedDict):
+    """Keyword arguments of a boto3 client."""
 
     endpoint_url: str
     region_name: str
@@ -37,9 +37,9 @@ class Aws(TypedDict):
     aws_secret_access_key: str
 
 
-def aws(env: Mapping[str, str]) -> Aws:
-    """The AWS of an environment: a world's, a run.env file's or the process's own."""
-    return Aws(
+def client_options(env: Mapping[str, str]) -> ClientOptions:
+    """Return the boto3 options for the AWS endpoint of environment variables."""
+    return ClientOptions(
         endpoint_url=env["AWS_ENDPOINT_URL"],
         region_name=env["AWS_DEFAULT_REGION"],
         aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
@@ -48,12 +48,12 @@ def aws(env: Mapping[str, str]) -> Aws:
 
 
 def architecture() -> str:
-    """This machine's processor as Lambda names it: the layers hold compiled code."""
+    """Return Lambda's name of this machine's architecture. The layers contain compiled code for it."""
     return _ARCHITECTURES[platform.machine()]
 
 
 def build_command() -> list[str]:
-    """`sam build` for this machine."""
+    """Return the `sam build` command for this machine's architecture."""
     return [
         *(str(SAM), "build", "--cached", "--parallel"),
         *("--template-file", str(ROOT / "template.yaml")),
@@ -64,18 +64,18 @@ def build_command() -> list[str]:
 
 
 def is_built() -> bool:
-    """Whether nothing has changed since the last `sam build`, which takes its time to find that out."""
+    """Return True if no source is newer than the last `sam build`. This check is faster than `sam build`."""
     built = BUILD_DIR / "template.yaml"
     if not built.exists():
         return False
-    # Folders too: from one that is newer a file may have gone.
+    # Folders are included: deleting a file changes only its folder.
     sources = [ROOT / "template.yaml", *(ROOT / "functions").rglob("*"), *(ROOT / "layers").rglob("*")]
     newest = max(source.stat().st_mtime for source in sources if "__pycache__" not in source.parts)
     return newest < built.stat().st_mtime
 
 
 def deploy_command(parameters: Mapping[str, str]) -> list[str]:
-    """`sam deploy` of what was built, with these parameters of the template."""
+    """Return the `sam deploy` command for the built template with these parameters."""
     return [
         *(str(SAM), "deploy", "--resolve-s3", "--no-confirm-changeset", "--no-progressbar"),
         *("--template-file", str(BUILD_DIR / "template.yaml")),
@@ -86,13 +86,13 @@ def deploy_command(parameters: Mapping[str, str]) -> list[str]:
 
 
 def outputs(env: Mapping[str, str], stack_name: str) -> dict[str, str]:
-    """The stack's outputs by key."""
+    """Return the stack's outputs by key."""
     described = _describe(_cloudformation(env), stack_name)
     return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
 
 
 def function_names(env: Mapping[str, str], stack_name: str) -> dict[str, str]:
-    """The deployed functions' names by their logical ids."""
+    """Return the names of the deployed functions by logical id."""
     pages = _cloudformation(env).get_paginator("list_stack_resources").paginate(StackName=stack_name)
     return {
         resource["LogicalResourceId"]: resource["PhysicalResourceId"]
@@ -102,19 +102,19 @@ def function_names(env: Mapping[str, str], stack_name: str) -> dict[str, str]:
     }
 
 
-def fetch_function(env: Mapping[str, str], function_name: str, folder: Path) -> Function:
-    """A deployed function, its code and layers as Lambda has them, unpacked below `folder` unless they are already."""
-    client = boto3.client("lambda", **aws(env))
+def fetch_function(env: Mapping[str, str], function_name: str, folder: Path) -> DeployedFunction:
+    """Return a deployed function. Download and unpack its code and layers below `folder`, unless they exist."""
+    client = boto3.client("lambda", **client_options(env))
     deployed = client.get_function(FunctionName=function_name)
     configuration = deployed["Configuration"]
     layers = [layer["Arn"] for layer in configuration.get("Layers", ())]
-    return Function(
+    return DeployedFunction(
         name=function_name,
         arn=configuration["FunctionArn"],
         handler=configuration["Handler"],
-        code_dir=_unpacked(deployed["Code"]["Location"], folder / function_name),
+        code_dir=_unpack(deployed["Code"]["Location"], folder / function_name),
         layer_dirs=tuple(
-            _unpacked(
+            _unpack(
                 client.get_layer_version_by_arn(Arn=arn)["Content"]["Location"], folder / "-".join(arn.split(":")[-2:])
             )
             for arn in layers
@@ -127,7 +127,7 @@ def fetch_function(env: Mapping[str, str], function_name: str, folder: Path) -> 
     )
 
 
-def _unpacked(location: str, folder: Path) -> Path:
+def _unpack(location: str, folder: Path) -> Path:
     if not folder.exists():
         archive = httpx.get(location, trust_env=False, timeout=30).raise_for_status().content
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
@@ -138,21 +138,21 @@ def _unpacked(location: str, folder: Path) -> Path:
 
 
 def webhook_secret(env: Mapping[str, str], stack_name: str) -> str:
-    """The newest webhook secret that `billing setup` stored."""
-    secrets = boto3.client("secretsmanager", **aws(env))
+    """Return the newest webhook secret that `billing setup` stored."""
+    secrets = boto3.client("secretsmanager", **client_options(env))
     stored = secrets.get_secret_value(SecretId=outputs(env, stack_name)["StripeSecretArn"])["SecretString"]
     return str(json.loads(stored)["webhook_secrets"][0])
 
 
 def delete(env: Mapping[str, str], stack_name: str) -> None:
-    """Delete what an earlier run left in an emulator; nothing happens where there is no such stack."""
+    """Delete the stack of an earlier run. Does nothing if there is none."""
     cloudformation = _cloudformation(env)
     cloudformation.delete_stack(StackName=stack_name)
     cloudformation.get_waiter("stack_delete_complete").wait(StackName=stack_name, WaiterConfig={"Delay": 1})
 
 
-def read_api(env: Mapping[str, str], stack_name: str, domain_name: str) -> gateway.Api:
-    """The HTTP API of a deployed stack, out of the processed template."""
+def read_api(env: Mapping[str, str], stack_name: str, domain_name: str) -> gateway.DeployedApi:
+    """Return the HTTP API of a deployed stack, read from the processed template."""
     cloudformation = _cloudformation(env)
     answer = cloudformation.get_template(StackName=stack_name, TemplateStage="Processed")
     [definition] = [
@@ -162,18 +162,18 @@ def read_api(env: Mapping[str, str], stack_name: str, domain_name: str) -> gatew
     ]
     stack = _describe(cloudformation, stack_name)
     parameters = {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", [])}
-    return gateway.Api(
+    return gateway.DeployedApi(
         api_id="local",
         domain_name=domain_name,
         account_id=stack["StackId"].split(":")[4],
         routes=gateway.read_routes(definition, function_names(env, stack_name)),
-        # The emulator runs the SAM transform with the parameters' defaults, so the origins come from the stack itself.
+        # The emulator runs the SAM transform with default parameters. The stack has the actual origins.
         cors=gateway.read_cors(definition, origins=parameters["AllowedOrigins"].split(",")),
     )
 
 
 def _cloudformation(env: Mapping[str, str]) -> "CloudFormationClient":
-    return boto3.client("cloudformation", **aws(env))
+    return boto3.client("cloudformation", **client_options(env))
 
 
 def _describe(cloudformation: "CloudFormationClient", stack_name: str) -> "StackTypeDef":

@@ -22,6 +22,7 @@ state                    objects, clock, events and account settings
 scheduler                run due work when the clock advances: renewals, trial ends, dunning, expiry
 subscriptions            subscription lifecycle: start, renew, pause collection, resume, end a trial
 subscription_changes     changes of price or quantity within a period, with prorations
+schedules                subscription schedules: phases that begin in the future
 dunning                  effect of payments on subscriptions: activation, retries, cancellation
 invoices                 invoice lifecycle: draft, open, paid, void, uncollectible
 items                    subscription items and the invoice lines that they produce
@@ -46,6 +47,7 @@ expansion                ``expand[]``
 idempotency              stored responses of the last 24 hours
 response_validation      validation of every object against the SDK's resource classes
 sdk_types                reading the SDK's type annotations
+sdk_operations           every method and path of the SDK, to recognize operations that are not simulated
 =======================  =============================================================================================
 
 Server: everything else on the port.
@@ -92,8 +94,10 @@ GET      calls                          Return the number of API calls for each 
                                         ``{"data": {"GET /v1/subscriptions/{}": 3}}``.
 GET      faults                         Return the remaining faults.
 POST     faults                         ``{"match": {"method", "path_prefix"}, "count": 1, "kind": "status:500|
-                                        status:429|timeout|reset|nonsense|slow:SECONDS", "when": "before|after"}``
-                                        (``kind`` is required) Add a fault before or after the operation takes effect.
+                                        status:429|timeout|reset|nonsense|slow:SECONDS", "when": "before|after",
+                                        "stored": true}`` (``kind`` is required)
+                                        Add a fault before or after the operation takes effect. ``stored`` stores the
+                                        error under the idempotency key, which replays it for 24 hours.
 DELETE   faults                         Remove all faults.
 POST     checkout/{session}             ``{"outcome": "pay|decline|requires_action|abandon"}`` (required),
                                         ``"email"``. Submit the Checkout page.
@@ -102,6 +106,6 @@ POST     checkout/{session}             ``{"outcome": "pay|decline|requires_acti
 """
 
 from stripe_simulator.server import Simulator, running_simulator
-from stripe_simulator.state import Settings
+from stripe_simulator.state import SimulatorSettings
 
-__all__ = ["Settings", "Simulator", "running_simulator"]
+__all__ = ["Simulator", "SimulatorSettings", "running_simulator"]

@@ -6,13 +6,13 @@ import sys
 from typing import get_args
 
 from stripe_simulator.server import Server, bound_socket, uvicorn_server
-from stripe_simulator.state import AfterDunning, Settings
+from stripe_simulator.state import AfterDunning, SimulatorSettings
 
 
 def main() -> int:
     """Serve until interrupted and return the exit code: 1 if the port is in use."""
     options = _options()
-    settings = Settings(
+    settings = SimulatorSettings(
         seed=options.seed,
         draft_seconds=options.draft_seconds,
         retry_days=tuple(options.retry_days),
@@ -32,7 +32,7 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    default = Settings()
+    default = SimulatorSettings()
     parser = argparse.ArgumentParser(
         prog="python -m stripe_simulator", description="A stateful fake of the Stripe API."
     )

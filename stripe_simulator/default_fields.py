@@ -132,6 +132,56 @@ SUBSCRIPTION: Fields = {
     "trial_start": None,
 }
 
+SUBSCRIPTION_SCHEDULE: Fields = {
+    "application": None,
+    "canceled_at": None,
+    "completed_at": None,
+    "customer_account": None,
+    "default_settings": {
+        "application_fee_percent": None,
+        "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
+        "billing_cycle_anchor": "automatic",
+        "billing_thresholds": None,
+        "collection_method": "charge_automatically",
+        "default_payment_method": None,
+        "description": None,
+        "invoice_settings": {
+            "account_tax_ids": None,
+            "custom_fields": None,
+            "days_until_due": None,
+            "description": None,
+            "footer": None,
+            "issuer": {"type": "self"},
+        },
+        "on_behalf_of": None,
+        "transfer_data": None,
+    },
+    "end_behavior": "release",
+    "metadata": {},
+    "pause_schedules": [],
+    "released_at": None,
+    "released_subscription": None,
+}
+
+SCHEDULE_ITEM: Fields = {"billing_thresholds": None, "discounts": [], "metadata": {}, "tax_rates": []}
+
+SCHEDULE_PHASE: Fields = {
+    "add_invoice_items": [],
+    "application_fee_percent": None,
+    "billing_cycle_anchor": None,
+    "billing_thresholds": None,
+    "collection_method": None,
+    "default_payment_method": None,
+    "default_tax_rates": [],
+    "description": None,
+    "discounts": [],
+    "invoice_settings": None,
+    "metadata": {},
+    "on_behalf_of": None,
+    "transfer_data": None,
+    "trial_end": None,
+}
+
 INVOICE_LINE: Fields = {
     "discount_amounts": [],
     "discounts": [],

@@ -64,7 +64,15 @@ def cancel_immediately(
         ended_at=now,
     )
     state.emit("customer.subscription.deleted", subscription)
+    _cancel_schedule(state, subscription)
     invoices.stop_collecting(state, subscription)
+
+
+def _cancel_schedule(state: SimulatorState, subscription: Object) -> None:
+    schedule = state.objects.get(subscription["schedule"] or "")
+    if schedule:
+        state.update(schedule, status="canceled", canceled_at=state.now(schedule), current_phase=None)
+        state.emit("subscription_schedule.canceled", schedule)
 
 
 def expire_incomplete(state: SimulatorState, subscription: Object) -> None:

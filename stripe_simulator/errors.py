@@ -4,7 +4,7 @@ StripeError
 ├── InvalidRequest       400: invalid request
 │   ├── NoSuchObject     404 for an id in the path, 400 for an id in a parameter
 │   ├── UnknownUrl       404
-│   └── NotSimulated     400: a parameter that Stripe supports and the simulator does not
+│   └── NotSimulated     400: an operation or parameter that Stripe has and the simulator lacks
 ├── NotAuthenticated     401
 ├── CardError            402: card declined or authentication required
 └── IdempotencyError     400 for another request, 409 while the first request is in progress
@@ -75,7 +75,7 @@ class UnknownUrl(InvalidRequest):
 
 
 class NotSimulated(InvalidRequest):
-    """A parameter or value that Stripe supports and the simulator does not."""
+    """An operation, parameter, value or property that Stripe has and the simulator lacks."""
 
     def __init__(self, param: str) -> None:
         super().__init__(f"The Stripe simulator does not implement this: {param}", code="not_simulated", param=param)

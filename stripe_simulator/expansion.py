@@ -5,8 +5,9 @@ from copy import deepcopy
 
 from stripe_simulator import checkout
 from stripe_simulator.dunning import ENDED_STATUSES
-from stripe_simulator.errors import InvalidRequest
+from stripe_simulator.errors import InvalidRequest, NotSimulated
 from stripe_simulator.objects import list_object
+from stripe_simulator.response_validation import sdk_fields
 from stripe_simulator.state import Object, SimulatorState
 
 MAX_DEPTH = 4
@@ -66,6 +67,8 @@ def _expand(state: SimulatorState, parent: Object, parts: Sequence[str], path: s
     if include and name not in parent:
         parent[name] = deepcopy(include(state, parent))
     if name not in parent:
+        if name in sdk_fields(parent.get("object", "")):
+            raise NotSimulated(f"expand[]={path}")
         raise InvalidRequest(f"This property cannot be expanded ({path}).", param="expand")
     parent[name] = _expanded_value(state, parent[name], path, last=not rest)
     if rest:

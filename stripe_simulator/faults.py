@@ -28,6 +28,8 @@ class Fault:
         method: The HTTP method to match; None matches any.
         path_prefix: Prefix of the path to match.
         when: ``before``: the operation does not run. ``after``: it takes effect and only the response is lost.
+        stored: Store the error response of ``status:N`` under the request's idempotency key. Stripe does this with
+            every response to a request whose processing began, and replays it for 24 hours.
     """
 
     kind: str
@@ -35,8 +37,11 @@ class Fault:
     method: str | None = None
     path_prefix: str = "/v1/"
     when: Literal["before", "after"] = "before"
+    stored: bool = False
 
     def __post_init__(self) -> None:
+        if self.stored and not self.kind.startswith("status:"):
+            raise ValueError("stored requires the kind status:N")
         if self.kind not in SIMPLE_KINDS and not self._has_valid_argument():
             raise ValueError(f"kind must be one of: {KINDS}")
         if self.when not in {"before", "after"}:

@@ -9,7 +9,7 @@ KEY_LIFETIME_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
-class ApiResponse:
+class SimulatedResponse:
     """An API response: status, JSON body, and the headers besides the common ones."""
 
     status: int
@@ -21,7 +21,7 @@ class ApiResponse:
 class _StoredRequest:
     request: tuple[str, str, object]
     created: int
-    response: ApiResponse | None = None
+    response: SimulatedResponse | None = None
 
 
 class IdempotencyKeys:
@@ -30,7 +30,7 @@ class IdempotencyKeys:
     def __init__(self) -> None:
         self._requests: dict[str, _StoredRequest] = {}
 
-    def begin(self, key: str, request: tuple[str, str, object], now: int) -> ApiResponse | None:
+    def begin(self, key: str, request: tuple[str, str, object], now: int) -> SimulatedResponse | None:
         """Store a new key with its request, or return the response to replay.
 
         Args:
@@ -65,7 +65,7 @@ class IdempotencyKeys:
             )
         return stored.response
 
-    def finish(self, key: str, response: ApiResponse) -> None:
+    def finish(self, key: str, response: SimulatedResponse) -> None:
         """Store the response of the key's request."""
         self._requests[key].response = response
 

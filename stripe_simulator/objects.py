@@ -197,6 +197,49 @@ def new_checkout_line(state: SimulatorState, price: Object, quantity: int) -> Ob
     }
 
 
+def new_schedule(state: SimulatorState, subscription: Object, phases: list[Object]) -> Object:
+    """Return an active schedule of a subscription. Its first phase is the current one."""
+    schedule = _with_defaults(
+        state, "subscription_schedule", state.now(subscription), default_fields.SUBSCRIPTION_SCHEDULE
+    )
+    computed = {
+        "billing_mode": subscription["billing_mode"],
+        "current_phase": {"end_date": phases[0]["end_date"], "start_date": phases[0]["start_date"]},
+        "customer": subscription["customer"],
+        "phases": phases,
+        "status": "active",
+        "subscription": subscription["id"],
+        "test_clock": subscription["test_clock"],
+    }
+    return {**schedule, **computed}
+
+
+def new_schedule_phase(
+    currency: str, items: Iterable[tuple[str, int]], start: int, end: int, proration_behavior: str
+) -> Object:
+    """Return a phase of a schedule.
+
+    Args:
+        currency: The subscription's currency.
+        items: Price id and quantity of each item.
+        start: Start of the phase, in epoch seconds.
+        end: End of the phase, in epoch seconds.
+        proration_behavior: ``create_prorations``, ``always_invoice`` or ``none``.
+    """
+    phase_items = [
+        {**deepcopy(dict(default_fields.SCHEDULE_ITEM)), "plan": price, "price": price, "quantity": quantity}
+        for price, quantity in items
+    ]
+    return {
+        **deepcopy(dict(default_fields.SCHEDULE_PHASE)),
+        "currency": currency,
+        "end_date": end,
+        "items": phase_items,
+        "proration_behavior": proration_behavior,
+        "start_date": start,
+    }
+
+
 def new_webhook_endpoint(state: SimulatorState, fields: Mapping[str, Any]) -> Object:
     """Return an enabled webhook endpoint."""
     endpoint = _with_defaults(state, "webhook_endpoint", state.now(), default_fields.WEBHOOK_ENDPOINT)

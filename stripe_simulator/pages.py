@@ -21,33 +21,22 @@ if TYPE_CHECKING:
     from stripe_simulator.server import Server
 
 Page = Callable[["Server", Request], Awaitable[Response]]
-ZERO_DECIMAL_CURRENCIES = {
-    "bif",
-    "clp",
-    "djf",
-    "gnf",
-    "jpy",
-    "kmf",
-    "krw",
-    "mga",
-    "pyg",
-    "rwf",
-    "ugx",
-    "vnd",
-    "vuv",
-    "xaf",
-    "xof",
-    "xpf",
-}
+# https://docs.stripe.com/currencies#zero-decimal. ISK and UGX have no minor unit but amounts with two decimals.
+ZERO_DECIMAL_CURRENCIES = frozenset(
+    ["bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"]
+)
+THREE_DECIMAL_CURRENCIES = frozenset({"bhd", "jod", "kwd", "omr", "tnd"})
 SYMBOLS = {"usd": "$", "eur": "€", "gbp": "£"}
 
 
 def money(amount: int, currency: str) -> str:
-    """Format an amount in the currency's smallest unit: ``$29.00``, ``500 JPY``."""
-    whole = f"{amount}" if currency in ZERO_DECIMAL_CURRENCIES else f"{abs(amount) // 100}.{abs(amount) % 100:02d}"
-    sign = "-" if amount < 0 and currency not in ZERO_DECIMAL_CURRENCIES else ""
+    """Format an amount in the currency's smallest unit: ``$29.00``, ``500 JPY``, ``1.250 KWD``."""
+    digits = 0 if currency in ZERO_DECIMAL_CURRENCIES else 3 if currency in THREE_DECIMAL_CURRENCIES else 2
+    whole, fraction = divmod(abs(amount), 10**digits)
+    number = f"{whole}.{fraction:0{digits}d}" if digits else str(whole)
+    sign = "-" if amount < 0 else ""
     symbol = SYMBOLS.get(currency)
-    return f"{sign}{symbol}{whole}" if symbol else f"{sign}{whole} {currency.upper()}"
+    return f"{sign}{symbol}{number}" if symbol else f"{sign}{number} {currency.upper()}"
 
 
 def date(timestamp: int) -> str:
@@ -176,6 +165,8 @@ def _portal_page(server: "Server", session: Object, *, error: str | None = None,
         features=portal.features_of(state, session),
         subscriptions=portal.subscriptions_of(state, session),
         offers=portal.offered_prices(state, session),
+        pending={each["id"]: portal.pending_change(state, each) for each in portal.subscriptions_of(state, session)},
+        prices=state.objects_by_type["price"],
         adjustable=any(
             portal.adjustable_quantity(state, session, product) for product in state.objects_by_type["product"]
         ),
@@ -194,6 +185,7 @@ async def submit_portal(server: "Server", request: Request) -> Response:
         ),
         "cancel": lambda: portal.cancel(server.state, session, subscription, _form_text(form, "feedback")),
         "resume": lambda: portal.resume(server.state, session, subscription),
+        "keep": lambda: portal.keep_current_plan(server.state, session, subscription),
         "card": lambda: portal.replace_card(server.state, session, _form_text(form, "card") or "success"),
     }
     action = actions.get(request.path_params["action"])

@@ -18,12 +18,13 @@ def period_end(anchor: int, recurring: Object, after: int) -> int:
         after: The time in epoch seconds.
     """
     step = 0
-    while (end := _add(anchor, recurring, step)) <= after:
+    while (end := add_interval(anchor, recurring, step)) <= after:
         step += 1
     return end
 
 
-def _add(anchor: int, recurring: Object, steps: int) -> int:
+def add_interval(anchor: int, recurring: Object, steps: int) -> int:
+    """Return the time a number of billing intervals after an anchor, in epoch seconds."""
     count = int(recurring["interval_count"]) * steps
     if recurring["interval"] in FIXED_LENGTHS:
         return anchor + count * FIXED_LENGTHS[recurring["interval"]]

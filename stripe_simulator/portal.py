@@ -1,9 +1,11 @@
 """Actions of the Customer Portal's page, as its configuration allows them."""
 
-from stripe_simulator import cards, subscriptions
+from stripe_simulator import cards, schedules, subscriptions
 from stripe_simulator.dunning import ENDED_STATUSES, SUBSCRIPTION_UPDATED, cancel_immediately
 from stripe_simulator.errors import InvalidRequest
 from stripe_simulator.items import ItemSpec, current_period
+from stripe_simulator.objects import new_schedule_phase
+from stripe_simulator.periods import add_interval
 from stripe_simulator.state import Object, SimulatorState
 from stripe_simulator.subscription_changes import apply_change, payment_error, preview_change
 
@@ -59,10 +61,17 @@ def change_plan(
         quantity = item["quantity"]
     elif not _is_allowed_quantity(adjustable_quantity(state, session, price["product"]), quantity):
         raise InvalidRequest("This quantity is not available.", param="quantity")
+    spec = ItemSpec(price, quantity, item["metadata"], item)
+    if price["currency"] != subscription["currency"]:
+        raise InvalidRequest("This plan is not available in the subscription's currency.", param="price")
+    keep_current_plan(state, session, subscription_id)
+    if _is_scheduled(update, item, spec):
+        _schedule_change(state, subscription, spec)
+        return
     change = preview_change(
         state,
         subscription,
-        [ItemSpec(price, quantity, item["metadata"], item)],
+        [spec],
         proration_behavior=update["proration_behavior"],
         reset_anchor=update["billing_cycle_anchor"] == "now",
     )
@@ -72,6 +81,43 @@ def change_plan(
     apply_change(state, subscription, change, {})
     if subscription["status"] == "trialing" and update["trial_update_behavior"] == "end_trial":
         subscriptions.end_trial(state, subscription)
+
+
+def pending_change(state: SimulatorState, subscription: Object) -> Object | None:
+    """Return the phase that a subscription's schedule enters next, or None."""
+    schedule = state.objects.get(subscription["schedule"] or "")
+    return schedules.next_phase(schedule) if schedule else None
+
+
+def keep_current_plan(state: SimulatorState, session: Object, subscription_id: str) -> None:
+    """Withdraw a change that is scheduled for the end of the period, if there is one."""
+    subscription = _customer_subscription(state, session, subscription_id)
+    if subscription["schedule"]:
+        schedules.release(state, state.objects[subscription["schedule"]])
+
+
+def _is_scheduled(update: Object, item: Object, spec: ItemSpec) -> bool:
+    """Return True if a condition of ``schedule_at_period_end`` applies to a change."""
+    before, after = item["price"], spec.price
+    applies = {
+        "decreasing_item_amount": after["unit_amount"] * spec.quantity < before["unit_amount"] * item["quantity"],
+        "shortening_interval": _length(after["recurring"]) < _length(before["recurring"]),
+    }
+    return any(applies[condition["type"]] for condition in update["schedule_at_period_end"]["conditions"])
+
+
+def _length(recurring: Object) -> int:
+    days = {"day": 1, "week": 7, "month": 30, "year": 365}
+    return int(recurring["interval_count"]) * days[recurring["interval"]]
+
+
+def _schedule_change(state: SimulatorState, subscription: Object, spec: ItemSpec) -> None:
+    schedule = schedules.create_from_subscription(state, subscription)
+    current = schedule["phases"][0]
+    end = add_interval(current["end_date"], spec.price["recurring"], 1)
+    items = [(spec.price["id"], spec.quantity)]
+    following = new_schedule_phase(subscription["currency"], items, current["end_date"], end, "none")
+    schedules.set_phases(state, schedule, [current, following])
 
 
 def _is_allowed_quantity(limits: Object | None, quantity: int) -> bool:
@@ -88,6 +134,7 @@ def cancel(state: SimulatorState, session: Object, subscription_id: str, feedbac
     """
     settings = _enabled_feature(state, session, "subscription_cancel")
     subscription = _customer_subscription(state, session, subscription_id)
+    keep_current_plan(state, session, subscription_id)
     details = {"feedback": feedback or None}
     if settings["mode"] == "immediately":
         cancel_immediately(state, subscription, reason="cancellation_requested", details=details)

@@ -38,6 +38,11 @@ def check_object(value: Mapping[str, Any]) -> None:
             raise InvalidObject(member["object"] + problem)
 
 
+def sdk_fields(object_name: str) -> frozenset[str]:
+    """Return the names of the fields that the SDK's resource class of a type has."""
+    return frozenset(object_fields(_resource_class(object_name))) if object_name in OBJECT_CLASSES else frozenset()
+
+
 @cache
 def _resource_class(object_name: str) -> Any:  # noqa: ANN401 - a resource class
     module, name = OBJECT_CLASSES[object_name]

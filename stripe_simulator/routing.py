@@ -20,7 +20,7 @@ PAGE_LIMIT_MAX = 100
 
 
 @dataclass(frozen=True)
-class Route:
+class ResourceRoute:
     """An API operation.
 
     Attributes:

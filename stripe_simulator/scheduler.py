@@ -6,7 +6,7 @@ An object's timers follow from its fields. Only the next one is on the heap of `
 from collections.abc import Callable, Mapping
 from heapq import heapify, heappop
 
-from stripe_simulator import subscriptions
+from stripe_simulator import schedules, subscriptions
 from stripe_simulator.dunning import ENDED_STATUSES, cancel_immediately, collect_payment, expire_incomplete
 from stripe_simulator.items import current_period
 from stripe_simulator.state import Object, SimulatorState
@@ -96,11 +96,26 @@ def _subscription_timers(state: SimulatorState, subscription: Object) -> list[Ti
     if status == "incomplete":
         timers.append((subscription["created"] + INCOMPLETE_LIFETIME, expire_incomplete))
     elif status != "paused":
-        timers.append((current_period(subscription)[1], subscriptions.renew))
+        timers.append((current_period(subscription)[1], _renew))
     announced = state.private[subscription["id"]].get("announced_trial_end") == trial_end
     if status == "trialing" and not announced:
         timers.append((trial_end - TRIAL_NOTICE, subscriptions.announce_trial_end))
     return timers
+
+
+def _renew(state: SimulatorState, subscription: Object) -> None:
+    schedules.end_phase_with_period(state, subscription)
+    if subscription["status"] not in ENDED_STATUSES:
+        subscriptions.renew(state, subscription)
+
+
+def _schedule_timers(state: SimulatorState, schedule: Object) -> list[Timer]:
+    """Return the end of a phase within a billing period. A phase that ends with the period ends with its renewal."""
+    if schedule["status"] != "active":
+        return []
+    end = schedule["current_phase"]["end_date"]
+    period_ends = current_period(state.objects[schedule["subscription"]])[1]
+    return [(end, schedules.end_current_phase)] if end < period_ends else []
 
 
 def _cancel_as_requested(state: SimulatorState, subscription: Object) -> None:
@@ -129,4 +144,5 @@ TIMERS: Mapping[str, Callable[[SimulatorState, Object], list[Timer]]] = {
     "subscription": _subscription_timers,
     "invoice": _invoice_timers,
     "checkout.session": _session_timers,
+    "subscription_schedule": _schedule_timers,
 }

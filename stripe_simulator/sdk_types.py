@@ -20,7 +20,7 @@ from typing_extensions import is_typeddict
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class SdkField:
     """Annotation of a request parameter or an object's field."""
 
     annotation: Any
@@ -28,7 +28,7 @@ class Field:
 
 
 @cache
-def parameter_fields(parameters: Any) -> dict[str, Field]:  # noqa: ANN401 - a TypedDict class has no better type
+def parameter_fields(parameters: Any) -> dict[str, SdkField]:  # noqa: ANN401 - a TypedDict class has no better type
     """Return the fields of a ``TypedDict`` of request parameters, without the SDK's transport options."""
     annotations = parameters.__annotations__
     if "stripe_version" in annotations:
@@ -37,20 +37,20 @@ def parameter_fields(parameters: Any) -> dict[str, Field]:  # noqa: ANN401 - a T
         }
     names = vars(sys.modules[parameters.__module__])
     return {
-        name: Field(annotation, name in parameters.__required_keys__)
+        name: SdkField(annotation, name in parameters.__required_keys__)
         for name, annotation in _evaluate(annotations, names).items()
     }
 
 
 @cache
-def object_fields(resource: Any) -> dict[str, Field]:  # noqa: ANN401 - mypy's Hashable rejects the SDK's classes
+def object_fields(resource: Any) -> dict[str, SdkField]:  # noqa: ANN401 - mypy's Hashable rejects the SDK's classes
     """Return the fields of a resource class or of a class nested in one.
 
     The SDK uses ``Optional`` for nullable fields and for fields that may be absent. Neither kind is required.
     """
     hints = _evaluate(resource.__annotations__, _names_in(resource.__module__))
     return {
-        name: Field(annotation, type(None) not in get_args(annotation))
+        name: SdkField(annotation, type(None) not in get_args(annotation))
         for name, annotation in hints.items()
         if not name.isupper() and not name.startswith("_")
     }

@@ -20,13 +20,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stripe_simulator import scheduler
-from stripe_simulator.api import ROUTES, Api, ApiRequest, encode_body
+from stripe_simulator.api import ROUTES, SimulatedApi, SimulatedRequest, StoredFailure, encode_body
 from stripe_simulator.control import control_routes
 from stripe_simulator.faults import Fault, take_matching_fault
-from stripe_simulator.idempotency import ApiResponse
+from stripe_simulator.idempotency import SimulatedResponse
 from stripe_simulator.pages import page_routes
 from stripe_simulator.response_validation import InvalidObject
-from stripe_simulator.state import Settings, SimulatorState
+from stripe_simulator.state import SimulatorSettings, SimulatorState
 from stripe_simulator.webhooks import ATTEMPT_TIMEOUT_SECONDS, Deliveries
 
 LOGGER = logging.getLogger("stripe_simulator")
@@ -38,20 +38,20 @@ METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH"]
 class Server:
     """One simulated Stripe account: state, API, webhook deliveries, injected faults and number of API calls."""
 
-    def __init__(self, settings: Settings, base_url: str) -> None:
+    def __init__(self, settings: SimulatorSettings, base_url: str) -> None:
         self._base_url = base_url
         self.faults: list[Fault] = []
         self.calls: Counter[str] = Counter()
         self.deliveries: Deliveries
         self._create_state(settings)
 
-    def _create_state(self, settings: Settings) -> None:
+    def _create_state(self, settings: SimulatorSettings) -> None:
         self.state = SimulatorState(scheduler.next_due, settings, self._base_url)
-        self.api = Api(self.state)
+        self.api = SimulatedApi(self.state)
         self.faults.clear()
         self.calls.clear()
 
-    async def reset(self, settings: Settings) -> None:
+    async def reset(self, settings: SimulatorSettings) -> None:
         """Delete all data and start with an empty account."""
         await self.deliveries.close()
         self._create_state(settings)
@@ -92,7 +92,7 @@ class Server:
 
     async def _serve_api(self, request: Request) -> Response:
         self._run_due()
-        api_request = ApiRequest(
+        api_request = SimulatedRequest(
             request.method, request.url.path, request.url.query, await request.body(), request.headers
         )
         self.calls[_operation_name(api_request)] += 1
@@ -101,17 +101,20 @@ class Server:
             return self._response(await self.api.handle(api_request))
         if fault.kind.startswith("slow"):
             return self._response(await self.api.handle(api_request, delay_seconds=fault.argument))
+        if fault.stored:
+            failure = StoredFailure(_error_response(int(fault.argument)), executes=fault.when == "after")
+            return self._response(await self.api.handle(api_request, failure=failure))
         if fault.when == "after":
             await self.api.handle(api_request)
             self.deliveries.dispatch()
         return _fault_response(fault, request, self.api.common_headers())
 
-    def _response(self, response: ApiResponse) -> Response:
+    def _response(self, response: SimulatedResponse) -> Response:
         self.deliveries.dispatch()
         return Response(encode_body(response), response.status, dict(response.headers), "application/json")
 
 
-def _operation_name(api_request: ApiRequest) -> str:
+def _operation_name(api_request: SimulatedRequest) -> str:
     """Return the method and path of an operation, with ``{}`` for each id: ``GET /v1/subscriptions/{}``."""
     for route in ROUTES:
         if route.method == api_request.method and route.pattern.fullmatch(api_request.path):
@@ -124,7 +127,11 @@ def _fault_response(fault: Fault, request: Request, headers: dict[str, str]) -> 
         return Response("<html>Bad gateway?</html>", 200, headers, "text/html")
     if fault.kind in {"timeout", "reset"}:
         return _NoResponse(request.scope["abort"] if fault.kind == "reset" else None)
-    status = int(fault.argument)
+    response = _error_response(int(fault.argument))
+    return Response(encode_body(response), response.status, headers, "application/json")
+
+
+def _error_response(status: int) -> SimulatedResponse:
     error = {"type": "api_error", "message": "Sorry! There was an error while talking to one of our backends."}
     if status == 429:
         error = {
@@ -132,7 +139,7 @@ def _fault_response(fault: Fault, request: Request, headers: dict[str, str]) -> 
             "code": "rate_limit",
             "message": "Too many requests in too short a time.",
         }
-    return Response(encode_body(ApiResponse(status, {"error": error}, {})), status, headers, "application/json")
+    return SimulatedResponse(status, {"error": error}, {})
 
 
 class _NoResponse(Response):
@@ -211,7 +218,9 @@ class Simulator:
 
 
 @contextmanager
-def running_simulator(port: int = 0, host: str = "127.0.0.1", settings: Settings | None = None) -> Iterator[Simulator]:
+def running_simulator(
+    port: int = 0, host: str = "127.0.0.1", settings: SimulatorSettings | None = None
+) -> Iterator[Simulator]:
     """Run a simulator in a thread of this process.
 
     Args:
@@ -228,7 +237,7 @@ def running_simulator(port: int = 0, host: str = "127.0.0.1", settings: Settings
     """
     server_socket = bound_socket(host, port)
     url = f"http://{host}:{server_socket.getsockname()[1]}"
-    server = Server(settings or Settings(), url)
+    server = Server(settings or SimulatorSettings(), url)
     http = uvicorn_server(server)
     thread = threading.Thread(
         target=http.run, kwargs={"sockets": [server_socket]}, name="stripe-simulator", daemon=True

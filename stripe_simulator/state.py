@@ -44,6 +44,7 @@ PREFIXES = {
     "product": "prod_",
     "subscription": "sub_",
     "subscription_item": "si_",
+    "subscription_schedule": "sub_sched_",
     "test_helpers.test_clock": "clock_",
     "webhook_endpoint": "we_",
 }
@@ -56,7 +57,7 @@ NOUNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class SimulatorSettings:
     """Account settings (Dashboard settings in Stripe) and the random seed.
 
     Attributes:
@@ -104,7 +105,7 @@ class SimulatorState:
     """
 
     next_due: Callable[["SimulatorState", Object], int | None]
-    settings: Settings = field(default_factory=Settings)
+    settings: SimulatorSettings = field(default_factory=SimulatorSettings)
     base_url: str = ""
     offset: int = 0
     processed_until: int = field(default_factory=lambda: int(time.time()))
@@ -216,7 +217,8 @@ class SimulatorState:
             "id": self.new_id("event"),
             "object": "event",
             "api_version": API_VERSION,
-            "created": self.now(obj),
+            # Wall-clock time, also for objects on a test clock.
+            "created": self.now(),
             "data": data,
             "livemode": False,
             "pending_webhooks": sum(is_subscribed(endpoint, event_type) for endpoint in self.all("webhook_endpoint")),

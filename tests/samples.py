@@ -13,7 +13,6 @@ SUBSCRIPTION = Subscription(
     created=NOW,
     plan="pro",
     price_id="price_1",
-    price_lookup_key="pro_monthly",
     quantity=1,
     current_period_start=NOW,
     current_period_end=NOW + timedelta(days=30),

@@ -89,6 +89,8 @@ def _imported(node: ast.AST) -> list[str]:
     match node:
         case ast.Import():
             return [alias.name for alias in node.names]
+        case ast.ImportFrom(module="billing", names=[ast.alias(name="__version__")]):
+            return []
         case ast.ImportFrom(module=str(module), level=0):
             # `from billing import store` imports billing.adapters.repository
             return [f"{module}.{alias.name}" if module == "billing" else module for alias in node.names]

@@ -1,12 +1,14 @@
-"""What must be true of template.yaml whatever is added to it."""
+"""Rules for template.yaml: permissions of each function, queues, alarms, retention and descriptions."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from billing.stripe_events.drift import LEASE
+from billing.api.contracts import CONTRACTS
+from billing.stripe_events.drift import LEASE_DURATION
 from local.invoke import logical_id
 from local.stack import ROOT
 from tests.conftest import template
@@ -18,67 +20,195 @@ FUNCTIONS = {
     for name, resource in RESOURCES.items()
     if resource["Type"].endswith("Serverless::Function")
 }
-
-STRIPE_SECRET_READERS = {
-    "CheckoutFunction",
-    "PortalFunction",
-    "ReconcileFunction",
-    "StripeEventbridgeFunction",
-    "StripeWebhookFunction",
+MANAGED_POLICIES = {
+    name: resource["Properties"]["PolicyDocument"]["Statement"]
+    for name, resource in RESOURCES.items()
+    if resource["Type"] == "AWS::IAM::ManagedPolicy"
 }
-UNAUTHENTICATED = {
-    "ReconcileFunction",
-    "StripeEventbridgeFunction",
-    "StripeWebhookFunction",
-    "OpenapiFunction",
-    "UnknownRouteFunction",
+
+# --- Permissions: actions by resource. A table entry includes its partition keys. -------------------------------------
+
+type Permissions = Mapping[str, set[str]]
+
+API_REQUEST: Permissions = {
+    "Table KEY#*": {"dynamodb:GetItem"},
+    "Table RATE#*": {"dynamodb:UpdateItem"},
+    "SessionSecret": {"secretsmanager:GetSecretValue"},
 }
-TABLE_WRITERS = {
-    "CheckoutFunction",
-    "ReconcileFunction",
-    "RecordUsageFunction",
-    "StripeEventbridgeFunction",
-    "StripeWebhookFunction",
+IDEMPOTENCY: Permissions = {
+    "Table IDEMPOTENCY#*": {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"},
 }
-WRITING_ACTIONS = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}
+STRIPE_SECRET: Permissions = {
+    "StripeSecret": {"secretsmanager:GetSecretValue"},
+}
+EVENTS: Permissions = {
+    **STRIPE_SECRET,
+    "Table ACCOUNT#*": {"dynamodb:Query", "dynamodb:BatchGetItem", "dynamodb:PutItem"},
+    "Table CUSTOMER#*": {"dynamodb:BatchGetItem", "dynamodb:PutItem"},
+    "Table EVENT#*": {"dynamodb:BatchGetItem", "dynamodb:PutItem"},
+}
+
+PERMISSIONS: Mapping[str, Permissions] = {
+    "SubscriptionFunction": {
+        **API_REQUEST,
+        "Table ACCOUNT#*": {"dynamodb:Query"},
+    },
+    "InvoicesFunction": {
+        **API_REQUEST,
+        "Table ACCOUNT#*": {"dynamodb:Query"},
+    },
+    "UsageFunction": {
+        **API_REQUEST,
+        "Table ACCOUNT#*": {"dynamodb:Query", "dynamodb:BatchGetItem"},
+    },
+    "RecordUsageFunction": {
+        **API_REQUEST,
+        **IDEMPOTENCY,
+        "Table ACCOUNT#*": {"dynamodb:Query", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
+        "Table MEASUREMENT#*": {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"},
+    },
+    "CheckoutFunction": {
+        **API_REQUEST,
+        **IDEMPOTENCY,
+        **STRIPE_SECRET,
+        "Table ACCOUNT#*": {"dynamodb:Query", "dynamodb:PutItem"},
+        "Table CUSTOMER#*": {"dynamodb:PutItem"},
+    },
+    "PortalFunction": {
+        **API_REQUEST,
+        **IDEMPOTENCY,
+        **STRIPE_SECRET,
+        "Table ACCOUNT#*": {"dynamodb:Query"},
+    },
+    "PlansFunction": API_REQUEST,
+    "OpenapiFunction": {},
+    "UnknownRouteFunction": {},
+    "StripeWebhookFunction": EVENTS,
+    "StripeEventbridgeFunction": EVENTS,
+    "ReconcileFunction": {
+        **EVENTS,
+        "Table RECONCILIATION": {"dynamodb:GetItem", "dynamodb:PutItem"},
+        "ReconcileQueue": {"sqs:SendMessage", "sqs:ChangeMessageVisibility"},
+    },
+}
+
+POLICIES_PER_ROLE_MAX = 10
+"""https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html"""
+SAM_POLICIES_MAX = 3
+"""AWS managed policies that SAM attaches: logs, X-Ray and, for a queue's consumer, SQS."""
 
 
-def _statements(function: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _statements(function: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for policy in function.get("Policies", []):
-        yield from policy["Statement"]
+        yield from MANAGED_POLICIES[policy["Ref"]] if "Ref" in policy else policy["Statement"]
 
 
-def _actions(function: dict[str, Any]) -> set[str]:
-    return {action for statement in _statements(function) for action in _actions_of(statement)}
-
-
-def _actions_of(statement: dict[str, Any]) -> list[str]:
+def _actions(statement: Mapping[str, Any]) -> list[str]:
     action = statement["Action"]
     return [action] if isinstance(action, str) else action
 
 
-def _may_read(function: dict[str, Any], secret: str) -> bool:
-    granted = [each for each in _statements(function) if "secretsmanager:GetSecretValue" in _actions_of(each)]
-    return {"Ref": secret} in [each["Resource"] for each in granted]
+def _resources(statement: Mapping[str, Any]) -> list[str]:
+    [reference] = statement["Resource"].values()
+    name = reference.removesuffix(".Arn")
+    keys = statement.get("Condition", {}).get("ForAllValues:StringLike", {}).get("dynamodb:LeadingKeys", [])
+    return [f"{name} {key}" for key in keys] or [name]
+
+
+def _permissions(function: Mapping[str, Any]) -> Permissions:
+    permissions: dict[str, set[str]] = {}
+    for statement in _statements(function):
+        for resource in _resources(statement):
+            permissions.setdefault(resource, set()).update(_actions(statement))
+    return permissions
+
+
+def _all_statements() -> list[dict[str, Any]]:
+    inline = [
+        statement
+        for function in FUNCTIONS.values()
+        for policy in function.get("Policies", [])
+        if "Ref" not in policy
+        for statement in policy["Statement"]
+    ]
+    return [*inline, *(statement for policy in MANAGED_POLICIES.values() for statement in policy)]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_function_folder(name: str) -> None:
-    """Each function is the one folder of functions/ that its name says, and holds nothing but app.py."""
+def test_function_has_exactly_the_permissions_of_the_table(name: str) -> None:
+    assert _permissions(FUNCTIONS[name]) == PERMISSIONS[name]
+
+
+def test_statement_is_not_repeated() -> None:
+    statements = _all_statements()
+    contents = [json.dumps(statement | {"Sid": ""}, sort_keys=True) for statement in statements]
+    assert len(set(contents)) == len(contents)
+    sids = [statement["Sid"] for statement in statements]
+    assert len(set(sids)) == len(sids)
+
+
+@pytest.mark.parametrize("name", MANAGED_POLICIES)
+def test_managed_policy_is_shared_by_functions(name: str) -> None:
+    users = [function for function in FUNCTIONS.values() if {"Ref": name} in function.get("Policies", [])]
+    assert len(users) > 1
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_function_stays_below_the_quota_of_managed_policies(name: str) -> None:
+    attached = [policy for policy in FUNCTIONS[name].get("Policies", []) if "Ref" in policy]
+    assert len(attached) + SAM_POLICIES_MAX <= POLICIES_PER_ROLE_MAX
+
+
+@pytest.mark.parametrize("statement", _all_statements(), ids=lambda statement: statement["Sid"])
+def test_statement_names_actions_and_one_resource_of_the_stack(statement: Mapping[str, Any]) -> None:
+    assert statement["Effect"] == "Allow"
+    assert isinstance(statement["Resource"], dict)
+    assert not [action for action in _actions(statement) if "*" in action]
+
+
+@pytest.mark.parametrize("statement", _all_statements(), ids=lambda statement: statement["Sid"])
+def test_table_statement_is_limited_to_partition_keys(statement: Mapping[str, Any]) -> None:
+    on_table = statement["Resource"] == {"GetAtt": "Table.Arn"}
+    assert (set(statement) >= {"Condition"}) is on_table
+    assert on_table is all(action.startswith("dynamodb:") for action in _actions(statement))
+
+
+def test_functions_of_routes_with_credentials_may_authenticate_and_count_requests() -> None:
+    routes = [(name, route) for contract in CONTRACTS for name, route in contract.routes.items()]
+    authenticated = {logical_id(name) for name, route in routes if route.credentials}
+    assert {name for name, each in PERMISSIONS.items() if "Table RATE#*" in each} == authenticated
+    assert {name for name, each in PERMISSIONS.items() if "SessionSecret" in each} == authenticated
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_function_with_the_stripe_secret_has_the_stripe_sdk_layer(name: str) -> None:
+    function = FUNCTIONS[name]
+    calls_stripe = "StripeSecret" in PERMISSIONS[name]
+    assert ("STRIPE_SECRET_ID" in function.get("Environment", {}).get("Variables", {})) is calls_stripe
+    assert function.get("Layers", []) == ([{"Ref": "StripeSdkLayer"}] if calls_stripe else [])
+
+
+def test_every_function_has_the_billing_layer() -> None:
+    assert TEMPLATE["Globals"]["Function"]["Layers"] == [{"Ref": "BillingLayer"}]
+
+
+# --- Functions --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_function_folder_has_the_functions_name_and_only_app_py(name: str) -> None:
     folder = ROOT / FUNCTIONS[name]["CodeUri"]
     assert logical_id(folder.name) == name
     assert [path.name for path in folder.iterdir() if path.name != "__pycache__"] == ["app.py"]
 
 
-def test_every_folder_is_deployed() -> None:
-    """No folder of functions/ is left out of the template."""
+def test_every_function_folder_is_deployed() -> None:
     folders = {path.parent for path in ROOT.glob("functions/*/app.py")}
     assert folders == {ROOT / function["CodeUri"].rstrip("/") for function in FUNCTIONS.values()}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_log_group(name: str) -> None:
-    """Each function logs to a group of its own, which forgets after the days of the parameter."""
+def test_function_has_its_own_log_group_with_retention(name: str) -> None:
     group = RESOURCES[FUNCTIONS[name]["LoggingConfig"]["LogGroup"]["Ref"]]
     assert group["Type"] == "AWS::Logs::LogGroup"
     assert group["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
@@ -86,48 +216,8 @@ def test_log_group(name: str) -> None:
     assert len(owners) == 1
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_policies_name_their_resources(name: str) -> None:
-    """No function is allowed an action wholesale, or on anything but a resource of this stack."""
-    for statement in _statements(FUNCTIONS[name]):
-        assert isinstance(statement["Resource"], dict)
-        assert statement["Effect"] == "Allow"
-    assert not [action for action in _actions(FUNCTIONS[name]) if "*" in action]
-
-
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_least_privilege(name: str) -> None:
-    """Only who calls Stripe reads its secret and carries its SDK, only who writes may write, and nobody scans."""
-    function = FUNCTIONS[name]
-    actions = _actions(function)
-    reads_secret = name in STRIPE_SECRET_READERS
-    assert _may_read(function, "StripeSecret") is reads_secret
-    assert _may_read(function, "SessionSecret") is (name not in UNAUTHENTICATED)
-    assert ("STRIPE_SECRET_ID" in function.get("Environment", {}).get("Variables", {})) is reads_secret
-    assert ({"Ref": "StripeSdkLayer"} in function["Layers"]) is reads_secret
-    unbounded = [each for each in _statements(function) if "Condition" not in each]
-    writes = {action for each in unbounded for action in _actions_of(each)} & WRITING_ACTIONS
-    assert bool(writes) is (name in TABLE_WRITERS)
-    assert "dynamodb:Scan" not in actions
-
-
-@pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - UNAUTHENTICATED))
-def test_requests_are_counted(name: str) -> None:
-    """Whoever asks with a credential is counted: each such function may write the counters of requests."""
-    allowed = [each for each in _statements(FUNCTIONS[name]) if "dynamodb:UpdateItem" in _actions_of(each)]
-    keys = [
-        each.get("Condition", {}).get("ForAllValues:StringLike", {}).get("dynamodb:LeadingKeys") for each in allowed
-    ]
-    assert None in keys or ["RATE#*"] in keys
-
-
-def test_unknown_routes_touch_nothing() -> None:
-    """The function that anybody can call without a credential has no permission at all."""
-    assert _actions(FUNCTIONS["UnknownRouteFunction"]) == set()
-
-
-def test_functions_answer_before_api_gateway_gives_up() -> None:
-    """API Gateway waits 30 s: a function that takes longer would go on after its caller was told it failed."""
+def test_api_function_times_out_before_api_gateway() -> None:
+    """API Gateway waits 30 seconds. A slower function would succeed after its caller received an error."""
     default = TEMPLATE["Globals"]["Function"]["Timeout"]
     answering = [
         function
@@ -137,9 +227,11 @@ def test_functions_answer_before_api_gateway_gives_up() -> None:
     assert all(function.get("Timeout", default) < 30 for function in answering)
 
 
+# --- Queues -----------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("name", [name for name, each in RESOURCES.items() if "RedrivePolicy" in each["Properties"]])
-def test_a_queue_hides_what_is_worked_on(name: str) -> None:
-    """No message comes back while a function is at it, and what fails again and again ends where an alarm looks."""
+def test_queue_hides_messages_longer_than_its_function_runs(name: str) -> None:
     properties = RESOURCES[name]["Properties"]
     [timeout] = [
         function["Timeout"]
@@ -148,31 +240,37 @@ def test_a_queue_hides_what_is_worked_on(name: str) -> None:
         if event["Type"] == "SQS" and event["Properties"]["Queue"] == {"GetAtt": f"{name}.Arn"}
     ]
     assert properties["VisibilityTimeout"] > timeout
+
+
+@pytest.mark.parametrize("name", [name for name, each in RESOURCES.items() if "RedrivePolicy" in each["Properties"]])
+def test_dead_letter_queue_has_an_alarm(name: str) -> None:
+    properties = RESOURCES[name]["Properties"]
     dead_letters = properties["RedrivePolicy"]["deadLetterTargetArn"]["GetAtt"].removesuffix(".Arn")
     watched = [each["Properties"].get("Dimensions") for each in RESOURCES.values() if each["Type"].endswith("Alarm")]
     assert [{"Name": "QueueName", "Value": {"GetAtt": f"{dead_letters}.QueueName"}}] in watched
 
 
-def test_a_run_outlives_its_message() -> None:
-    """A run that crashed is taken up by its own message, before another run may take its place."""
+def test_reconciliation_lease_outlives_its_hidden_message() -> None:
+    """The message of a crashed run returns and continues it, before another run may take the lease."""
     hidden = RESOURCES["ReconcileQueue"]["Properties"]["VisibilityTimeout"]
-    assert LEASE.total_seconds() > hidden
+    assert LEASE_DURATION.total_seconds() > hidden
 
 
-def test_a_failed_reconciliation_does_not_hide_the_next() -> None:
-    """Its alarm ends by itself: dead letters count as long as they are kept, and these are of no use to anybody."""
+def test_reconciliation_dead_letters_expire_after_a_day() -> None:
+    """Their alarm ends with them, so that it can report the next failure."""
     kept = RESOURCES["ReconcileDeadLetters"]["Properties"]["MessageRetentionPeriod"]
     assert kept == timedelta(days=1).total_seconds()
 
 
-def test_no_secret_in_the_template() -> None:
-    """The Stripe key and webhook secrets are neither parameters nor variables: billing setup stores them."""
+# --- Data -------------------------------------------------------------------------------------------------------------
+
+
+def test_template_contains_no_secret() -> None:
     assert RESOURCES["StripeSecret"]["Properties"]["SecretString"] == "{}"
     assert not [name for name in TEMPLATE["Parameters"] if "Key" in name or "Secret" in name]
 
 
-def test_table_survives() -> None:
-    """Deleting or replacing the stack leaves the table; it can be restored to any second; rows expire by themselves."""
+def test_table_is_retained_backed_up_and_expires_items() -> None:
     table = RESOURCES["Table"]
     properties = table["Properties"]
     assert table["DeletionPolicy"] == "RetainExceptOnCreate"
@@ -182,15 +280,37 @@ def test_table_survives() -> None:
     assert properties["DeletionProtectionEnabled"] == {"Ref": "DeletionProtection"}
 
 
-@pytest.mark.parametrize("name", [name for name, each in RESOURCES.items() if each["Type"] == "AWS::CloudWatch::Alarm"])
-def test_alarm_reaches_somebody(name: str) -> None:
-    """Each alarm says what to do, and mails where an address is given."""
-    properties = RESOURCES[name]["Properties"]
-    assert len(properties["AlarmDescription"]) > 40
-    assert properties["AlarmActions"] == {"If": ["HasAlarmEmail", [{"Ref": "AlarmTopic"}], {"Ref": "AWS::NoValue"}]}
+# --- Alarms and descriptions ------------------------------------------------------------------------------------------
+
+ALARMS = {name: each["Properties"] for name, each in RESOURCES.items() if each["Type"] == "AWS::CloudWatch::Alarm"}
+ALARMS_PAGE = "docs/reference/alarms.md"
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_alarm_is_sent_to_the_alarm_email(name: str) -> None:
+    actions = {"If": ["HasAlarmEmail", [{"Ref": "AlarmTopic"}], {"Ref": "AWS::NoValue"}]}
+    assert ALARMS[name]["AlarmActions"] == actions
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_alarm_description_refers_to_its_documentation(name: str) -> None:
+    description = ALARMS[name]["AlarmDescription"]
+    assert len(description) > 40
+    assert description.endswith(f"See {ALARMS_PAGE}.")
+
+
+def test_every_alarm_is_documented() -> None:
+    rows = [
+        line.split("|")[1].strip(" `") for line in (ROOT / ALARMS_PAGE).read_text().splitlines() if "Alarm` |" in line
+    ]
+    assert sorted(rows) == sorted(ALARMS)
+
+
+def test_every_parameter_is_documented() -> None:
+    page = (ROOT / "docs/reference/configuration.md").read_text()
+    assert not [name for name in TEMPLATE["Parameters"] if f"| `{name}` |" not in page]
 
 
 @pytest.mark.parametrize("kind", ["Parameters", "Outputs"])
-def test_everything_is_described(kind: str) -> None:
-    """Whoever deploys reads what each parameter and output means."""
+def test_parameter_or_output_has_a_description(kind: str) -> None:
     assert all(each.get("Description") for each in TEMPLATE[kind].values())

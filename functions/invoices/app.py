@@ -4,17 +4,17 @@ from billing.api.endpoint import ResponseData
 from billing.api.operations.invoices import INVOICES
 from billing.api.pipeline import ApiRequest
 from billing.bootstrap import app
-from billing.domain.invoices import cursor_of, position_of
+from billing.domain.invoices import decode_cursor, encode_cursor
 
 
 @app.operation(INVOICES)
 def handler(request: ApiRequest) -> ResponseData:
     """Return a page of invoices, newest first."""
-    after = position_of(request.input.cursor) if request.input.cursor else None
+    after = decode_cursor(request.input.cursor) if request.input.cursor else None
     page = app.repository.list_invoices(
         request.account_id, request.input.limit, status=request.input.status, after=after
     )
     return {
         "invoices": page.invoices,
-        "next_cursor": cursor_of(page.continues_after) if page.continues_after else None,
+        "next_cursor": encode_cursor(page.continues_after) if page.continues_after else None,
     }

@@ -4,13 +4,13 @@ from billing.api.endpoint import ResponseData
 from billing.api.operations.usage import USAGE
 from billing.api.pipeline import ApiRequest
 from billing.bootstrap import app
-from billing.domain.usage import summarize_usage
+from billing.domain.usage import quota_of, summarize_usage
 
 
 @app.operation(USAGE, loads_account=True)
 def handler(request: ApiRequest) -> ResponseData:
     """Return every metric of the catalog for the current period."""
-    quota = request.account.quota(app.catalog, request.now, app.settings.past_due_grace)
+    quota = quota_of(request.account, app.catalog, request.now, app.settings.past_due_grace)
     counters = app.usage.read_counters(request.account_id, quota.period, app.catalog.metrics)
     return {
         "plan": quota.plan.id,

@@ -7,7 +7,7 @@ from stripe import params
 
 from stripe_simulator.errors import InvalidRequest, NotSimulated
 from stripe_simulator.objects import new_price, new_product
-from stripe_simulator.routing import Route, matches_range, merge_metadata, provided, require_simulated
+from stripe_simulator.routing import ResourceRoute, matches_range, merge_metadata, provided, require_simulated
 from stripe_simulator.state import Object, SimulatorState
 
 Metadata = Mapping[str, str] | str | None
@@ -238,13 +238,13 @@ def retrieve_price(state: SimulatorState, identifier: str) -> Object:
 
 
 ROUTES = (
-    Route("POST", "/v1/products", params.ProductCreateParams, create_product),
-    Route("GET", "/v1/products", params.ProductListParams, list_products),
-    Route("GET", "/v1/products/{}", params.ProductRetrieveParams, retrieve_product),
-    Route("POST", "/v1/products/{}", params.ProductUpdateParams, update_product),
-    Route("DELETE", "/v1/products/{}", params.ProductDeleteParams, delete_product),
-    Route("POST", "/v1/prices", params.PriceCreateParams, create_price),
-    Route("GET", "/v1/prices", params.PriceListParams, list_prices),
-    Route("GET", "/v1/prices/{}", params.PriceRetrieveParams, retrieve_price),
-    Route("POST", "/v1/prices/{}", params.PriceUpdateParams, update_price),
+    ResourceRoute("POST", "/v1/products", params.ProductCreateParams, create_product),
+    ResourceRoute("GET", "/v1/products", params.ProductListParams, list_products),
+    ResourceRoute("GET", "/v1/products/{}", params.ProductRetrieveParams, retrieve_product),
+    ResourceRoute("POST", "/v1/products/{}", params.ProductUpdateParams, update_product),
+    ResourceRoute("DELETE", "/v1/products/{}", params.ProductDeleteParams, delete_product),
+    ResourceRoute("POST", "/v1/prices", params.PriceCreateParams, create_price),
+    ResourceRoute("GET", "/v1/prices", params.PriceListParams, list_prices),
+    ResourceRoute("GET", "/v1/prices/{}", params.PriceRetrieveParams, retrieve_price),
+    ResourceRoute("POST", "/v1/prices/{}", params.PriceUpdateParams, update_price),
 )

@@ -7,8 +7,8 @@ from stripe.params import checkout as params
 
 from stripe_simulator import checkout
 from stripe_simulator.errors import InvalidRequest, NotSimulated
-from stripe_simulator.resources.subscriptions import read_billing_mode, read_items
-from stripe_simulator.routing import Route, matches_range, provided, require_simulated
+from stripe_simulator.resources.subscriptions import read_billing_mode, read_items, require_currency
+from stripe_simulator.routing import ResourceRoute, matches_range, provided, require_simulated
 from stripe_simulator.state import Object, SimulatorState
 
 HALF_HOUR = 1800
@@ -36,8 +36,7 @@ def create(
     _require_simulated_values(mode=(mode, "subscription"), ui_mode=(ui_mode or "hosted_page", "hosted_page"))
     if customer and customer_email:
         raise InvalidRequest("You may only specify one of these parameters: customer, customer_email.")
-    if customer:
-        state.get("customer", customer, "customer")
+    owner = state.get("customer", customer, "customer") if customer else None
     _check_urls(success_url=success_url, cancel_url=cancel_url)
     _check_expiry(state, expires_at)
     fields = provided(
@@ -51,6 +50,8 @@ def create(
         success_url=success_url,
     )
     specs = read_items(state, line_items or [], "line_items")
+    if owner:
+        require_currency(state, owner, specs[0].price["currency"])
     data = _subscription_data(state, subscription_data or {})
     return checkout.open_session(state, specs, data, {**fields, "metadata": dict(metadata or {})})
 
@@ -135,9 +136,9 @@ def list_line_items(state: SimulatorState, identifier: str) -> list[Object]:
 
 
 ROUTES = (
-    Route("POST", "/v1/checkout/sessions", params.SessionCreateParams, create),
-    Route("GET", "/v1/checkout/sessions", params.SessionListParams, list_all),
-    Route("GET", "/v1/checkout/sessions/{}", params.SessionRetrieveParams, retrieve),
-    Route("POST", "/v1/checkout/sessions/{}/expire", params.SessionExpireParams, expire),
-    Route("GET", "/v1/checkout/sessions/{}/line_items", params.SessionListLineItemsParams, list_line_items),
+    ResourceRoute("POST", "/v1/checkout/sessions", params.SessionCreateParams, create),
+    ResourceRoute("GET", "/v1/checkout/sessions", params.SessionListParams, list_all),
+    ResourceRoute("GET", "/v1/checkout/sessions/{}", params.SessionRetrieveParams, retrieve),
+    ResourceRoute("POST", "/v1/checkout/sessions/{}/expire", params.SessionExpireParams, expire),
+    ResourceRoute("GET", "/v1/checkout/sessions/{}/line_items", params.SessionListLineItemsParams, list_line_items),
 )

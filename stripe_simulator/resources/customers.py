@@ -10,7 +10,7 @@ from stripe_simulator.default_fields import NO_ADDRESS
 from stripe_simulator.dunning import ENDED_STATUSES, cancel_immediately
 from stripe_simulator.errors import InvalidRequest
 from stripe_simulator.objects import new_customer
-from stripe_simulator.routing import Route, matches_range, merge_metadata, provided, require_simulated
+from stripe_simulator.routing import ResourceRoute, matches_range, merge_metadata, provided, require_simulated
 from stripe_simulator.state import Object, SimulatorState
 
 Metadata = Mapping[str, str] | str | None
@@ -161,12 +161,12 @@ def retrieve_payment_method(state: SimulatorState, identifier: str) -> Object:
 
 
 ROUTES = (
-    Route("POST", "/v1/customers", params.CustomerCreateParams, create),
-    Route("GET", "/v1/customers", params.CustomerListParams, list_all),
-    Route("GET", "/v1/customers/{}", params.CustomerRetrieveParams, retrieve),
-    Route("POST", "/v1/customers/{}", params.CustomerUpdateParams, update),
-    Route("DELETE", "/v1/customers/{}", params.CustomerDeleteParams, delete),
-    Route("GET", "/v1/payment_methods", params.PaymentMethodListParams, list_payment_methods),
-    Route("GET", "/v1/payment_methods/{}", params.PaymentMethodRetrieveParams, retrieve_payment_method),
-    Route("POST", "/v1/payment_methods/{}/attach", params.PaymentMethodAttachParams, attach),
+    ResourceRoute("POST", "/v1/customers", params.CustomerCreateParams, create),
+    ResourceRoute("GET", "/v1/customers", params.CustomerListParams, list_all),
+    ResourceRoute("GET", "/v1/customers/{}", params.CustomerRetrieveParams, retrieve),
+    ResourceRoute("POST", "/v1/customers/{}", params.CustomerUpdateParams, update),
+    ResourceRoute("DELETE", "/v1/customers/{}", params.CustomerDeleteParams, delete),
+    ResourceRoute("GET", "/v1/payment_methods", params.PaymentMethodListParams, list_payment_methods),
+    ResourceRoute("GET", "/v1/payment_methods/{}", params.PaymentMethodRetrieveParams, retrieve_payment_method),
+    ResourceRoute("POST", "/v1/payment_methods/{}/attach", params.PaymentMethodAttachParams, attach),
 )

@@ -6,7 +6,7 @@ from stripe import params
 
 from stripe_simulator.errors import InvalidRequest, NotSimulated
 from stripe_simulator.objects import new_webhook_endpoint
-from stripe_simulator.routing import Route, matches_range, merge_metadata, provided
+from stripe_simulator.routing import ResourceRoute, matches_range, merge_metadata, provided
 from stripe_simulator.state import API_VERSION, DAY, Object, SimulatorState
 
 Metadata = Mapping[str, str] | str | None
@@ -105,11 +105,11 @@ def delete_endpoint(state: SimulatorState, identifier: str) -> Object:
 
 
 ROUTES = (
-    Route("GET", "/v1/events", params.EventListParams, list_events),
-    Route("GET", "/v1/events/{}", params.EventRetrieveParams, retrieve_event),
-    Route("POST", "/v1/webhook_endpoints", params.WebhookEndpointCreateParams, create_endpoint),
-    Route("GET", "/v1/webhook_endpoints", params.WebhookEndpointListParams, list_endpoints),
-    Route("GET", "/v1/webhook_endpoints/{}", params.WebhookEndpointRetrieveParams, retrieve_endpoint),
-    Route("POST", "/v1/webhook_endpoints/{}", params.WebhookEndpointUpdateParams, update_endpoint),
-    Route("DELETE", "/v1/webhook_endpoints/{}", params.WebhookEndpointDeleteParams, delete_endpoint),
+    ResourceRoute("GET", "/v1/events", params.EventListParams, list_events),
+    ResourceRoute("GET", "/v1/events/{}", params.EventRetrieveParams, retrieve_event),
+    ResourceRoute("POST", "/v1/webhook_endpoints", params.WebhookEndpointCreateParams, create_endpoint),
+    ResourceRoute("GET", "/v1/webhook_endpoints", params.WebhookEndpointListParams, list_endpoints),
+    ResourceRoute("GET", "/v1/webhook_endpoints/{}", params.WebhookEndpointRetrieveParams, retrieve_endpoint),
+    ResourceRoute("POST", "/v1/webhook_endpoints/{}", params.WebhookEndpointUpdateParams, update_endpoint),
+    ResourceRoute("DELETE", "/v1/webhook_endpoints/{}", params.WebhookEndpointDeleteParams, delete_endpoint),
 )

@@ -7,7 +7,7 @@ from stripe import params
 from stripe_simulator import cards, invoices
 from stripe_simulator.dunning import SUBSCRIPTION_UPDATED, activate_if_paid, collect_payment, expire_incomplete
 from stripe_simulator.errors import InvalidRequest
-from stripe_simulator.routing import Route, matches_range, provided
+from stripe_simulator.routing import ResourceRoute, matches_range, provided
 from stripe_simulator.state import Object, SimulatorState
 
 RangeFilter = int | Mapping[str, int] | None
@@ -96,11 +96,13 @@ def mark_uncollectible(state: SimulatorState, identifier: str) -> Object:
 
 
 ROUTES = (
-    Route("GET", "/v1/invoices", params.InvoiceListParams, list_all),
-    Route("GET", "/v1/invoices/{}", params.InvoiceRetrieveParams, retrieve),
-    Route("GET", "/v1/invoices/{}/lines", params.InvoiceLineItemListParams, list_lines),
-    Route("POST", "/v1/invoices/{}/finalize", params.InvoiceFinalizeInvoiceParams, finalize),
-    Route("POST", "/v1/invoices/{}/pay", params.InvoicePayParams, pay),
-    Route("POST", "/v1/invoices/{}/void", params.InvoiceVoidInvoiceParams, void),
-    Route("POST", "/v1/invoices/{}/mark_uncollectible", params.InvoiceMarkUncollectibleParams, mark_uncollectible),
+    ResourceRoute("GET", "/v1/invoices", params.InvoiceListParams, list_all),
+    ResourceRoute("GET", "/v1/invoices/{}", params.InvoiceRetrieveParams, retrieve),
+    ResourceRoute("GET", "/v1/invoices/{}/lines", params.InvoiceLineItemListParams, list_lines),
+    ResourceRoute("POST", "/v1/invoices/{}/finalize", params.InvoiceFinalizeInvoiceParams, finalize),
+    ResourceRoute("POST", "/v1/invoices/{}/pay", params.InvoicePayParams, pay),
+    ResourceRoute("POST", "/v1/invoices/{}/void", params.InvoiceVoidInvoiceParams, void),
+    ResourceRoute(
+        "POST", "/v1/invoices/{}/mark_uncollectible", params.InvoiceMarkUncollectibleParams, mark_uncollectible
+    ),
 )

@@ -7,7 +7,7 @@ from stripe.params import billing_portal as params
 
 from stripe_simulator.errors import InvalidRequest
 from stripe_simulator.objects import new_portal_configuration, new_portal_session
-from stripe_simulator.routing import Route, merge_metadata, provided
+from stripe_simulator.routing import ResourceRoute, merge_metadata, provided
 from stripe_simulator.state import Object, SimulatorState
 
 Metadata = Mapping[str, str] | str | None
@@ -160,9 +160,13 @@ def create_session(
 
 
 ROUTES = (
-    Route("POST", "/v1/billing_portal/configurations", params.ConfigurationCreateParams, create_configuration),
-    Route("GET", "/v1/billing_portal/configurations", params.ConfigurationListParams, list_configurations),
-    Route("GET", "/v1/billing_portal/configurations/{}", params.ConfigurationRetrieveParams, retrieve_configuration),
-    Route("POST", "/v1/billing_portal/configurations/{}", params.ConfigurationUpdateParams, update_configuration),
-    Route("POST", "/v1/billing_portal/sessions", params.SessionCreateParams, create_session),
+    ResourceRoute("POST", "/v1/billing_portal/configurations", params.ConfigurationCreateParams, create_configuration),
+    ResourceRoute("GET", "/v1/billing_portal/configurations", params.ConfigurationListParams, list_configurations),
+    ResourceRoute(
+        "GET", "/v1/billing_portal/configurations/{}", params.ConfigurationRetrieveParams, retrieve_configuration
+    ),
+    ResourceRoute(
+        "POST", "/v1/billing_portal/configurations/{}", params.ConfigurationUpdateParams, update_configuration
+    ),
+    ResourceRoute("POST", "/v1/billing_portal/sessions", params.SessionCreateParams, create_session),
 )

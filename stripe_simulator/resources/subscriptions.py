@@ -5,11 +5,11 @@ from typing import Any
 
 from stripe import params
 
-from stripe_simulator import cards, subscriptions
+from stripe_simulator import cards, schedules, subscriptions
 from stripe_simulator.dunning import ENDED_STATUSES, SUBSCRIPTION_UPDATED, cancel_immediately
 from stripe_simulator.errors import InvalidRequest, NoSuchObject, NotSimulated
 from stripe_simulator.items import ItemSpec, current_period
-from stripe_simulator.routing import Route, matches_range, merge_metadata, provided, require_simulated
+from stripe_simulator.routing import ResourceRoute, matches_range, merge_metadata, provided, require_simulated
 from stripe_simulator.state import DAY, Object, SimulatorState
 from stripe_simulator.subscription_changes import apply_change, payment_error, preview_change
 
@@ -43,6 +43,7 @@ def _read_item(state: SimulatorState, entry: Mapping[str, Any], path: str, item:
     price = state.get("price", entry["price"], f"{path}[price]") if "price" in entry else (item or {})["price"]
     if not price["active"] and "price" in entry:
         raise InvalidRequest("The price specified is inactive. This field only accepts active prices.", param=path)
+    _require_active_product(state, price, new="price" in entry)
     if price["recurring"] is None:
         raise InvalidRequest(
             f"The price specified is set to `type=one_time` but this field only accepts prices with `type=recurring`: "
@@ -54,6 +55,31 @@ def _read_item(state: SimulatorState, entry: Mapping[str, Any], path: str, item:
         raise InvalidRequest("This value must be greater than or equal to 0.", param=f"{path}[quantity]")
     metadata = merge_metadata(item["metadata"] if item else {}, entry.get("metadata"))
     return ItemSpec(price, quantity, metadata, item)
+
+
+def _require_active_product(state: SimulatorState, price: Object, *, new: bool) -> None:
+    if new and not state.objects[price["product"]]["active"]:
+        raise InvalidRequest(
+            f"The product {price['product']} is marked as inactive, and thus no new subscriptions can be created to "
+            "any plans of this product."
+        )
+
+
+def require_currency(state: SimulatorState, customer: Object, currency: str) -> None:
+    """Require that a customer has no current subscription in another currency.
+
+    Raises:
+        InvalidRequest: The customer has one.
+    """
+    for subscription in state.all("subscription"):
+        if subscription["customer"] != customer["id"] or subscription["status"] in ENDED_STATUSES:
+            continue
+        if subscription["currency"] != currency:
+            raise InvalidRequest(
+                "You cannot combine currencies on a single customer. This customer has an active subscription, "
+                "subscription schedule, discount, quote, or invoice item with currency "
+                f"{subscription['currency']}."
+            )
 
 
 def _check_compatible(specs: Sequence[ItemSpec]) -> None:
@@ -110,6 +136,7 @@ def create(
         raise InvalidRequest("Missing required param: customer.", code="parameter_missing", param="customer")
     owner = state.get("customer", customer, "customer")
     specs = read_items(state, items or [], "items")
+    require_currency(state, owner, specs[0].price["currency"])
     method = default_payment_method
     if method:
         method = cards.attach_token(state, owner, method, "default_payment_method")["id"]
@@ -170,6 +197,7 @@ def update(
     changes = provided(description=description, pause_collection=pause_collection, trial_settings=trial_settings)
     schedule = provided(cancel_at=cancel_at, cancel_at_period_end=cancel_at_period_end)
     _check_not_ended(subscription, changes | schedule | provided(items=items, trial_end=trial_end))
+    _check_not_managed(subscription, schedule)
     if changes.get("pause_collection"):
         changes["pause_collection"] = {"resumes_at": None, **changes["pause_collection"]}
     if default_payment_method:
@@ -209,6 +237,7 @@ def _update_items(
     if payment_behavior in {"pending_if_incomplete", "default_incomplete"}:
         raise NotSimulated(f"payment_behavior={payment_behavior}")
     apply_change(state, subscription, change, other_fields)
+    schedules.update_current_items(state, subscription)
 
 
 def _check_not_ended(subscription: Object, changes: Object) -> None:
@@ -216,6 +245,14 @@ def _check_not_ended(subscription: Object, changes: Object) -> None:
         raise InvalidRequest(
             "A canceled subscription can only update its cancellation_details and metadata.",
             code="invalid_canceled_subscription_fields",
+        )
+
+
+def _check_not_managed(subscription: Object, cancellation: Object) -> None:
+    if subscription["schedule"] and cancellation:
+        raise InvalidRequest(
+            f"The subscription is managed by the subscription schedule `{subscription['schedule']}`, and updating any "
+            "cancelation behavior directly is not allowed. Please update the schedule instead."
         )
 
 
@@ -237,7 +274,22 @@ def _updated_items(state: SimulatorState, subscription: Object, entries: Sequenc
             specs[identifier] = _read_item(state, entry, path, current.get(identifier))
     updated = list(specs.values())
     _check_compatible(updated)
+    require_subscription_currency(subscription, updated)
     return updated
+
+
+def require_subscription_currency(subscription: Object, specs: Sequence[ItemSpec]) -> None:
+    """Require that items have the subscription's currency.
+
+    Raises:
+        InvalidRequest: An item has another currency.
+    """
+    for spec in specs:
+        if spec.price["currency"] != subscription["currency"]:
+            raise InvalidRequest(
+                f"The price specified only supports `{spec.price['currency']}`. This doesn't match the expected "
+                f"currency: `{subscription['currency']}`."
+            )
 
 
 def _cancellation_fields(
@@ -344,12 +396,12 @@ def retrieve_item(state: SimulatorState, identifier: str) -> Object:
 
 
 ROUTES = (
-    Route("POST", "/v1/subscriptions", params.SubscriptionCreateParams, create),
-    Route("GET", "/v1/subscriptions", params.SubscriptionListParams, list_all),
-    Route("GET", "/v1/subscriptions/{}", params.SubscriptionRetrieveParams, retrieve),
-    Route("POST", "/v1/subscriptions/{}", params.SubscriptionUpdateParams, update),
-    Route("DELETE", "/v1/subscriptions/{}", params.SubscriptionCancelParams, cancel),
-    Route("POST", "/v1/subscriptions/{}/resume", params.SubscriptionResumeParams, resume),
-    Route("GET", "/v1/subscription_items", params.SubscriptionItemListParams, list_items),
-    Route("GET", "/v1/subscription_items/{}", params.SubscriptionItemRetrieveParams, retrieve_item),
+    ResourceRoute("POST", "/v1/subscriptions", params.SubscriptionCreateParams, create),
+    ResourceRoute("GET", "/v1/subscriptions", params.SubscriptionListParams, list_all),
+    ResourceRoute("GET", "/v1/subscriptions/{}", params.SubscriptionRetrieveParams, retrieve),
+    ResourceRoute("POST", "/v1/subscriptions/{}", params.SubscriptionUpdateParams, update),
+    ResourceRoute("DELETE", "/v1/subscriptions/{}", params.SubscriptionCancelParams, cancel),
+    ResourceRoute("POST", "/v1/subscriptions/{}/resume", params.SubscriptionResumeParams, resume),
+    ResourceRoute("GET", "/v1/subscription_items", params.SubscriptionItemListParams, list_items),
+    ResourceRoute("GET", "/v1/subscription_items/{}", params.SubscriptionItemRetrieveParams, retrieve_item),
 )

@@ -7,7 +7,7 @@ from stripe.params import test_helpers as params
 from stripe_simulator.errors import InvalidRequest
 from stripe_simulator.objects import new_test_clock
 from stripe_simulator.resources import customers
-from stripe_simulator.routing import Route
+from stripe_simulator.routing import ResourceRoute
 from stripe_simulator.scheduler import advance_test_clock
 from stripe_simulator.state import Object, SimulatorState
 
@@ -49,9 +49,9 @@ def delete(state: SimulatorState, identifier: str) -> Object:
 
 
 ROUTES = (
-    Route("POST", "/v1/test_helpers/test_clocks", params.TestClockCreateParams, create),
-    Route("GET", "/v1/test_helpers/test_clocks", params.TestClockListParams, list_all),
-    Route("GET", "/v1/test_helpers/test_clocks/{}", params.TestClockRetrieveParams, retrieve),
-    Route("DELETE", "/v1/test_helpers/test_clocks/{}", params.TestClockDeleteParams, delete),
-    Route("POST", "/v1/test_helpers/test_clocks/{}/advance", params.TestClockAdvanceParams, advance),
+    ResourceRoute("POST", "/v1/test_helpers/test_clocks", params.TestClockCreateParams, create),
+    ResourceRoute("GET", "/v1/test_helpers/test_clocks", params.TestClockListParams, list_all),
+    ResourceRoute("GET", "/v1/test_helpers/test_clocks/{}", params.TestClockRetrieveParams, retrieve),
+    ResourceRoute("DELETE", "/v1/test_helpers/test_clocks/{}", params.TestClockDeleteParams, delete),
+    ResourceRoute("POST", "/v1/test_helpers/test_clocks/{}/advance", params.TestClockAdvanceParams, advance),
 )

@@ -32,11 +32,12 @@ from billing.domain.outbound_events import OutboundEvent
 from billing.domain.subscriptions import Subscription
 from billing.services.event_processor import EventProcessor
 from billing.stripe_events.event_types import EventOutcome, FetchedObject, ObjectRef, Snapshot
-from billing.stripe_events.objects import read_invoice, read_subscription
+from billing.stripe_events.objects import parse_invoice, parse_subscription
 from billing.stripe_events.ordering import StoredObject
 from tests.conftest import template
 from tests.protocol import model
 from tests.samples import INVOICE, NOW, SUBSCRIPTION
+from tests.sampling import examples
 
 pytestmark = pytest.mark.engine
 
@@ -284,7 +285,7 @@ class Deliveries:
 
 def read(source: model.Json) -> Snapshot:
     """A model object as the code under test reads it."""
-    return read_invoice(source) if source["id"].startswith("in_") else read_subscription(source, model.CATALOG)
+    return parse_invoice(source) if source["id"].startswith("in_") else parse_subscription(source, model.CATALOG)
 
 
 def facts(content: Snapshot) -> Snapshot:
@@ -399,7 +400,9 @@ def any_of[T](cls: type[T], **known: Any) -> st.SearchStrategy[T]:
     return st.builds(cls, **drawn, **{name: st.just(value) for name, value in known.items()})
 
 
-on_one_table = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+on_one_table = settings(
+    max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @on_one_table

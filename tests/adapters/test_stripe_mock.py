@@ -21,12 +21,12 @@ from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
 from billing.stripe_events.event_types import ObjectRef
-from cli.changes import Change
+from cli.setup_report import SetupChange
 from cli.stripe_account import sync_catalog, sync_portal
 from cli.webhook_setup import set_up_webhook
+from local.ports import free_port
 from local.processes import start, stop, wait_until
-from local.world import free_port
-from stripe_simulator import Settings, running_simulator
+from stripe_simulator import SimulatorSettings, running_simulator
 from tests.adapters.conftest import STRIPE_MOCK
 
 DOCUMENT_VERSION = "2026-08-26.dahlia"
@@ -80,7 +80,7 @@ def _answers(url: str) -> bool:
 @pytest.fixture(scope="module")
 def simulator_url() -> Iterator[str]:
     """The simulator, started for these tests."""
-    with running_simulator(settings=Settings(seed=7)) as running:
+    with running_simulator(settings=SimulatorSettings(seed=7)) as running:
         yield running.url
 
 
@@ -108,11 +108,11 @@ def replace_webhook(client: stripe.StripeClient, secret: Mapping[str, Any]) -> M
     """Its part about the endpoint, which makes another one. Returns what is to be stored."""
     stored: list[Mapping[str, Any]] = []
 
-    def repository(value: Mapping[str, Any]) -> Change:
+    def repository(value: Mapping[str, Any]) -> SetupChange:
         stored.append(value)
-        return Change("secret", "webhook", "arn", "updated")
+        return SetupChange("secret", "webhook", "arn", "updated")
 
-    set_up_webhook(client, "billing", WEBHOOK_URL, secret, repository, rotates=True)
+    set_up_webhook(client, "billing", WEBHOOK_URL, secret, repository, rotate=True)
     return stored[-1]
 
 

@@ -183,7 +183,7 @@ HOSTILE: Mapping[str, str] = {
 }
 
 
-REASONS = {
+REJECTION_REASONS = {
     "neither a key nor a session token",
     "malformed session token",
     "session token with an invalid signature",
@@ -198,7 +198,7 @@ def test_hostile_token_is_rejected(tokens: SessionTokens, hostile: str) -> None:
     with pytest.raises(Unauthenticated) as rejected:
         tokens.check(hostile, NOW)
     assert str(rejected.value) == str(Unauthenticated("whatever it was"))
-    assert rejected.value.reason in REASONS
+    assert rejected.value.reason in REJECTION_REASONS
     assert rejected.value.__cause__ is None
 
 

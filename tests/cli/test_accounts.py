@@ -1,4 +1,4 @@
-"""`billing accounts`, on a deployed table."""
+"""Tests of `billing accounts`."""
 
 import json
 from dataclasses import replace
@@ -7,14 +7,20 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import stripe
 
-import billing.adapters.stripe_gateway
 from billing.adapters.repository import Commit, ProcessedEvent, Repository
 from billing.domain.accounts import Profile
 from billing.stripe_events.event_types import EventOutcome
 from billing.stripe_events.ordering import StoredObject
-from tests.cli.conftest import Billing, Stack, StripeAccount, answer, refusal
-from tests.cli.stripe_side import customer_of, sell, table
-from tests.cli.stripe_side import subscribe as buy
+from tests.cli.support import (
+    DeployedStack,
+    RunBilling,
+    StripeAccount,
+    create_subscription,
+    customer_id_of,
+    json_error,
+    json_output,
+    table_items,
+)
 from tests.samples import SUBSCRIPTION
 
 pytestmark = pytest.mark.engine
@@ -22,8 +28,8 @@ pytestmark = pytest.mark.engine
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
-def subscribe(stack: Stack, account_id: str) -> None:
-    """Let the account have an active subscription, as an event would."""
+def store_subscription(stack: DeployedStack, account_id: str) -> None:
+    """Store an active subscription, as an event does."""
     repository = stack.repository()
     repository.save_profile(
         Profile(account_id, version=1, customer_id="cus_1", email="billing@acme.example"), new_customer_id="cus_1"
@@ -36,11 +42,10 @@ def subscribe(stack: Stack, account_id: str) -> None:
     repository.commit(Commit(marker, [StoredObject(subscription, NOW, NOW, 1)]))
 
 
-def test_a_new_account_is_on_the_free_plan(billing: Billing, stack: Stack) -> None:
-    """What was created is in the deployed table, with its e-mail address, and has no plan to pay for."""
-    created = answer(billing("accounts", "create", "acme", "--email", "billing@acme.example", "--json"))
+def test_create_account_stores_it_on_the_free_plan(run_billing: RunBilling, stack: DeployedStack) -> None:
+    created = json_output(run_billing("accounts", "create", "acme", "--email", "billing@acme.example", "--json"))
     assert (created["account_id"], created["email"]) == ("acme", "billing@acme.example")
-    shown = answer(billing("accounts", "show", "acme", "--json"))
+    shown = json_output(run_billing("accounts", "show", "acme", "--json"))
     assert shown == {
         **created,
         "plan": "free",
@@ -56,71 +61,68 @@ def test_a_new_account_is_on_the_free_plan(billing: Billing, stack: Stack) -> No
     assert stack.repository().load_account("acme").profile.email == "billing@acme.example"
 
 
-def test_an_account_shows_its_plan_and_subscriptions(billing: Billing, stack: Stack) -> None:
-    """The plan comes from the subscription, as the API answers it; the counted keys are those that work."""
-    billing("accounts", "create", "acme")
-    subscribe(stack, "acme")
-    keys = [answer(billing("keys", "create", "acme", "--json")) for _ in range(2)]
-    billing("keys", "revoke", "acme", keys[0]["id"])
-    shown = answer(billing("accounts", "show", "acme", "--json"))
+def test_show_account_returns_plan_subscriptions_and_unrevoked_keys(
+    run_billing: RunBilling, stack: DeployedStack
+) -> None:
+    run_billing("accounts", "create", "acme")
+    store_subscription(stack, "acme")
+    keys = [json_output(run_billing("keys", "create", "acme", "--json")) for _ in range(2)]
+    run_billing("keys", "revoke", "acme", keys[0]["id"])
+    shown = json_output(run_billing("accounts", "show", "acme", "--json"))
     assert (shown["plan"], shown["status"], shown["cancel_at_period_end"]) == ("pro", "active", True)
     assert (shown["customer"], shown["keys"]) == ("cus_1", 1)
     assert [(each["id"], each["plan"], each["quantity"]) for each in shown["subscriptions"]] == [("sub_1", "pro", 1)]
-    text = billing("accounts", "show", "acme").stdout
+    text = run_billing("accounts", "show", "acme").stdout
     assert "cus_1" in text
     assert "sub_1" in text
 
 
-def test_members_are_set_and_shown(billing: Billing, stack: Stack) -> None:
-    """One until somebody says otherwise; what was set is what the API answers from."""
-    billing("accounts", "create", "acme")
-    assert answer(billing("accounts", "members", "acme", "--json")) == {"account_id": "acme", "members": 1}
-    assert answer(billing("accounts", "members", "acme", "5", "--json")) == {"account_id": "acme", "members": 5}
+def test_members_sets_and_shows_the_team_size(run_billing: RunBilling, stack: DeployedStack) -> None:
+    run_billing("accounts", "create", "acme")
+    assert json_output(run_billing("accounts", "members", "acme", "--json")) == {"account_id": "acme", "members": 1}
+    assert json_output(run_billing("accounts", "members", "acme", "5", "--json")) == {
+        "account_id": "acme",
+        "members": 5,
+    }
     assert stack.repository().load_account("acme").member_count == 5
-    assert billing("accounts", "members", "acme").stdout == "account_id  acme\nmembers     5\n"
-    assert billing("accounts", "members", "acme", "0").exit_code == 0
-    assert answer(billing("accounts", "show", "acme", "--json"))["members"] == 0
+    assert run_billing("accounts", "members", "acme").stdout == "account_id  acme\nmembers     5\n"
+    assert run_billing("accounts", "members", "acme", "0").exit_code == 0
+    assert json_output(run_billing("accounts", "show", "acme", "--json"))["members"] == 0
 
 
-def test_members_of_an_unknown_account_are_not_set(billing: Billing, stack: Stack) -> None:
-    """A slip of the pen makes no account."""
-    assert refusal(billing("accounts", "members", "acmee", "5", "--json"))["code"] == "account_not_found"
+def test_members_of_unknown_account_fails_without_creating_it(run_billing: RunBilling, stack: DeployedStack) -> None:
+    assert json_error(run_billing("accounts", "members", "acmee", "5", "--json"))["code"] == "account_not_found"
     assert stack.repository().load_account("acmee").member_count == 1
 
 
 @pytest.mark.parametrize("count", ["-1", "five", "1.5", ""])
-def test_what_is_no_number_of_members_is_a_usage_error(billing: Billing, count: str) -> None:
-    """Nothing is written, and the exit code is the one of a wrong command line."""
-    assert billing("accounts", "members", "acme", "--", count).exit_code == 2
+def test_members_with_invalid_count_is_a_usage_error(run_billing: RunBilling, count: str) -> None:
+    assert run_billing("accounts", "members", "acme", "--", count).exit_code == 2
 
 
-def test_creating_an_account_again_is_refused(billing: Billing) -> None:
-    """The one that is there stays as it is, and the message says how to look at it."""
-    billing("accounts", "create", "acme", "--email", "first@acme.example")
-    error = refusal(billing("accounts", "create", "acme", "--email", "second@acme.example", "--json"))
+def test_create_existing_account_fails_and_keeps_it(run_billing: RunBilling) -> None:
+    run_billing("accounts", "create", "acme", "--email", "first@acme.example")
+    error = json_error(run_billing("accounts", "create", "acme", "--email", "second@acme.example", "--json"))
     assert error["code"] == "account_exists"
     assert "billing accounts show acme" in error["message"]
-    assert answer(billing("accounts", "show", "acme", "--json"))["email"] == "first@acme.example"
+    assert json_output(run_billing("accounts", "show", "acme", "--json"))["email"] == "first@acme.example"
 
 
-def test_an_unknown_account_says_how_to_create_it(billing: Billing) -> None:
-    """To people the same sentence is one line on stderr."""
-    error = refusal(billing("accounts", "show", "nobody", "--json"))
+def test_show_unknown_account_prints_one_line_on_how_to_create_it(run_billing: RunBilling) -> None:
+    error = json_error(run_billing("accounts", "show", "nobody", "--json"))
     assert error["code"] == "account_not_found"
-    result = billing("accounts", "show", "nobody")
+    result = run_billing("accounts", "show", "nobody")
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"Error: {error['message']}\n")
 
 
 @pytest.mark.parametrize("words", [["a#b"], ["ä"], [""], ["a" * 256], ["acme", "--email", "nobody"], []])
-def test_what_cannot_be_an_account_is_a_usage_error(billing: Billing, words: list[str]) -> None:
-    """Nothing is written, and the exit code is the one of a wrong command line."""
-    assert billing("accounts", "create", *words).exit_code == 2
+def test_create_account_with_invalid_argument_is_a_usage_error(run_billing: RunBilling, words: list[str]) -> None:
+    assert run_billing("accounts", "create", *words).exit_code == 2
 
 
-def test_the_answer_is_one_json_object(billing: Billing) -> None:
-    """Programs read stdout whole, whatever width the terminal has."""
+def test_json_output_is_not_wrapped_to_the_terminal_width(run_billing: RunBilling) -> None:
     account_id = "a" * 255
-    result = billing("accounts", "create", account_id, "--json", COLUMNS="40")
+    result = run_billing("accounts", "create", account_id, "--json", COLUMNS="40")
     assert json.loads(result.stdout)["account_id"] == account_id
     assert result.stderr == ""
 
@@ -128,85 +130,82 @@ def test_the_answer_is_one_json_object(billing: Billing) -> None:
 # --- link -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def _at_once(monkeypatch: pytest.MonkeyPatch, stripe_client: stripe.StripeClient) -> None:
-    """Nobody else uses this Stripe, which sells what the catalog has."""
-    monkeypatch.setattr(billing.adapters.stripe_gateway, "LISTS_A_SECOND", 10_000)
-    sell(stripe_client)
-
-
-@pytest.mark.usefixtures("_at_once")
-def test_an_operator_decides_between_two_customers(
-    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient
+@pytest.mark.usefixtures("stripe_price")
+def test_link_second_customer_applies_its_subscription_and_keeps_the_first(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient
 ) -> None:
-    """The second customer becomes the account's, what it pays for counts, and the first one stays its own."""
-    operator("accounts", "create", "acme")
-    first = buy(stripe_client, "acme")
-    operator("reconcile")
+    run_with_stripe("accounts", "create", "acme")
+    first = create_subscription(stripe_client, "acme")
+    run_with_stripe("reconcile")
     stripe_client.v1.subscriptions.cancel(first.id)
-    second = buy(stripe_client, "acme")
-    operator("reconcile")
-    assert answer(operator("accounts", "show", "acme", "--json"))["plan"] == "free"
-    command = ("accounts", "link", "acme", customer_of(second))
-    told = {"account_id": "acme", "customer": customer_of(second), "before": customer_of(first)}
-    before = table(stack)
-    assert answer(operator(*command, "--dry-run", "--json")) == {"dry_run": True, **told, "outcome": "linked"}
-    assert table(stack) == before
-    assert answer(operator(*command, "--json")) == {"dry_run": False, **told, "outcome": "linked"}
-    unchanged = {"dry_run": False, **told, "before": customer_of(second), "outcome": "unchanged"}
-    assert answer(operator(*command, "--json")) == unchanged
-    operator("reconcile", "--account", "acme")
-    shown = answer(operator("accounts", "show", "acme", "--json"))
-    assert (shown["plan"], shown["customer"]) == ("pro", customer_of(second))
-    assert stack.repository().find_owners([customer_of(first)]) == {customer_of(first): "acme"}
+    second = create_subscription(stripe_client, "acme")
+    run_with_stripe("reconcile")
+    assert json_output(run_with_stripe("accounts", "show", "acme", "--json"))["plan"] == "free"
+    command = ("accounts", "link", "acme", customer_id_of(second))
+    expected = {"account_id": "acme", "customer": customer_id_of(second), "before": customer_id_of(first)}
+    before = table_items(stack)
+    assert json_output(run_with_stripe(*command, "--dry-run", "--json")) == {
+        "dry_run": True,
+        **expected,
+        "outcome": "linked",
+    }
+    assert table_items(stack) == before
+    assert json_output(run_with_stripe(*command, "--json")) == {"dry_run": False, **expected, "outcome": "linked"}
+    unchanged = {"dry_run": False, **expected, "before": customer_id_of(second), "outcome": "unchanged"}
+    assert json_output(run_with_stripe(*command, "--json")) == unchanged
+    run_with_stripe("reconcile", "--account", "acme")
+    shown = json_output(run_with_stripe("accounts", "show", "acme", "--json"))
+    assert (shown["plan"], shown["customer"]) == ("pro", customer_id_of(second))
+    assert stack.repository().find_owners([customer_id_of(first)]) == {customer_id_of(first): "acme"}
 
 
-def test_a_customer_that_the_account_had_is_linked_again(
-    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient
+def test_link_earlier_customer_prints_the_previous_one_and_the_next_step(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient
 ) -> None:
-    """People are told what it was before, and what to do next."""
     former, current = (stripe_client.v1.customers.create({}).id for _ in range(2))
     stack.repository().create_account(Profile("acme", customer_id=former))
-    operator("accounts", "link", "acme", current)
-    would = operator("accounts", "link", "acme", former, "--dry-run")
+    run_with_stripe("accounts", "link", "acme", current)
+    would = run_with_stripe("accounts", "link", "acme", former, "--dry-run")
     assert (would.stdout, would.stderr) == (f"would be linked  acme  {former}  (before: {current})\n", "")
-    result = operator("accounts", "link", "acme", former)
+    result = run_with_stripe("accounts", "link", "acme", former)
     assert result.stdout == f"linked  acme  {former}  (before: {current})\n"
     assert result.stderr.endswith("billing reconcile --account acme\n")
-    again = operator("accounts", "link", "acme", former)
+    again = run_with_stripe("accounts", "link", "acme", former)
     assert (again.stdout, again.stderr) == (f"unchanged  acme  {former}\n", "")
     assert stack.repository().load_account("acme").profile.customer_id == former
     assert stack.repository().find_owners([former, current]) == {former: "acme", current: "acme"}
 
 
-def test_a_customer_that_cannot_be_the_accounts(
-    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient
+def test_link_invalid_customer_fails_without_writing(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient
 ) -> None:
-    """Another account's, one that Stripe does not have, a deleted one, an unknown account: nothing is written."""
     gone = stripe_client.v1.customers.create({}).id
     stripe_client.v1.customers.delete(gone)
     stack.repository().create_account(Profile("acme", customer_id="cus_acme"))
     stack.repository().create_account(Profile("globex", customer_id="cus_globex"))
-    before = table(stack)
-    refusals = {
-        words: refusal(operator("accounts", "link", *words, "--json"))
+    before = table_items(stack)
+    errors = {
+        words: json_error(run_with_stripe("accounts", "link", *words, "--json"))
         for words in [("acme", "cus_globex"), ("acme", "cus_none"), ("acme", gone), ("nobody", "cus_acme")]
     }
-    assert {words: error["code"] for words, error in refusals.items()} == {
+    assert {words: error["code"] for words, error in errors.items()} == {
         ("acme", "cus_globex"): "customer_taken",
         ("acme", "cus_none"): "customer_not_found",
         ("acme", gone): "customer_deleted",
         ("nobody", "cus_acme"): "account_not_found",
     }
-    assert "the account globex" in refusals["acme", "cus_globex"]["message"]
-    assert operator("accounts", "link", "acme", "cus 1").exit_code == 2
-    assert table(stack) == before
+    assert "the account globex" in errors["acme", "cus_globex"]["message"]
+    assert run_with_stripe("accounts", "link", "acme", "cus 1").exit_code == 2
+    assert table_items(stack) == before
 
 
-def test_a_link_beside_another_change(
-    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient, monkeypatch: pytest.MonkeyPatch
+def test_link_fails_if_the_account_changes_meanwhile(
+    run_with_stripe: RunBilling,
+    stack: DeployedStack,
+    stripe_client: stripe.StripeClient,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The other change stays, and the operator is told to decide again."""
+    """The other change is kept."""
     stack.repository().create_account(Profile("acme"))
     find_owners = Repository.find_owners
 
@@ -217,13 +216,14 @@ def test_a_link_beside_another_change(
 
     monkeypatch.setattr(Repository, "find_owners", changed_meanwhile)
     wanted = stripe_client.v1.customers.create({}).id
-    assert refusal(operator("accounts", "link", "acme", wanted, "--json"))["code"] == "account_changed"
+    assert json_error(run_with_stripe("accounts", "link", "acme", wanted, "--json"))["code"] == "account_changed"
     assert stack.repository().load_account("acme").profile.customer_id == "cus_faster"
 
 
-def test_a_link_without_stripe(operator: Billing, stack: Stack, stripe_account: StripeAccount) -> None:
-    """Says so, and links nothing unseen."""
+def test_link_fails_if_stripe_rejects_the_key(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_account: StripeAccount
+) -> None:
     stack.repository().create_account(Profile("acme"))
     stripe_account.fail("status:401", path="/v1/customers", count=10)
-    assert refusal(operator("accounts", "link", "acme", "cus_1", "--json"))["code"] == "stripe_key"
+    assert json_error(run_with_stripe("accounts", "link", "acme", "cus_1", "--json"))["code"] == "stripe_key"
     assert stack.repository().load_account("acme").profile.customer_id is None

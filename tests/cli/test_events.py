@@ -1,4 +1,4 @@
-"""`billing events`, on a deployed table, a Stripe account and a dead-letter queue."""
+"""Tests of `billing events`."""
 
 import json
 import threading
@@ -14,14 +14,25 @@ import stripe
 from typer.testing import Result
 
 import cli.event_replay
+import cli.stack
 from billing.adapters.repository import Commit, ProcessedEvent
 from billing.adapters.stripe_gateway import connect
 from billing.domain.timestamps import iso
 from billing.stripe_events.drift import REPAIR_ID_PREFIX
 from billing.stripe_events.event_types import EventOutcome
-from cli.deployment import Deployment
-from tests.cli.conftest import STRIPE_KEY, Billing, Stack, StripeAccount, answer, aws, refusal
-from tests.cli.stripe_side import customer_of, sell, subscribe, table
+from tests.cli.support import (
+    STRIPE_KEY,
+    DeployedStack,
+    RunBilling,
+    StripeAccount,
+    aws,
+    create_price,
+    create_subscription,
+    customer_id_of,
+    json_error,
+    json_output,
+    table_items,
+)
 
 pytestmark = pytest.mark.engine
 
@@ -29,54 +40,51 @@ EVENT_SOURCE = "aws.partner/stripe.com/ed_test_1"
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
-def record(stack: Stack, event_id: str, outcome: EventOutcome, **facts: Any) -> ProcessedEvent:
-    """Have the table know an event, processed now."""
-    marker = ProcessedEvent(event_id, facts.pop("type", "invoice.paid"), outcome, facts.pop("processed", NOW), **facts)
+def record(stack: DeployedStack, event_id: str, outcome: EventOutcome, **fields: Any) -> ProcessedEvent:
+    """Store an event's marker, processed now."""
+    marker = ProcessedEvent(
+        event_id, fields.pop("type", "invoice.paid"), outcome, fields.pop("processed", NOW), **fields
+    )
     stack.repository().commit(Commit(marker))
     return marker
 
 
 def event_ids(result: Result) -> list[str]:
-    """The events of a list, in its order."""
-    return [each["id"] for each in answer(result)["events"]]
+    """Return the ids of the listed events, in order."""
+    return [each["id"] for each in json_output(result)["events"]]
 
 
 def events_of(client: stripe.StripeClient, event_type: str) -> list[str]:
-    """What Stripe has of a type."""
+    """Return the ids of Stripe's events of a type."""
     return [event.id for event in client.v1.events.list({"type": event_type})]
-
-
-def needing_somebody(result: Result) -> dict[str, Any]:
-    """What a command found that exited with 3."""
-    assert result.exit_code == 3, result.stderr
-    return json.loads(result.stdout)  # type: ignore[no-any-return]
 
 
 # --- list -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_events_of_an_account(billing: Billing, stack: Stack) -> None:
-    """What was done with them and what still needs somebody, the latest first; nobody else's, and no Stripe asked."""
-    billing("accounts", "create", "acme")
+def test_list_by_account_returns_its_events_newest_first(run_billing: RunBilling, stack: DeployedStack) -> None:
+    """No Stripe key is set: the table alone is read."""
+    run_billing("accounts", "create", "acme")
     record(stack, "evt_done", EventOutcome.APPLIED, account_id="acme", processed=NOW - timedelta(minutes=3))
     record(stack, "evt_included", EventOutcome.NO_CHANGE, account_id="acme", processed=NOW - timedelta(minutes=1))
     record(stack, "evt_open", EventOutcome.CUSTOMER_CONFLICT, account_id="acme", processed=NOW - timedelta(minutes=2))
     record(stack, "evt_other", EventOutcome.APPLIED, account_id="globex")
     record(stack, "evt_nobody", EventOutcome.UNKNOWN_CUSTOMER, customer_id="cus_nobody")
-    assert event_ids(billing("events", "list", "--account", "acme", "--json")) == [
+    assert event_ids(run_billing("events", "list", "--account", "acme", "--json")) == [
         "evt_included",
         "evt_open",
         "evt_done",
     ]
-    assert event_ids(billing("events", "list", "--account", "acme", "--outcome", "applied", "--json")) == ["evt_done"]
+    assert event_ids(run_billing("events", "list", "--account", "acme", "--outcome", "applied", "--json")) == [
+        "evt_done"
+    ]
 
 
-def test_what_needs_somebody(billing: Billing, stack: Stack) -> None:
-    """By outcome, with everything that is recorded."""
+def test_list_by_outcome_returns_all_recorded_fields(run_billing: RunBilling, stack: DeployedStack) -> None:
     failed = {"type": "invoice.paid", "reason": "items.data is not a list", "created": NOW - timedelta(hours=1)}
     record(stack, "evt_failed", EventOutcome.FAILED, **failed)
     record(stack, "evt_unmatched", EventOutcome.UNKNOWN_CUSTOMER)
-    assert answer(billing("events", "list", "--outcome", "failed", "--json")) == {
+    assert json_output(run_billing("events", "list", "--outcome", "failed", "--json")) == {
         "events": [
             {
                 "id": "evt_failed",
@@ -91,106 +99,107 @@ def test_what_needs_somebody(billing: Billing, stack: Stack) -> None:
         ],
         "has_more": False,
     }
-    [line] = billing("events", "list", "--outcome", "failed").stdout.splitlines()
+    [line] = run_billing("events", "list", "--outcome", "failed").stdout.splitlines()
     assert line.endswith("evt_failed  invoice.paid  failed  -  items.data is not a list")
 
 
-def test_a_part_of_the_time_and_of_the_list(billing: Billing, stack: Stack) -> None:
-    """Since, until and type narrow it; a limit says that there are more."""
+def test_list_filters_by_time_and_type_and_reports_more(run_billing: RunBilling, stack: DeployedStack) -> None:
     for hours in range(4):
         processed = NOW - timedelta(hours=hours, minutes=30)
         kind = "invoice.paid" if hours % 2 else "customer.deleted"
         record(stack, f"evt_{hours}", EventOutcome.UNKNOWN_CUSTOMER, processed=processed, type=kind)
     listed = ("events", "list", "--outcome", "unknown_customer", "--json")
-    assert event_ids(billing(*listed, "--since", "2h")) == ["evt_0", "evt_1"]
-    assert event_ids(billing(*listed, "--until", iso(NOW - timedelta(hours=2)) or "")) == ["evt_2", "evt_3"]
-    assert event_ids(billing(*listed, "--type", "invoice.paid")) == ["evt_1", "evt_3"]
-    part = answer(billing(*listed, "--limit", "3"))
+    assert event_ids(run_billing(*listed, "--since", "2h")) == ["evt_0", "evt_1"]
+    assert event_ids(run_billing(*listed, "--until", iso(NOW - timedelta(hours=2)) or "")) == ["evt_2", "evt_3"]
+    assert event_ids(run_billing(*listed, "--type", "invoice.paid")) == ["evt_1", "evt_3"]
+    part = json_output(run_billing(*listed, "--limit", "3"))
     assert (len(part["events"]), part["has_more"]) == (3, True)
 
 
-def test_an_event_that_is_settled_leaves_the_open_ones(billing: Billing, stack: Stack) -> None:
-    """Once it is applied it is with its account, and nobody has to look at it any more."""
-    billing("accounts", "create", "acme")
+def test_list_by_open_outcome_omits_an_event_that_was_applied_later(
+    run_billing: RunBilling, stack: DeployedStack
+) -> None:
+    run_billing("accounts", "create", "acme")
     record(stack, "evt_1", EventOutcome.UNKNOWN_CUSTOMER)
     record(stack, "evt_1", EventOutcome.APPLIED, account_id="acme")
-    assert event_ids(billing("events", "list", "--outcome", "unknown_customer", "--json")) == []
-    assert event_ids(billing("events", "list", "--account", "acme", "--json")) == ["evt_1"]
+    assert event_ids(run_billing("events", "list", "--outcome", "unknown_customer", "--json")) == []
+    assert event_ids(run_billing("events", "list", "--account", "acme", "--json")) == ["evt_1"]
 
 
-def test_events_that_never_came(operator: Billing, stack: Stack, stripe_client: stripe.StripeClient) -> None:
-    """Stripe's list beside the table's: each event once, with what became of it."""
-    sell(stripe_client)
-    subscription = subscribe(stripe_client, "acme")
+def test_list_of_stripe_marks_events_without_marker_as_absent(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient
+) -> None:
+    create_price(stripe_client)
+    subscription = create_subscription(stripe_client, "acme")
     [created] = events_of(stripe_client, "customer.subscription.created")
     [paid] = events_of(stripe_client, "invoice.paid")
     record(stack, created, EventOutcome.APPLIED, account_id="acme")
-    listed = answer(operator("events", "list", "--json"))["events"]
+    listed = json_output(run_with_stripe("events", "list", "--json"))["events"]
     outcomes = {each["id"]: each["outcome"] for each in listed}
     assert (outcomes[created], outcomes[paid]) == ("applied", "absent")
-    absent = answer(operator("events", "list", "--outcome", "absent", "--type", "invoice.paid", "--json"))["events"]
+    absent = json_output(run_with_stripe("events", "list", "--outcome", "absent", "--type", "invoice.paid", "--json"))[
+        "events"
+    ]
     [event] = absent
-    assert (event["id"], event["account_id"], event["customer"]) == (paid, "acme", customer_of(subscription))
+    assert (event["id"], event["account_id"], event["customer"]) == (paid, "acme", customer_id_of(subscription))
 
 
 @pytest.mark.parametrize("since", ["yesterday", "2 h", "-1h", "999999d", "0001-01-01T00:00+14:00"])
-def test_a_time_that_is_none(billing: Billing, since: str) -> None:
-    """A wrong command line is told as one, with what would be right."""
-    result = billing("events", "list", f"--since={since}")
+def test_list_with_invalid_since_is_a_usage_error_with_examples(run_billing: RunBilling, since: str) -> None:
+    result = run_billing("events", "list", f"--since={since}")
     assert result.exit_code == 2
     assert "6h" in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        (("list", "--type", "bogus.type"), "bogus.type is not a type that is handled"),
-        (("replay", "--outcome", "failed", "--type", "bogus.type"), "bogus.type is not a type that is handled"),
-        (("show", ""), "an event's id has 1 to 255"),
-        (("replay", "evt_1", "a b"), "an event's id has 1 to 255"),
+        (("list", "--type", "bogus.type"), "bogus.type is not a handled event type"),
+        (("replay", "--outcome", "failed", "--type", "bogus.type"), "bogus.type is not a handled event type"),
+        (("show", ""), "an event id has 1 to 255"),
+        (("replay", "evt_1", "a b"), "an event id has 1 to 255"),
     ],
 )
-def test_what_no_event_can_have(billing: Billing, words: tuple[str, ...], said: str) -> None:
-    """A type that nothing reads and an id that is none are told before anything is looked for."""
-    result = billing("events", *words)
+def test_invalid_type_or_event_id_is_a_usage_error(
+    run_billing: RunBilling, words: tuple[str, ...], message: str
+) -> None:
+    result = run_billing("events", *words)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert said in result.stderr
+    assert message in result.stderr
 
 
 @pytest.mark.parametrize("words", [("list",), ("replay", "--outcome", "failed")])
-def test_the_events_of_nobody(billing: Billing, words: tuple[str, ...]) -> None:
-    """An account that is not there is told, as by every other command."""
-    error = refusal(billing("events", *words, "--account", "nobody", "--json"))
+def test_events_of_unknown_account_fails(run_billing: RunBilling, words: tuple[str, ...]) -> None:
+    error = json_error(run_billing("events", *words, "--account", "nobody", "--json"))
     assert error["code"] == "account_not_found"
 
 
-def test_a_time_to_come(billing: Billing) -> None:
-    """Nothing has happened since then: a slip of the finger."""
-    assert billing("events", "list", "--since", "2990-01-01").exit_code == 2
+def test_list_since_a_future_time_is_a_usage_error(run_billing: RunBilling) -> None:
+    assert run_billing("events", "list", "--since", "2990-01-01").exit_code == 2
 
 
 # --- show -------------------------------------------------------------------------------------------------------------
 
 
-def test_both_sides_of_an_event(operator: Billing, stack: Stack, stripe_client: stripe.StripeClient) -> None:
-    """What is recorded beside what Stripe has, and nothing that says who the customer is."""
-    sell(stripe_client)
-    subscription = subscribe(stripe_client, "acme")
+def test_show_returns_marker_and_stripe_event_without_personal_data(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient
+) -> None:
+    create_price(stripe_client)
+    subscription = create_subscription(stripe_client, "acme")
     [paid] = events_of(stripe_client, "invoice.paid")
-    record(stack, paid, EventOutcome.UNKNOWN_CUSTOMER, customer_id=customer_of(subscription))
-    result = operator("events", "show", paid, "--json")
-    shown = answer(result)
+    record(stack, paid, EventOutcome.UNKNOWN_CUSTOMER, customer_id=customer_id_of(subscription))
+    result = run_with_stripe("events", "show", paid, "--json")
+    shown = json_output(result)
     assert (shown["recorded"]["outcome"], shown["stripe"]["type"]) == ("unknown_customer", "invoice.paid")
     assert shown["stripe"]["object"]["status"] == "paid"
     assert shown["stripe"]["account_id"] == "acme"
-    for text in (result.stdout, operator("events", "show", paid).stdout):
+    for text in (result.stdout, run_with_stripe("events", "show", paid).stdout):
         assert paid in text
         assert "example.com" not in text
 
 
-def test_an_event_that_nobody_has(operator: Billing) -> None:
-    """Neither the table nor Stripe: said, with how long Stripe keeps them."""
-    error = refusal(operator("events", "show", "evt_none", "--json"))
+def test_show_unknown_event_fails_with_retention_period(run_with_stripe: RunBilling) -> None:
+    error = json_error(run_with_stripe("events", "show", "evt_none", "--json"))
     assert error["code"] == "event_not_found"
     assert "30 days" in error["message"]
 
@@ -198,99 +207,101 @@ def test_an_event_that_nobody_has(operator: Billing) -> None:
 # --- replay -----------------------------------------------------------------------------------------------------------
 
 
-def test_unmatched_events_are_replayed(operator: Billing, stripe_client: stripe.StripeClient) -> None:
-    """Once their account is there they are applied; a second time finds nothing, and a named one is a duplicate."""
-    sell(stripe_client)
-    subscribe(stripe_client, "acme")
+def test_replay_applies_events_of_unknown_customers_once_the_account_exists(
+    run_with_stripe: RunBilling, stripe_client: stripe.StripeClient
+) -> None:
+    """A second replay finds nothing. A replay of the named event returns duplicate."""
+    create_price(stripe_client)
+    create_subscription(stripe_client, "acme")
     [updated] = events_of(stripe_client, "customer.subscription.updated")
-    still = needing_somebody(operator("events", "replay", updated, "--json"))
+    still = json_output(run_with_stripe("events", "replay", updated, "--json"), exit_code=3)
     assert [(each["before"], each["outcome"]) for each in still["events"]] == [("absent", "unknown_customer")]
-    operator("accounts", "create", "acme")
-    done = answer(operator("events", "replay", "--outcome", "unknown_customer", "--json"))
+    run_with_stripe("accounts", "create", "acme")
+    done = json_output(run_with_stripe("events", "replay", "--outcome", "unknown_customer", "--json"))
     assert [(each["id"], each["before"], each["outcome"]) for each in done["events"]] == [
         (updated, "unknown_customer", "applied")
     ]
-    assert answer(operator("accounts", "show", "acme", "--json"))["plan"] == "pro"
-    assert answer(operator("events", "replay", "--outcome", "unknown_customer", "--json"))["events"] == []
-    again = answer(operator("events", "replay", updated, updated, "--json"))
+    assert json_output(run_with_stripe("accounts", "show", "acme", "--json"))["plan"] == "pro"
+    assert json_output(run_with_stripe("events", "replay", "--outcome", "unknown_customer", "--json"))["events"] == []
+    again = json_output(run_with_stripe("events", "replay", updated, updated, "--json"))
     assert [(each["before"], each["outcome"]) for each in again["events"]] == [("applied", "duplicate")]
 
 
-def test_events_that_never_came_are_replayed(operator: Billing, stripe_client: stripe.StripeClient) -> None:
-    """After an outage: all that Stripe has and the table does not."""
-    sell(stripe_client)
-    operator("accounts", "create", "acme")
-    subscribe(stripe_client, "acme")
-    done = answer(operator("events", "replay", "--outcome", "absent", "--since", "1h", "--json"))["events"]
+def test_replay_of_absent_events_applies_them(run_with_stripe: RunBilling, stripe_client: stripe.StripeClient) -> None:
+    create_price(stripe_client)
+    run_with_stripe("accounts", "create", "acme")
+    create_subscription(stripe_client, "acme")
+    done = json_output(run_with_stripe("events", "replay", "--outcome", "absent", "--since", "1h", "--json"))["events"]
     assert {each["before"] for each in done} == {"absent"}
     assert {each["outcome"] for each in done} <= {"applied", "no_change"}
-    assert answer(operator("accounts", "show", "acme", "--json"))["plan"] == "pro"
-    assert answer(operator("events", "list", "--outcome", "absent", "--json"))["events"] == []
+    assert json_output(run_with_stripe("accounts", "show", "acme", "--json"))["plan"] == "pro"
+    assert json_output(run_with_stripe("events", "list", "--outcome", "absent", "--json"))["events"] == []
 
 
-def test_a_dry_run_replays_nothing(operator: Billing, stack: Stack, stripe_client: stripe.StripeClient) -> None:
-    """It says which ones, and the table is as before."""
-    sell(stripe_client)
-    operator("accounts", "create", "acme")
-    subscribe(stripe_client, "acme")
-    before = table(stack)
-    told = answer(operator("events", "replay", "--outcome", "absent", "--dry-run", "--json"))
-    assert {each["outcome"] for each in told["events"]} == {None}
-    assert told["events"]
-    assert table(stack) == before
-
-
-def test_what_stripe_forgot_is_gone(operator: Billing, stack: Stack) -> None:
-    """An event older than Stripe's thirty days cannot be had again."""
-    record(stack, "evt_forgotten", EventOutcome.MISSING)
-    told = needing_somebody(operator("events", "replay", "evt_forgotten", "--json"))
-    assert [each["outcome"] for each in told["events"]] == ["gone"]
-
-
-def test_what_reconciliation_left_is_no_event(
-    operator: Billing, stack: Stack, stripe_client: stripe.StripeClient
+def test_replay_dry_run_lists_events_and_writes_nothing(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient
 ) -> None:
-    """It is listed, and never asked of Stripe, which has no such event; named, it is said what to do instead."""
-    sell(stripe_client)
-    subscribe(stripe_client, None)
+    create_price(stripe_client)
+    run_with_stripe("accounts", "create", "acme")
+    create_subscription(stripe_client, "acme")
+    before = table_items(stack)
+    replayed = json_output(run_with_stripe("events", "replay", "--outcome", "absent", "--dry-run", "--json"))
+    assert {each["outcome"] for each in replayed["events"]} == {None}
+    assert replayed["events"]
+    assert table_items(stack) == before
+
+
+def test_replay_of_event_that_stripe_no_longer_has_returns_gone(
+    run_with_stripe: RunBilling, stack: DeployedStack
+) -> None:
+    record(stack, "evt_forgotten", EventOutcome.MISSING)
+    replayed = json_output(run_with_stripe("events", "replay", "evt_forgotten", "--json"), exit_code=3)
+    assert [each["outcome"] for each in replayed["events"]] == ["gone"]
+
+
+def test_replay_skips_listed_repairs_and_rejects_named_ones(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient
+) -> None:
+    """Stripe has no such event: a repair is a marker of reconciliation."""
+    create_price(stripe_client)
+    create_subscription(stripe_client, None)
     [paid] = events_of(stripe_client, "invoice.paid")
     record(stack, paid, EventOutcome.MISSING)
     left = record(stack, f"{REPAIR_ID_PREFIX}sub_1_1795000000", EventOutcome.MISSING, account_id="acme").event_id
-    assert set(event_ids(operator("events", "list", "--outcome", "missing", "--json"))) == {left, paid}
+    assert set(event_ids(run_with_stripe("events", "list", "--outcome", "missing", "--json"))) == {left, paid}
     for words in (["--dry-run"], []):
-        told = json.loads(operator("events", "replay", "--outcome", "missing", *words, "--json").stdout)
-        assert [each["id"] for each in told["events"]] == [paid]
-    error = refusal(operator("events", "replay", paid, left, "--json"))
+        replayed = json.loads(run_with_stripe("events", "replay", "--outcome", "missing", *words, "--json").stdout)
+        assert [each["id"] for each in replayed["events"]] == [paid]
+    error = json_error(run_with_stripe("events", "replay", paid, left, "--json"))
     assert error["code"] == "no_event"
     assert "billing reconcile --account acme" in error["message"]
 
 
-def test_nothing_but_the_answer_is_printed(operator: Billing, stripe_client: stripe.StripeClient) -> None:
-    """The log and the metrics of the functions are not for the operator's screen."""
-    sell(stripe_client)
-    subscribe(stripe_client, None)
-    result = operator("events", "replay", "--outcome", "absent")
+def test_replay_prints_no_logs_or_metrics(run_with_stripe: RunBilling, stripe_client: stripe.StripeClient) -> None:
+    create_price(stripe_client)
+    create_subscription(stripe_client, None)
+    result = run_with_stripe("events", "replay", "--outcome", "absent")
     assert "evt_" in result.stdout
     assert "_aws" not in result.stdout
     assert "Event processed" not in result.stdout + result.stderr
 
 
-def test_a_thin_event_is_replayed(operator: Billing, stripe_account: StripeAccount) -> None:
-    """Stripe has it among the events of API v2; whose object it is, and its state, are asked of API v1."""
+def test_replay_of_thin_event_applies_its_object(run_with_stripe: RunBilling, stripe_account: StripeAccount) -> None:
+    """API v2 has the event; API v1 has its object."""
     client = connect(STRIPE_KEY, stripe_account.url)
-    sell(client)
-    operator("accounts", "create", "acme")
-    with stripe_with_thin_event(stripe_account, subscribe(client, "acme").id) as url:
-        shown = answer(operator("events", "show", "evt_thin", "--json", STRIPE_API_BASE=url))
-        done = answer(operator("events", "replay", "evt_thin", "--json", STRIPE_API_BASE=url))["events"]
+    create_price(client)
+    run_with_stripe("accounts", "create", "acme")
+    with stripe_with_thin_event(stripe_account, create_subscription(client, "acme").id) as url:
+        shown = json_output(run_with_stripe("events", "show", "evt_thin", "--json", STRIPE_API_BASE=url))
+        done = json_output(run_with_stripe("events", "replay", "evt_thin", "--json", STRIPE_API_BASE=url))["events"]
     assert shown["stripe"]["type"] == "v1.customer.subscription.created"
     assert [(each["before"], each["outcome"]) for each in done] == [("absent", "applied")]
-    assert answer(operator("accounts", "show", "acme", "--json"))["plan"] == "pro"
+    assert json_output(run_with_stripe("accounts", "show", "acme", "--json"))["plan"] == "pro"
 
 
 @contextmanager
 def stripe_with_thin_event(account: StripeAccount, subscription_id: str) -> Iterator[str]:
-    """The Stripe account behind a server that has `evt_thin`, too, which tells of this subscription."""
+    """Start a proxy of the Stripe account that also has `evt_thin`, a thin event of this subscription."""
     thin = {
         "id": "evt_thin",
         "object": "v2.core.event",
@@ -324,69 +335,76 @@ def stripe_with_thin_event(account: StripeAccount, subscription_id: str) -> Iter
 
 
 @pytest.mark.parametrize("words", [(), ("evt_1", "--outcome", "failed"), ("--outcome", "applied")])
-def test_a_replay_says_what_of(operator: Billing, words: tuple[str, ...]) -> None:
-    """Everything, or what was done already, is never replayed by accident."""
-    result = operator("events", "replay", *words, "--json")
+def test_replay_without_events_or_with_final_outcome_is_a_usage_error(
+    run_with_stripe: RunBilling, words: tuple[str, ...]
+) -> None:
+    result = run_with_stripe("events", "replay", *words, "--json")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "name either events or one --outcome: unknown_customer" in result.stderr
 
 
-def test_a_stripe_that_fails_is_one_line(operator: Billing, stripe_account: StripeAccount) -> None:
-    """Nothing was half-done: running it again goes on."""
+def test_replay_fails_with_one_line_if_stripe_fails(run_with_stripe: RunBilling, stripe_account: StripeAccount) -> None:
     stripe_account.fail("status:500", count=10)
-    assert refusal(operator("events", "replay", "evt_1", "--json"))["code"] == "stripe_failed"
+    assert json_error(run_with_stripe("events", "replay", "evt_1", "--json"))["code"] == "stripe_failed"
 
 
 # --- redrive ----------------------------------------------------------------------------------------------------------
 
 
 def envelope(event: stripe.Event) -> str:
-    """What EventBridge hands on, and the dead-letter queue keeps."""
+    """Return an event in EventBridge's envelope, as in the dead-letter queue."""
     return json.dumps({"source": EVENT_SOURCE, "detail-type": event.type, "detail": event.to_dict()}, default=str)
 
 
-def test_dead_letters_come_back(
-    operator: Billing, deploy: Callable[..., Stack], stripe_client: stripe.StripeClient, monkeypatch: pytest.MonkeyPatch
+def test_redrive_applies_events_and_keeps_other_messages(
+    run_with_stripe: RunBilling,
+    deploy: Callable[..., DeployedStack],
+    stripe_client: stripe.StripeClient,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What lies there is applied and taken out; what is no event stays, and is told by the message's id."""
     monkeypatch.setattr(cli.event_replay, "WAIT_SECONDS", 0)
     stack = deploy(StripeEventSource=EVENT_SOURCE)
-    sell(stripe_client)
-    operator("accounts", "create", "acme", "--stack", stack.name)
-    subscribe(stripe_client, "acme")
+    create_price(stripe_client)
+    run_with_stripe("accounts", "create", "acme", "--stack", stack.name)
+    create_subscription(stripe_client, "acme")
     [created] = events_of(stripe_client, "customer.subscription.created")
     queue, url = aws("sqs", stack.endpoint_url), dead_letters_url(stack)
-    assert answer(operator("events", "redrive", "--stack", stack.name, "--json")) == {"events": []}
+    assert json_output(run_with_stripe("events", "redrive", "--stack", stack.name, "--json")) == {"events": []}
     queue.send_message(QueueUrl=url, MessageBody=envelope(stripe_client.v1.events.retrieve(created)))
     nonsense = queue.send_message(QueueUrl=url, MessageBody="{}")["MessageId"]
-    told = needing_somebody(operator("events", "redrive", "--stack", stack.name, "--json"))["events"]
-    assert {each["id"]: each["outcome"] for each in told} == {created: "applied", nonsense: None}
+    redriven = json_output(run_with_stripe("events", "redrive", "--stack", stack.name, "--json"), exit_code=3)["events"]
+    assert {each["id"]: each["outcome"] for each in redriven} == {created: "applied", nonsense: None}
     counts = queue.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     left = int(counts["ApproximateNumberOfMessages"]) + int(counts["ApproximateNumberOfMessagesNotVisible"])
     assert left == 1
 
 
-def test_a_queue_that_answers_in_parts(
-    operator: Billing, deploy: Callable[..., Stack], stripe_client: stripe.StripeClient, monkeypatch: pytest.MonkeyPatch
+def test_redrive_reads_on_after_receives_without_a_new_message(
+    run_with_stripe: RunBilling,
+    deploy: Callable[..., DeployedStack],
+    stripe_client: stripe.StripeClient,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever lies there is found, though receives in between bring nothing, or only what was brought before."""
     stack = deploy(StripeEventSource=EVENT_SOURCE)
-    sell(stripe_client)
-    operator("accounts", "create", "acme", "--stack", stack.name)
-    subscribe(stripe_client, "acme")
+    create_price(stripe_client)
+    run_with_stripe("accounts", "create", "acme", "--stack", stack.name)
+    create_subscription(stripe_client, "acme")
     letters = [
         envelope(event) for event in stripe_client.v1.events.list({"types": ["invoice.paid", "invoice.updated"]})
     ]
-    queue = QueueInParts(letters)
-    monkeypatch.setattr(Deployment, "queue", lambda _deployment: queue)
-    told = needing_somebody(operator("events", "redrive", "--stack", stack.name, "--json"))["events"]
-    assert [each["id"] for each in told] == ["nonsense", *(json.loads(letter)["detail"]["id"] for letter in letters)]
+    queue = PartialQueue(letters)
+    monkeypatch.setattr(cli.stack.Stack, "sqs_client", lambda _stack: queue)
+    redriven = json_output(run_with_stripe("events", "redrive", "--stack", stack.name, "--json"), exit_code=3)["events"]
+    assert [each["id"] for each in redriven] == [
+        "nonsense",
+        *(json.loads(letter)["detail"]["id"] for letter in letters),
+    ]
     assert queue.deleted == letters
     assert queue.waits == {cli.event_replay.WAIT_SECONDS}
 
 
-class QueueInParts:
-    """A queue as SQS may answer: one message at a time, each after a receive without any, and one that comes back."""
+class PartialQueue:
+    """Queue that returns one message at a time, after an empty receive. It returns the first message repeatedly."""
 
     def __init__(self, bodies: Sequence[str]) -> None:
         self.deleted: list[str] = []
@@ -405,15 +423,14 @@ class QueueInParts:
         self.deleted.append(wanted["ReceiptHandle"])
 
 
-def test_a_stack_without_eventbridge_has_no_dead_letters(operator: Billing) -> None:
-    """It says where to read how events come that way."""
-    error = refusal(operator("events", "redrive", "--json"))
+def test_redrive_fails_without_eventbridge(run_with_stripe: RunBilling) -> None:
+    error = json_error(run_with_stripe("events", "redrive", "--json"))
     assert error["code"] == "no_dead_letters"
     assert "docs/guides/eventbridge.md" in error["message"]
 
 
-def dead_letters_url(stack: Stack) -> str:
-    """Where the stack's dead-letter queue is."""
+def dead_letters_url(stack: DeployedStack) -> str:
+    """Return the URL of the stack's dead-letter queue."""
     [described] = aws("cloudformation", stack.endpoint_url).describe_stacks(StackName=stack.name)["Stacks"]
     outputs = {each["OutputKey"]: each["OutputValue"] for each in described["Outputs"]}
     return str(outputs["StripeEventDeadLettersUrl"])

@@ -1,10 +1,11 @@
-"""The command as a whole: how it starts, and what it says where AWS is not as it should be."""
+"""Tests of the whole command: start, help, usage errors and errors of AWS."""
 
 import json
 import subprocess
 import sys
 from importlib.metadata import entry_points, version
 from types import ModuleType
+from typing import Any
 
 import boto3
 import pytest
@@ -20,57 +21,58 @@ from botocore.exceptions import (
 )
 from typer.testing import CliRunner
 
-from cli.failures import explain_aws
+from cli.errors import map_aws_error
 from cli.main import app
-from tests.cli.conftest import Billing, Stack, refusal
-
-COMMANDS = [
-    ("setup",),
-    ("accounts", "create", "acme"),
-    ("accounts", "show", "acme"),
-    ("keys", "create", "acme"),
-    ("keys", "list", "acme"),
-    ("keys", "revoke", "acme", "key_1"),
-    ("sessions", "add-secret"),
-    ("sessions", "drop-previous"),
-    ("sessions", "token", "acme", "--user", "user_1"),
-]
+from tests.cli.support import DeployedStack, RunBilling, json_error, registered_commands
 
 
-def test_the_version_is_the_packages() -> None:
-    """What is installed is what is said."""
+def complete(words: tuple[str, ...], command: Any) -> tuple[str, ...]:
+    """Return a valid command line: "1" for each argument and for each required option."""
+    arguments = ["1" for each in command.params if each.param_type_name == "argument"]
+    options = [
+        part
+        for each in command.params
+        if each.opts[0].startswith("-") and each.required
+        for part in (each.opts[0], "1")
+    ]
+    return (*words, *arguments, *options)
+
+
+COMMANDS = registered_commands()
+COMMAND_LINES = [complete(words, command) for words, command in COMMANDS.items()]
+GROUPS = sorted({words[:-1] for words in COMMANDS})
+
+
+def test_version_option_prints_the_installed_version() -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout.strip() == version("serverless-billing")
 
 
-@pytest.mark.parametrize("words", [(), ("accounts",), ("keys",), ("sessions",), *COMMANDS])
+@pytest.mark.parametrize("words", [*GROUPS, *COMMANDS], ids=" ".join)
 def test_every_command_has_help(words: tuple[str, ...]) -> None:
-    """Each group and command explains itself."""
-    result = CliRunner().invoke(app, [*words[:2], "--help"], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
     assert "Usage:" in result.stdout
 
 
 @pytest.mark.parametrize("words", [("setup", "--stak", "x"), ("accounts",), ("keys", "create"), ("nothing",)])
-def test_a_wrong_command_line_is_a_usage_error(words: tuple[str, ...]) -> None:
-    """Exit code 2, as of every other command."""
+def test_invalid_command_line_is_a_usage_error(words: tuple[str, ...]) -> None:
     assert CliRunner().invoke(app, words).exit_code == 2
 
 
-def test_only_setup_waits_for_the_stripe_sdk() -> None:
-    """Importing it takes longer than a look at an account."""
+def test_start_does_not_import_stripe() -> None:
+    """The import takes longer than most commands."""
     script = "import sys, cli.main; sys.exit('stripe' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)  # noqa: S603 - our own interpreter
 
 
 class Interrupted(ModuleType):
-    """A module during whose import somebody presses Ctrl-C."""
+    """Module whose import is interrupted with Ctrl-C."""
 
     def __getattr__(self, name: str) -> object:
         raise KeyboardInterrupt
 
 
-def test_ctrl_c_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ends without a traceback, by the exit code that shells use for it."""
+def test_ctrl_c_during_imports_exits_130_without_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     [script] = entry_points(group="console_scripts", name="billing")
     run = script.load()
     with monkeypatch.context() as patch:
@@ -81,36 +83,35 @@ def test_ctrl_c_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_a_stack_that_is_not_there_is_said(billing: Billing, words: tuple[str, ...]) -> None:
-    """Every command names the stack that it looked for, and the ways to name another."""
-    error = refusal(billing(*words, "--stack", "typo", "--json"))
+@pytest.mark.parametrize("words", COMMAND_LINES, ids=" ".join)
+def test_unknown_stack_fails_with_its_name_and_the_options(run_billing: RunBilling, words: tuple[str, ...]) -> None:
+    error = json_error(run_billing(*words, "--stack", "typo", "--json"))
     assert error["code"] == "stack_not_found"
     assert "typo" in error["message"]
     assert "--stack" in error["message"]
 
 
 @pytest.mark.engine
-def test_another_products_stack_is_said(billing: Billing, emulator_url: str) -> None:
-    """A stack of that name exists, and is not of this template."""
+def test_stack_of_another_template_fails_with_the_missing_output(run_billing: RunBilling, emulator_url: str) -> None:
     resources = {"Topic": {"Type": "AWS::SNS::Topic"}}
     cloudformation = boto3.client("cloudformation", endpoint_url=emulator_url)
     cloudformation.create_stack(StackName="foreign", TemplateBody=json.dumps({"Resources": resources}))
-    error = refusal(billing("accounts", "show", "acme", "--stack", "foreign", "--json"))
+    error = json_error(run_billing("accounts", "show", "acme", "--stack", "foreign", "--json"))
     assert error["code"] == "stack_unfit"
     assert "TableName" in error["message"]
 
 
 @pytest.mark.engine
-def test_the_region_can_be_chosen(billing: Billing, stack: Stack) -> None:
-    """The same name in another region is another stack."""
-    error = refusal(billing("accounts", "show", "acme", "--json", "--region", "ap-south-1"))
+def test_region_option_selects_the_stack(run_billing: RunBilling, stack: DeployedStack) -> None:
+    error = json_error(run_billing("accounts", "show", "acme", "--json", "--region", "ap-south-1"))
     assert error["code"] == "stack_not_found"
-    assert refusal(billing("accounts", "show", "acme", "--json", "--stack", stack.name))["code"] == "account_not_found"
+    assert (
+        json_error(run_billing("accounts", "show", "acme", "--json", "--stack", stack.name))["code"]
+        == "account_not_found"
+    )
 
 
-def test_an_aws_that_is_not_there_is_said() -> None:
-    """The port is closed: one line, and no traceback."""
+def test_unreachable_aws_fails_with_one_line() -> None:
     result = CliRunner().invoke(app, ["accounts", "show", "acme"], env={"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
     assert (result.exit_code, result.stdout) == (1, "")
     assert "AWS_ENDPOINT_URL" in result.stderr
@@ -128,15 +129,14 @@ def test_an_aws_that_is_not_there_is_said() -> None:
         (ReadTimeoutError(endpoint_url="https://x"), "aws_unreachable"),
     ],
 )
-def test_what_botocore_raises_has_words(error: BotoCoreError, code: str) -> None:
-    """Each says what the operator has to set."""
-    failure = explain_aws(error)
+def test_botocore_exception_maps_to_error_code(error: BotoCoreError, code: str) -> None:
+    failure = map_aws_error(error)
     assert failure.code == code
     assert "\n" not in failure.message
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("aws_code", "code"),
     [
         ("ExpiredToken", "aws_credentials"),
         ("UnrecognizedClientException", "aws_credentials"),
@@ -146,10 +146,10 @@ def test_what_botocore_raises_has_words(error: BotoCoreError, code: str) -> None
         ("KMSAccessDeniedException", "aws_refused"),
     ],
 )
-def test_what_aws_answers_has_words(said: str, code: str) -> None:
-    """What is not in the table still names the operation and AWS's own words."""
-    answer = {"Error": {"Code": said, "Message": "Not\nyou"}}
-    failure = explain_aws(ClientError(answer, "PutSecretValue"))  # type: ignore[arg-type]
+def test_aws_error_response_maps_to_error_code(aws_code: str, code: str) -> None:
+    """An unknown error names the operation and has AWS's message."""
+    answer = {"Error": {"Code": aws_code, "Message": "Not\nyou"}}
+    failure = map_aws_error(ClientError(answer, "PutSecretValue"))  # type: ignore[arg-type]
     assert failure.code == code
     if code in {"aws_access_denied", "aws_refused"}:
         assert "PutSecretValue" in failure.message

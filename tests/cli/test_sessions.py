@@ -1,4 +1,4 @@
-"""`billing sessions`: what the operator stores is what the functions check tokens with."""
+"""Tests of `billing sessions`, with the check of session tokens that the functions use."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from billing.api.session_tokens import SessionTokens
 from billing.domain.credentials import Credential, CredentialKind
 from billing.domain.errors import Unauthenticated
 from billing.settings import SessionSettings
-from tests.cli.conftest import Billing, Stack, answer, refusal
+from tests.cli.support import DeployedStack, RunBilling, json_error, json_output
 
 pytestmark = pytest.mark.engine
 
@@ -21,8 +21,8 @@ ROLES = frozenset({"owner"})
 
 
 @pytest.fixture
-def stack(deploy: Callable[..., Stack]) -> Stack:
-    """A stack that takes session tokens, and has no secret yet."""
+def stack(deploy: Callable[..., DeployedStack]) -> DeployedStack:
+    """Stack that accepts session tokens, without a shared secret."""
     return deploy(
         SessionIssuer="https://login.example.com",
         SessionAudience="billing",
@@ -31,75 +31,72 @@ def stack(deploy: Callable[..., Stack]) -> Stack:
     )
 
 
-def session_tokens(stack: Stack) -> SessionTokens:
-    """What a function of the stack takes for a session token."""
+def session_tokens(stack: DeployedStack) -> SessionTokens:
+    """Return the check of session tokens of the stack's functions."""
     settings = SessionSettings("https://login.example.com", "billing", None, "", "org.id", "role", ROLES)
     return SessionTokens(settings, lambda: read_session_secrets(stack.session_secret()), None)
 
 
-def test_the_newest_secret_comes_first_and_the_one_before_stays(billing: Billing, stack: Stack) -> None:
-    """While tokens of the old secret are in use both count; a third takes the oldest's place."""
+def test_add_secret_stores_the_newest_first_and_keeps_the_previous(
+    run_billing: RunBilling, stack: DeployedStack
+) -> None:
     kept = []
     for secret in (FIRST, SECOND, SECOND, THIRD):
-        answer(billing("sessions", "add-secret", "--json", typed=f"{secret}\n"))
+        json_output(run_billing("sessions", "add-secret", "--json", typed=f"{secret}\n"))
         kept.append(stack.session_secret()["shared_secrets"])
     assert kept == [[FIRST], [SECOND, FIRST], [SECOND, FIRST], [THIRD, SECOND]]
 
 
-def test_a_rotation_is_ended(billing: Billing, stack: Stack) -> None:
-    """Afterwards the old secret's tokens do not count; ending it once more changes nothing."""
+def test_drop_previous_keeps_only_the_newest_secret(run_billing: RunBilling, stack: DeployedStack) -> None:
     for secret in (FIRST, SECOND):
-        billing("sessions", "add-secret", typed=secret)
-    assert answer(billing("sessions", "drop-previous", "--json"))["shared_secrets"] == 1
+        run_billing("sessions", "add-secret", typed=secret)
+    assert json_output(run_billing("sessions", "drop-previous", "--json"))["shared_secrets"] == 1
     assert stack.session_secret() == {"shared_secrets": [SECOND]}
-    assert answer(billing("sessions", "drop-previous", "--json"))["shared_secrets"] == 1
+    assert json_output(run_billing("sessions", "drop-previous", "--json"))["shared_secrets"] == 1
 
 
-def test_without_a_secret_there_is_none_to_drop(billing: Billing, stack: Stack) -> None:
-    """It says so, and stores nothing."""
-    assert "no shared secret" in billing("sessions", "drop-previous").stdout
+def test_drop_previous_without_secret_stores_nothing(run_billing: RunBilling, stack: DeployedStack) -> None:
+    assert "no shared secret" in run_billing("sessions", "drop-previous").stdout
     assert stack.session_secret() == {}
 
 
 @pytest.mark.parametrize("words", [("add-secret",), ("add-secret", "--json"), ("drop-previous",)])
-def test_no_secret_is_shown(billing: Billing, words: tuple[str, ...]) -> None:
-    """What was typed is not in what is printed."""
-    billing("sessions", "add-secret", typed=FIRST)
-    result = billing("sessions", *words, typed=SECOND)
+def test_output_contains_no_secret(run_billing: RunBilling, words: tuple[str, ...]) -> None:
+    run_billing("sessions", "add-secret", typed=FIRST)
+    result = run_billing("sessions", *words, typed=SECOND)
     assert result.exit_code == 0
     for secret in (FIRST, SECOND):
         assert secret not in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("typed", ["", "\n", "short", "x" * 31 + "\n"])
-def test_a_short_secret_is_refused(billing: Billing, stack: Stack, typed: str) -> None:
-    """HS256 with less than 32 bytes can be guessed: nothing is stored, and the reason does not show the secret."""
-    error = refusal(billing("sessions", "add-secret", "--json", typed=typed))
+def test_add_secret_rejects_fewer_than_32_bytes(run_billing: RunBilling, stack: DeployedStack, typed: str) -> None:
+    error = json_error(run_billing("sessions", "add-secret", "--json", typed=typed))
     assert error["code"] == "session_secret_short"
     assert "32" in error["message"]
     assert stack.session_secret() == {}
 
 
-def test_without_an_issuer_the_operator_is_told(
-    billing: Billing, deploy: Callable[..., Stack], monkeypatch: pytest.MonkeyPatch
+def test_add_secret_without_issuer_prints_a_note(
+    run_billing: RunBilling, deploy: Callable[..., DeployedStack], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A secret alone lets nobody in."""
     monkeypatch.setenv("BILLING_STACK", deploy().name)
-    assert "SessionIssuer" in billing("sessions", "add-secret", typed=FIRST).stderr
+    assert "SessionIssuer" in run_billing("sessions", "add-secret", typed=FIRST).stderr
 
 
 @pytest.mark.parametrize(
     ("role", "can_manage_billing"), [((), False), (("--role", "owner"), True), (("--role", "guest"), False)]
 )
-def test_a_development_token_counts(
-    billing: Billing,
-    stack: Stack,
+def test_signed_token_is_accepted_until_it_expires(
+    run_billing: RunBilling,
+    stack: DeployedStack,
     role: tuple[str, ...],
     can_manage_billing: bool,  # noqa: FBT001 - a case
 ) -> None:
-    """What is signed here is what the functions take: for the account, the user, the role, until it expires."""
-    billing("sessions", "add-secret", typed=FIRST)
-    signed = answer(billing("sessions", "token", "acme", "--user", "user_1", *role, "--expires-in", "24", "--json"))
+    run_billing("sessions", "add-secret", typed=FIRST)
+    signed = json_output(
+        run_billing("sessions", "token", "acme", "--user", "user_1", *role, "--expires-in", "24", "--json")
+    )
     tokens = session_tokens(stack)
     expected = Credential(CredentialKind.SESSION_TOKEN, "acme", "user:user_1", can_manage_billing)
     assert tokens.check(signed["token"], NOW) == expected
@@ -108,19 +105,19 @@ def test_a_development_token_counts(
         tokens.check(signed["token"], NOW + timedelta(hours=25))
 
 
-def test_a_token_alone_is_on_stdout(billing: Billing, stack: Stack) -> None:
-    """`TOKEN=$(billing sessions token acme --user user_1)` takes the token and nothing else."""
-    billing("sessions", "add-secret", typed=FIRST)
-    result = billing("sessions", "token", "acme", "--user", "user_1", COLUMNS="10")
+def test_token_prints_only_the_token_on_stdout(run_billing: RunBilling, stack: DeployedStack) -> None:
+    """For `TOKEN=$(billing sessions token acme --user user_1)`."""
+    run_billing("sessions", "add-secret", typed=FIRST)
+    result = run_billing("sessions", "token", "acme", "--user", "user_1", COLUMNS="10")
     assert session_tokens(stack).check(result.stdout.removesuffix("\n"), NOW).account_id == "acme"
 
 
-def test_tokens_are_signed_with_the_newest_secret(billing: Billing, stack: Stack) -> None:
-    """They still count when the rotation is ended."""
+def test_token_stays_valid_after_drop_previous(run_billing: RunBilling, stack: DeployedStack) -> None:
+    """It is signed with the newest secret."""
     for secret in (FIRST, SECOND):
-        billing("sessions", "add-secret", typed=secret)
-    signed = billing("sessions", "token", "acme", "--user", "user_1").stdout.strip()
-    billing("sessions", "drop-previous")
+        run_billing("sessions", "add-secret", typed=secret)
+    signed = run_billing("sessions", "token", "acme", "--user", "user_1").stdout.strip()
+    run_billing("sessions", "drop-previous")
     assert session_tokens(stack).check(signed, NOW).subject == "user:user_1"
 
 
@@ -133,29 +130,26 @@ def test_tokens_are_signed_with_the_newest_secret(billing: Billing, stack: Stack
         ({"SessionIssuer": "https://login.example.com"}, (), "session_secret_missing"),
     ],
 )
-def test_where_no_token_can_be_signed(
-    billing: Billing,
-    deploy: Callable[..., Stack],
+def test_token_fails_if_the_stack_would_not_accept_it(
+    run_billing: RunBilling,
+    deploy: Callable[..., DeployedStack],
     monkeypatch: pytest.MonkeyPatch,
     parameters: dict[str, str],
     words: tuple[str, ...],
     code: str,
 ) -> None:
-    """Never on a live stack; elsewhere what is missing is named."""
     monkeypatch.setenv("BILLING_STACK", deploy(**parameters).name)
-    assert refusal(billing("sessions", "token", "acme", "--user", "user_1", *words, "--json"))["code"] == code
+    assert json_error(run_billing("sessions", "token", "acme", "--user", "user_1", *words, "--json"))["code"] == code
 
 
-def test_what_somebody_stored_by_hand_is_told(billing: Billing, stack: Stack) -> None:
-    """A secret that cannot be read is not overwritten."""
+def test_add_secret_keeps_an_unreadable_secret(run_billing: RunBilling, stack: DeployedStack) -> None:
     for text in ('{"shared_secrets": "x"}', '{"shared_secrets": ["short"]}', "[]"):
         stack.write_session_secret(text)
-        error = refusal(billing("sessions", "add-secret", "--json", typed=FIRST))
+        error = json_error(run_billing("sessions", "add-secret", "--json", typed=FIRST))
         assert error["code"] in {"session_secret_unreadable", "secret_unreadable"}
         assert json.dumps(stack.session_secret()) == text
 
 
 @pytest.mark.parametrize("user", ["", "u" * 256, "tab\t", "é"])
-def test_a_user_is_one_that_the_functions_take(billing: Billing, user: str) -> None:
-    """A wrong user id is a usage error, not a token that never counts."""
-    assert billing("sessions", "token", "acme", "--user", user).exit_code == 2
+def test_token_with_invalid_user_id_is_a_usage_error(run_billing: RunBilling, user: str) -> None:
+    assert run_billing("sessions", "token", "acme", "--user", user).exit_code == 2

@@ -1,4 +1,4 @@
-"""What an account is on, from its subscriptions alone."""
+"""Plan and status of an account with given subscriptions."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,6 @@ ACTIVE = Subscription(
     created=NOW - timedelta(days=30),
     plan="pro",
     price_id="price_1",
-    price_lookup_key="pro_monthly",
     price_is_mapped=True,
     quantity=1,
     current_period_start=NOW - timedelta(days=1),
@@ -42,41 +41,34 @@ ACTIVE = Subscription(
 
 
 def account(*subscriptions: Subscription) -> Account:
-    """An account with a customer."""
     return Account(Profile("acme", version=1, customer_id="cus_1"), subscriptions)
 
 
 def status(*subscriptions: Subscription) -> AccountStatus:
-    """What it is on now."""
     return account(*subscriptions).status(CATALOG, NOW, GRACE)
 
 
 def ended(days_ago: int, **changes: object) -> Subscription:
-    """A canceled subscription."""
     return replace(ACTIVE, status="canceled", ended_at=NOW - timedelta(days=days_ago), **changes)  # type: ignore[arg-type]
 
 
-def test_without_a_subscription_everything_but_the_plan_is_null() -> None:
-    """Free, and nothing to say of a subscription."""
+def test_status_without_subscription_has_free_plan_and_nulls() -> None:
     assert status() == AccountStatus("free", None, None, None)
 
 
-def test_if_none_grants_the_one_that_ended_last_is_shown() -> None:
-    """Its status and period, on free."""
+def test_status_without_granting_subscription_shows_latest_end() -> None:
     latest = ended(1, id="sub_2", current_period_end=NOW)
     assert status(ended(9), latest, ended(5, id="sub_3")) == AccountStatus(
         "free", "canceled", NOW, cancel_at_period_end=False
     )
 
 
-def test_one_that_has_not_ended_counts_as_ending_later_than_all_that_have() -> None:
-    """An unpaid subscription says more than a canceled one."""
+def test_status_with_unpaid_and_canceled_subscription_shows_unpaid() -> None:
     assert status(ended(1), replace(ACTIVE, id="sub_2", status="unpaid")).status == "unpaid"
 
 
 @pytest.mark.parametrize(("days", "plan"), [(0, "pro"), (13, "pro"), (14, "free"), (40, "free")])
-def test_past_due_grants_for_exactly_the_grace_period(days: int, plan: str) -> None:
-    """Up to 14 days after it became so, and not at the fourteenth's end."""
+def test_past_due_subscription_grants_plan_until_end_of_grace_period(days: int, plan: str) -> None:
     past_due = replace(ACTIVE, status="past_due", past_due_since=NOW - timedelta(days=days))
     assert status(past_due).plan == plan
 
@@ -90,8 +82,9 @@ def test_past_due_grants_for_exactly_the_grace_period(days: int, plan: str) -> N
         ({"status": "canceled", "ended_at": NOW, "cancel_at": NOW}, False),
     ],
 )
-def test_cancelling_is_either_of_stripes_two_ways(changes: dict[str, object], cancelling: bool) -> None:  # noqa: FBT001
-    """At the period's end or at a set time; one that has ended is not cancelling any more."""
+def test_cancel_at_period_end_of_either_cancellation_is_true_until_end(
+    changes: dict[str, object], *, cancelling: bool
+) -> None:
     assert status(replace(ACTIVE, **changes)).cancel_at_period_end is cancelling  # type: ignore[arg-type]
 
 
@@ -99,7 +92,7 @@ SUBSCRIPTIONS = st.builds(
     replace,
     st.just(ACTIVE),
     id=st.uuids().map(str),
-    status=st.sampled_from([*ACCESS_OF_STATUS, "of_tomorrow"]),
+    status=st.sampled_from([*ACCESS_OF_STATUS, "added_by_stripe_later"]),
     plan=st.sampled_from(["free", "pro", "team", "withdrawn", None]),
     past_due_since=st.sampled_from([NOW - timedelta(days=days) for days in (1, 20)]),
     ended_at=st.sampled_from([None, NOW - timedelta(days=3), NOW - timedelta(days=2)]),
@@ -107,8 +100,7 @@ SUBSCRIPTIONS = st.builds(
 
 
 @given(st.lists(SUBSCRIPTIONS, max_size=6))
-def test_the_plan_is_the_most_that_any_subscription_grants(subscriptions: list[Subscription]) -> None:
-    """Never a plan that no subscription grants, never less than one that does, in whatever order they are stored."""
+def test_plan_with_any_subscriptions_is_highest_granted_plan(subscriptions: list[Subscription]) -> None:
     granted = [each.plan for each in subscriptions if each.grants_access(NOW, GRACE) and each.plan in {"pro", "team"}]
     expected = max(granted, key=CATALOG.rank, default="free")
     assert status(*subscriptions).plan == expected
@@ -116,8 +108,8 @@ def test_the_plan_is_the_most_that_any_subscription_grants(subscriptions: list[S
 
 
 @given(st.lists(SUBSCRIPTIONS, max_size=6))
-def test_checkout_is_refused_exactly_while_something_grants(subscriptions: list[Subscription]) -> None:
-    """Also for a price that maps to no plan: it is paid for."""
+def test_second_subscription_is_refused_while_one_grants_access(subscriptions: list[Subscription]) -> None:
+    """A price that maps to no plan is paid for, too."""
     if any(each.grants_access(NOW, GRACE) for each in subscriptions):
         with pytest.raises(SubscriptionExists):
             account(*subscriptions).refuse_second_subscription(NOW, GRACE)
@@ -125,8 +117,7 @@ def test_checkout_is_refused_exactly_while_something_grants(subscriptions: list[
         account(*subscriptions).refuse_second_subscription(NOW, GRACE)
 
 
-def test_a_customer_that_never_subscribed_has_no_billing_history() -> None:
-    """A customer alone opens no portal; neither does a history whose customer is gone."""
+def test_customer_with_history_requires_customer_and_subscription() -> None:
     with pytest.raises(NeverSubscribed):
         account().customer_with_history()
     with pytest.raises(NeverSubscribed):

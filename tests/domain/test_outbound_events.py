@@ -1,4 +1,4 @@
-"""An account's systems are told of differences, not of events."""
+"""Outbound events are differences between two states of an object."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from billing.domain.invoices import Invoice
-from billing.domain.outbound_events import difference, outbound_data
+from billing.domain.outbound_events import outbound_data, outbound_event_type
 from tests.domain.test_accounts import ACTIVE, ended
 
 OPEN = Invoice(
@@ -32,7 +32,7 @@ PAID = replace(OPEN, status="paid", attempt_count=1, amount_paid=1900, amount_re
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "event_type"),
     [
         (None, ACTIVE, "subscription.created"),
         (None, INCOMPLETE, None),
@@ -54,13 +54,13 @@ PAID = replace(OPEN, status="paid", attempt_count=1, amount_paid=1900, amount_re
         (replace(OPEN, attempt_count=1), replace(OPEN, attempt_count=1, number="ACME-2"), None),
     ],
 )
-def test_each_difference_has_one_name(before: object, after: object, told: str | None) -> None:
-    """The types of the subscription contract's list, or nothing to tell."""
-    assert difference(before, after) == told  # type: ignore[arg-type]
+def test_outbound_event_type_of_change_is_one_of_contract_or_none(
+    before: object, after: object, event_type: str | None
+) -> None:
+    assert outbound_event_type(before, after) == event_type  # type: ignore[arg-type]
 
 
-def test_what_is_told_is_json() -> None:
-    """Times in ISO 8601 UTC, amounts as integers."""
+def test_outbound_data_has_json_types() -> None:
     assert outbound_data(ACTIVE) == {
         "subscription": "sub_1",
         "plan": "pro",

@@ -1,4 +1,4 @@
-"""Browsers go where the deployment says, and nowhere else."""
+"""Return URLs stay on the allowed origins."""
 
 from urllib.parse import urlsplit
 
@@ -13,7 +13,6 @@ ORIGINS = ("http://localhost:3000", "https://app.example.com")
 
 
 def resolve(url: str | None) -> str:
-    """As the checkout does."""
     return resolve_return_url("success_url", url, "/done", ORIGINS)
 
 
@@ -31,8 +30,7 @@ def resolve(url: str | None) -> str:
         ("HTTPS://APP.example.com/a", "HTTPS://APP.example.com/a"),
     ],
 )
-def test_allowed_urls_become_absolute(url: str | None, resolved: str) -> None:
-    """Relative ones are of the first origin."""
+def test_url_on_allowed_origin_becomes_absolute(url: str | None, resolved: str) -> None:
     assert resolve(url).lower() == resolved.lower()
 
 
@@ -60,16 +58,14 @@ def test_allowed_urls_become_absolute(url: str | None, resolved: str) -> None:
         "https://app.example.com/" + "a" * 2048,
     ],
 )
-def test_every_other_url_is_refused_at_its_field(url: str) -> None:
-    """Whatever trick it plays, the answer names the field."""
+def test_url_on_other_origin_is_refused_at_its_field(url: str) -> None:
     with pytest.raises(RequestInvalid) as refused:
         resolve(url)
     assert [problem.path for problem in refused.value.problems] == ["success_url"]
 
 
 @given(st.text(alphabet="htps:/\\@.#?ab%[]0{ \t", max_size=30))
-def test_what_is_accepted_is_on_an_allowed_origin(url: str) -> None:
-    """Anything else is RequestInvalid, never another error."""
+def test_any_text_is_url_on_allowed_origin_or_refused(url: str) -> None:
     try:
         parts = urlsplit(resolve(url))
     except RequestInvalid:

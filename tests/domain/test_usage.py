@@ -1,4 +1,4 @@
-"""What is recorded, what is refused, and for which period."""
+"""Decisions on measurements, and the period of a quota."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,10 +22,11 @@ from billing.domain.usage import (
     Quota,
     UsageDecision,
     UsageState,
+    calendar_month,
     decide_usage,
     metric_updates,
-    month_of,
-    read_measurements,
+    parse_measurements,
+    quota_of,
     summarize_usage,
 )
 from tests.samples import NOW, SUBSCRIPTION
@@ -36,27 +37,24 @@ PROJECTS = Metric("projects", "Projects", MetricKind.GAUGE)
 LIMITED = Plan("pro", "Pro", (Price("pro_monthly", 1900, "usd", "month"),), limits={"api_calls": 10, "projects": 3})
 FREE = Plan("free", "Free", limits={"api_calls": 1})
 CATALOG = Catalog((FREE, LIMITED), (CALLS, RUNS, PROJECTS))
-QUOTA = Quota(LIMITED, month_of(NOW))
+QUOTA = Quota(LIMITED, calendar_month(NOW))
 GRACE = timedelta(days=14)
 
 
-def consume(value: int, metric: Metric = CALLS, *, id: str = "m_1") -> Measurement:  # noqa: A002 - what it is
-    """A measurement that asks first."""
+def consume(value: int, metric: Metric = CALLS, *, id: str = "m_1") -> Measurement:  # noqa: A002 - the field's name
     return Measurement(id, metric, value, Action.CONSUME)
 
 
 def track(value: int, metric: Metric = CALLS, *, id: str = "m_1") -> Measurement:  # noqa: A002
-    """A measurement that counts in any case."""
     return Measurement(id, metric, value)
 
 
 def outcomes(decisions: Sequence[UsageDecision]) -> list[tuple[MeasurementOutcome, int]]:
-    """What became of each, and what was used after it."""
+    """Return the outcome of each decision, and the metric's value after it."""
     return [(each.outcome, each.used) for each in decisions]
 
 
-def test_consume_is_refused_from_the_limit_on() -> None:
-    """The limit itself can be used up, and one more is refused; what is smaller may still fit."""
+def test_consume_above_limit_is_refused_and_smaller_one_recorded() -> None:
     decisions = decide_usage([consume(9), consume(2), consume(1), consume(1)], QUOTA, UsageState({}))
     assert outcomes(decisions) == [
         (MeasurementOutcome.RECORDED, 9),
@@ -67,8 +65,7 @@ def test_consume_is_refused_from_the_limit_on() -> None:
     assert {each.limit for each in decisions} == {10}
 
 
-def test_track_passes_the_limit() -> None:
-    """What was used was used; afterwards nothing more can be consumed."""
+def test_track_above_limit_is_recorded_and_later_consume_refused() -> None:
     decisions = decide_usage([track(12), consume(0), track(1)], QUOTA, UsageState({}))
     assert outcomes(decisions) == [
         (MeasurementOutcome.RECORDED, 12),
@@ -77,16 +74,14 @@ def test_track_passes_the_limit() -> None:
     ]
 
 
-def test_without_a_limit_everything_is_recorded() -> None:
-    """A plan that does not name a metric does not limit it."""
+def test_consume_of_unlimited_metric_is_recorded() -> None:
     [decision] = decide_usage([consume(10**12, RUNS)], QUOTA, UsageState({"runs": 10**15}))
     assert decision == UsageDecision(consume(10**12, RUNS), MeasurementOutcome.RECORDED, 10**15 + 10**12, None)
 
 
-def test_a_gauge_is_set() -> None:
-    """It holds the last value that was recorded, also a smaller one; consume refuses more than the limit."""
-    asked = [track(7, PROJECTS), consume(4, PROJECTS), consume(3, PROJECTS), track(1, PROJECTS)]
-    decisions = decide_usage(asked, QUOTA, UsageState({"projects": 2}))
+def test_gauge_becomes_last_recorded_value() -> None:
+    measurements = [track(7, PROJECTS), consume(4, PROJECTS), consume(3, PROJECTS), track(1, PROJECTS)]
+    decisions = decide_usage(measurements, QUOTA, UsageState({"projects": 2}))
     assert outcomes(decisions) == [
         (MeasurementOutcome.RECORDED, 7),
         (MeasurementOutcome.LIMIT_REACHED, 7),
@@ -96,24 +91,22 @@ def test_a_gauge_is_set() -> None:
     assert metric_updates(decisions, UsageState({"projects": 2})) == [MetricUpdate(PROJECTS, 1, None)]
 
 
-def test_what_was_recorded_before_changes_nothing() -> None:
-    """Neither the counter nor what may follow; also where it would not fit any more."""
-    known = UsageState({"api_calls": 10}, frozenset({"m_2"}))
-    decisions = decide_usage([consume(20, id="m_2"), consume(1)], QUOTA, known)
+def test_recorded_measurement_is_duplicate_without_update() -> None:
+    state = UsageState({"api_calls": 10}, frozenset({"m_2"}))
+    decisions = decide_usage([consume(20, id="m_2"), consume(1)], QUOTA, state)
     assert outcomes(decisions) == [(MeasurementOutcome.DUPLICATE, 10), (MeasurementOutcome.LIMIT_REACHED, 10)]
-    assert metric_updates(decisions, known) == []
+    assert metric_updates(decisions, state) == []
 
 
-def test_changes_are_one_for_each_metric() -> None:
-    """In a transaction a row can be written once: a counter grows by the sum, as long as every consume has room."""
-    asked = [consume(2), track(1, RUNS), track(3), consume(4), track(50), track(2, PROJECTS)]
-    known = UsageState({"api_calls": 1})
-    changes = metric_updates(decide_usage(asked, QUOTA, known), known)
-    assert changes == [MetricUpdate(CALLS, 59, 1), MetricUpdate(RUNS, 1, None), MetricUpdate(PROJECTS, 2, None)]
+def test_metric_updates_are_one_for_each_metric() -> None:
+    """DynamoDB rejects a transaction that writes an item twice."""
+    measurements = [consume(2), track(1, RUNS), track(3), consume(4), track(50), track(2, PROJECTS)]
+    state = UsageState({"api_calls": 1})
+    updates = metric_updates(decide_usage(measurements, QUOTA, state), state)
+    assert updates == [MetricUpdate(CALLS, 59, 1), MetricUpdate(RUNS, 1, None), MetricUpdate(PROJECTS, 2, None)]
 
 
-def test_what_is_told_of_a_decision() -> None:
-    """How much is used, and of how much, belongs to a refusal alone."""
+def test_result_states_usage_only_if_limit_is_reached() -> None:
     [recorded, refused] = decide_usage([consume(10), consume(1, id="m_2")], QUOTA, UsageState({}))
     assert recorded.result == {"id": "m_1", "outcome": "recorded"}
     assert refused.result == {"id": "m_2", "outcome": "limit_reached", "used": 10, "limit": 10}
@@ -135,44 +128,43 @@ IDS = st.frozensets(st.sampled_from([f"m_{number}" for number in range(8)]))
 
 
 @given(MEASUREMENTS, VALUES, IDS)
-def test_each_decision_follows_from_those_before_it(
+def test_any_decision_follows_from_those_before_it(
     measurements: list[Measurement], used: int, recorded: frozenset[str]
 ) -> None:
-    """In the order they came: a consume never leads beyond the limit, and what is refused would have."""
     count = used
     for each in decide_usage(measurements, QUOTA, UsageState({"api_calls": used}, recorded)):
-        asked = each.measurement
-        assert (each.outcome is MeasurementOutcome.DUPLICATE) is (asked.id in recorded)
-        if asked.metric is not CALLS or each.outcome is MeasurementOutcome.DUPLICATE:
+        measurement = each.measurement
+        assert (each.outcome is MeasurementOutcome.DUPLICATE) is (measurement.id in recorded)
+        if measurement.metric is not CALLS or each.outcome is MeasurementOutcome.DUPLICATE:
             continue
-        passes = asked.action is Action.CONSUME and count + asked.value > 10
-        assert each.outcome is (MeasurementOutcome.LIMIT_REACHED if passes else MeasurementOutcome.RECORDED)
-        count += 0 if passes else asked.value
+        exceeds = measurement.action is Action.CONSUME and count + measurement.value > 10
+        assert each.outcome is (MeasurementOutcome.LIMIT_REACHED if exceeds else MeasurementOutcome.RECORDED)
+        count += 0 if exceeds else measurement.value
         assert each.used == count
 
 
 @given(MEASUREMENTS, VALUES, VALUES, IDS)
-def test_what_is_written_is_what_the_actual_count_allows(
-    measurements: list[Measurement], known: int, more: int, recorded: frozenset[str]
+def test_decisions_on_older_count_are_written_only_if_equal_on_stored_count(
+    measurements: list[Measurement], older: int, increase: int, recorded: frozenset[str]
 ) -> None:
-    """Decisions made on an older count are written only where they are those of the count that is there."""
-    guess, actual = UsageState({"api_calls": known}, recorded), UsageState({"api_calls": known + more}, recorded)
-    decisions = decide_usage(measurements, QUOTA, guess)
-    change = next((each for each in metric_updates(decisions, guess) if each.metric is CALLS), None)
-    if change is None:
+    optimistic = UsageState({"api_calls": older}, recorded)
+    stored = UsageState({"api_calls": older + increase}, recorded)
+    decisions = decide_usage(measurements, QUOTA, optimistic)
+    update = next((each for each in metric_updates(decisions, optimistic) if each.metric is CALLS), None)
+    if update is None:
         return
-    is_written = change.max_current is None or known + more <= change.max_current
-    right = decide_usage(measurements, QUOTA, actual)
+    is_written = update.max_current is None or older + increase <= update.max_current
+    right = decide_usage(measurements, QUOTA, stored)
     if is_written:
         assert [each.outcome for each in decisions] == [each.outcome for each in right]
-        assert change.value == next(each.value for each in metric_updates(right, actual) if each.metric is CALLS)
+        assert update.value == next(each.value for each in metric_updates(right, stored) if each.metric is CALLS)
     else:
         assert [each.outcome for each in decisions] != [each.outcome for each in right]
 
 
 @dataclass
 class Sent:
-    """A measurement as a caller sends it."""
+    """Measurement of a request."""
 
     id: str
     metric: str
@@ -180,17 +172,15 @@ class Sent:
     action: str = "track"
 
 
-def test_measurements_name_metrics_of_the_catalog() -> None:
-    """By its id each gets the catalog's metric and an action."""
-    read = read_measurements([Sent("m_1", "api_calls", 3, "consume"), Sent("m_2", "projects")], CATALOG)
-    assert read == [consume(3), Measurement("m_2", PROJECTS, 1, Action.TRACK)]
+def test_measurements_get_metric_and_action_by_name() -> None:
+    parsed = parse_measurements([Sent("m_1", "api_calls", 3, "consume"), Sent("m_2", "projects")], CATALOG)
+    assert parsed == [consume(3), Measurement("m_2", PROJECTS, 1, Action.TRACK)]
 
 
-def test_every_wrong_measurement_is_told() -> None:
-    """With its place: a metric that is none of ours, and an id that another one of the request has."""
+def test_invalid_measurements_are_all_refused_with_their_index() -> None:
     sent = [Sent("m_1", "api_calls"), Sent("m_1", "calls"), Sent("m_2", "Runs"), Sent("m_1", "runs")]
     with pytest.raises(RequestInvalid) as refused:
-        read_measurements(sent, CATALOG)
+        parse_measurements(sent, CATALOG)
     assert [(each.path, each.message) for each in refused.value.problems] == [
         ("measurements.1.metric", "must be one of: api_calls, runs, projects"),
         ("measurements.1.id", "is the id of another measurement of this request"),
@@ -199,8 +189,7 @@ def test_every_wrong_measurement_is_told() -> None:
     ]
 
 
-def test_usage_shows_every_metric() -> None:
-    """Used or not; nothing remains where a track passed the limit, and without a limit there is no remainder."""
+def test_usage_summary_contains_every_metric() -> None:
     assert summarize_usage(CATALOG.metrics, QUOTA, {"api_calls": 12, "runs": 5}) == [
         MetricUsage("api_calls", 12, 10, 0),
         MetricUsage("runs", 5, None, None),
@@ -218,9 +207,8 @@ def test_usage_shows_every_metric() -> None:
         (datetime(2028, 2, 29, tzinfo=UTC), (2028, 2), (2028, 3)),
     ],
 )
-def test_a_month_is_utcs(moment: datetime, start: tuple[int, int], end: tuple[int, int]) -> None:
-    """From its first instant to the next one's."""
-    assert month_of(moment) == Period(datetime(*start, 1, tzinfo=UTC), datetime(*end, 1, tzinfo=UTC))
+def test_calendar_month_of_any_zone_is_in_utc(moment: datetime, start: tuple[int, int], end: tuple[int, int]) -> None:
+    assert calendar_month(moment) == Period(datetime(*start, 1, tzinfo=UTC), datetime(*end, 1, tzinfo=UTC))
 
 
 YEARLY = replace(SUBSCRIPTION, current_period_start=NOW, current_period_end=NOW + timedelta(days=365))
@@ -230,13 +218,14 @@ YEARLY = replace(SUBSCRIPTION, current_period_start=NOW, current_period_end=NOW 
     ("subscription", "expected"),
     [
         (YEARLY, Quota(LIMITED, Period(NOW, NOW + timedelta(days=365)))),
-        (replace(YEARLY, status="canceled"), Quota(FREE, month_of(NOW))),
-        (replace(YEARLY, plan=None), Quota(FREE, month_of(NOW))),
-        (replace(YEARLY, current_period_start=None), Quota(LIMITED, month_of(NOW))),
-        (None, Quota(FREE, month_of(NOW))),
+        (replace(YEARLY, status="canceled"), Quota(FREE, calendar_month(NOW))),
+        (replace(YEARLY, plan=None), Quota(FREE, calendar_month(NOW))),
+        (replace(YEARLY, current_period_start=None), Quota(LIMITED, calendar_month(NOW))),
+        (None, Quota(FREE, calendar_month(NOW))),
     ],
 )
-def test_the_period_is_that_of_what_is_paid(subscription: Subscription | None, expected: Quota) -> None:
-    """A subscription that grants its plan counts in its own period; everything else in the calendar's month."""
+def test_quota_has_period_of_granting_subscription_or_calendar_month(
+    subscription: Subscription | None, expected: Quota
+) -> None:
     account = Account(Profile("acme"), (subscription,) if subscription else ())
-    assert account.quota(CATALOG, NOW, GRACE) == expected
+    assert quota_of(account, CATALOG, NOW, GRACE) == expected

@@ -1,4 +1,4 @@
-"""The local world once for all end-to-end tests, and a new account for each."""
+"""One local environment for all end-to-end tests, and a new account per test."""
 
 import os
 import secrets
@@ -6,40 +6,43 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from playwright.sync_api import Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 
-from local.world import World, WorldConfig, free_port, running_world
-from tests.e2e.support import DEADLINE_SECONDS, AccountClient, StripeSide, billing
+from local.environment import EnvironmentConfig, LocalEnvironment, running_environment
+from local.ports import free_port
+from tests.e2e.support import DEADLINE_SECONDS, AccountClient, StripeClient, billing
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEnvironment]:
     """What `make run` brings up, on ports of its own."""
-    config = WorldConfig(
-        tmp_path_factory.mktemp("world"),
+    config = EnvironmentConfig(
+        tmp_path_factory.mktemp("environment"),
         port=free_port(),
         stripe_port=free_port(),
         # A test asks ten times a second until something has happened.
         rate_limit_per_minute=100_000,
         rate_limit_per_hour=1_000_000,
     )
-    with running_world(config) as running:
+    with running_environment(config) as running:
         yield running
 
 
 @pytest.fixture
-def new_account(world: World) -> Iterator[Callable[[], AccountClient]]:
+def new_account(environment: LocalEnvironment) -> Iterator[Callable[[], AccountClient]]:
     """Make accounts as an operator would, each with a key."""
     clients: list[httpx.Client] = []
 
     def make() -> AccountClient:
         account_id = f"account-{secrets.token_hex(4)}"
-        billing(world, "accounts", "create", account_id, "--email", f"{account_id}@example.com")
-        key = billing(world, "keys", "create", account_id)["key"]
+        billing(environment, "accounts", "create", account_id, "--email", f"{account_id}@example.com")
+        key = billing(environment, "keys", "create", account_id)["key"]
         headers = {"Authorization": f"Bearer {key}"}
-        clients.append(httpx.Client(base_url=world.api_url, headers=headers, timeout=DEADLINE_SECONDS, trust_env=False))
+        clients.append(
+            httpx.Client(base_url=environment.api_url, headers=headers, timeout=DEADLINE_SECONDS, trust_env=False)
+        )
         return AccountClient(account_id, clients[-1])
 
     yield make
@@ -54,24 +57,33 @@ def account(new_account: Callable[[], AccountClient]) -> AccountClient:
 
 
 @pytest.fixture
-def stripe_side(world: World) -> Iterator[StripeSide]:
-    """Stripe behind this world."""
-    headers = {"Authorization": f"Bearer {world.env['STRIPE_API_KEY']}"}
-    with httpx.Client(base_url=world.stripe_url, headers=headers, timeout=DEADLINE_SECONDS, trust_env=False) as http:
-        yield StripeSide(http)
+def stripe_client(environment: LocalEnvironment) -> Iterator[StripeClient]:
+    """Stripe behind this environment."""
+    headers = {"Authorization": f"Bearer {environment.env['STRIPE_API_KEY']}"}
+    with httpx.Client(
+        base_url=environment.stripe_url, headers=headers, timeout=DEADLINE_SECONDS, trust_env=False
+    ) as http:
+        yield StripeClient(http)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium. Playwright keeps an event loop running, so no test of the same module can call asyncio.run."""
+    with sync_playwright() as playwright:
+        # In a container, and as root, Chromium cannot create its sandbox.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture
-def page() -> Iterator[Page]:
-    """A page of a real browser, in which the product's own front end at localhost:3000 is a single word."""
+def page(browser: Browser) -> Iterator[Page]:
+    """A browser page. The front end at localhost:3000 answers every request with one word."""
 
     def greet(route: Route) -> None:
         route.fulfill(body="Welcome", content_type="text/plain")
 
-    with sync_playwright() as playwright:
-        # No sandbox: in a container, and as root, Chromium cannot make one.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        page = browser.new_page()
-        page.route("http://localhost:3000/**", greet)
-        yield page
-        browser.close()
+    page = browser.new_page()
+    page.route("http://localhost:3000/**", greet)
+    yield page
+    page.close()

@@ -1,4 +1,4 @@
-"""What the end-to-end tests do with a running world: ask its API as an account, and play Stripe's part."""
+"""Helpers of the end-to-end tests: API client, Stripe client, `billing` command and processes."""
 
 import json
 import time
@@ -11,105 +11,105 @@ import httpx
 from typer.testing import CliRunner
 
 from cli.main import app
-from local.world import World
+from local.environment import LocalEnvironment
 
 DEADLINE_SECONDS = 40.0
 _POLL_SECONDS = 0.1
 
 
-def eventually[T](look: Callable[[], T], wanted: Callable[[T], bool]) -> T:
-    """What `look` shows once it is as wanted; fails with the last thing seen."""
+def eventually[T](read: Callable[[], T], condition: Callable[[T], bool]) -> T:
+    """Call `read` until its value satisfies the condition. Fails after DEADLINE_SECONDS with the last value."""
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while not wanted(seen := look()):
-        assert time.monotonic() < deadline, f"still {seen}"
+    while not condition(value := read()):
+        assert time.monotonic() < deadline, f"still {value}"
         time.sleep(_POLL_SECONDS)
-    return seen
+    return value
 
 
-def billing(world: World, *words: str) -> dict[str, Any]:
-    """The answer of an operator's command, run in this process to save its start."""
-    done = CliRunner().invoke(app, [*words, "--json"], env=dict(world.env))
+def billing(environment: LocalEnvironment, *arguments: str) -> dict[str, Any]:
+    """Run a `billing` command in this process, which saves its start-up time. Returns its JSON output."""
+    done = CliRunner().invoke(app, [*arguments, "--json"], env=dict(environment.env))
     assert done.exit_code == 0, done.output
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
 
 
 @dataclass(frozen=True, slots=True)
 class AccountClient:
-    """One account's server: calls the API with its key."""
+    """API client with the secret key of one account."""
 
     account_id: str
     http: httpx.Client
 
     def status(self) -> dict[str, Any]:
-        """The account's plan and subscription."""
+        """Return the account's plan and subscription."""
         response = self.http.get("/v1/billing")
         assert response.status_code == 200, response.text
-        answer: dict[str, Any] = response.json()
-        return answer
+        document: dict[str, Any] = response.json()
+        return document
 
     def post(self, path: str, **body: str) -> httpx.Response:
-        """A POST with a JSON body."""
+        """Send a POST request with a JSON body."""
         return self.http.post(path, json=body)
 
     def checkout_url(self, tier: str = "pro") -> str:
-        """The page on which the account can pay."""
+        """Create a Checkout Session. Returns its URL."""
         response = self.post("/v1/billing/checkout", tier=tier)
         assert response.status_code == 200, response.text
         return str(response.json()["checkout_url"])
 
     def portal_url(self) -> str:
-        """The account's portal page."""
+        """Create a portal session. Returns its URL."""
         response = self.post("/v1/billing/portal")
         assert response.status_code == 200, response.text
         return str(response.json()["portal_url"])
 
 
 @dataclass(frozen=True, slots=True)
-class StripeSide:
-    """Stripe as its dashboard and its customers see it: the API, and the simulator's controls."""
+class StripeClient:
+    """Client of Stripe's API and of the simulator's controls."""
 
     http: httpx.Client
 
     def get(self, path: str, **parameters: str) -> dict[str, Any]:
-        """An object or a list of the API."""
-        return self._answer(self.http.get(path, params=parameters))
+        """Return an object or a list."""
+        return self._read(self.http.get(path, params=parameters))
 
     def post(self, path: str, **parameters: str) -> dict[str, Any]:
-        """A change through the API."""
-        return self._answer(self.http.post(path, data=parameters))
+        """Send a POST request."""
+        return self._read(self.http.post(path, data=parameters))
 
     def delete(self, path: str) -> dict[str, Any]:
-        """A deletion through the API."""
-        return self._answer(self.http.delete(path))
+        """Send a DELETE request."""
+        return self._read(self.http.delete(path))
 
     def control(self, path: str, **document: Any) -> dict[str, Any]:
-        """A command to the simulator."""
-        return self._answer(self.http.post(f"/_simulator/{path}", json=document, timeout=DEADLINE_SECONDS))
+        """Send a command to the simulator."""
+        return self._read(self.http.post(f"/_simulator/{path}", json=document, timeout=DEADLINE_SECONDS))
 
     def attempts(self) -> list[dict[str, Any]]:
-        """Every attempt to deliver an event."""
+        """Return all delivery attempts."""
         return list(self.get("/_simulator/deliveries")["data"])
 
     def pay(self, checkout_url: str) -> str:
-        """Pay a checkout page as its customer would; returns the subscription's id."""
+        """Pay a Checkout Session. Returns the subscription's id."""
         session_id = checkout_url.rsplit("/", 1)[1]
         return str(self.control(f"checkout/{session_id}", outcome="pay")["subscription"])
 
     def customers_of(self, account_id: str) -> list[dict[str, Any]]:
-        """The account's Stripe customers."""
+        """Return the account's Stripe customers."""
         customers = self.get("/v1/customers", limit="100")["data"]
         return [customer for customer in customers if customer["metadata"].get("account_id") == account_id]
 
     @staticmethod
-    def _answer(response: httpx.Response) -> dict[str, Any]:
+    def _read(response: httpx.Response) -> dict[str, Any]:
         assert response.is_success, response.text
-        answer: dict[str, Any] = response.json()
-        return answer
+        document: dict[str, Any] = response.json()
+        return document
 
 
 def descendants(pid: int) -> set[int]:
-    """The processes that a process has started, and they in turn."""
+    """Return the ids of all descendants of a process."""
     parents = {int(path.name): _parent(path) for path in Path("/proc").glob("[0-9]*")}
     found: set[int] = set()
     while grown := {child for child, parent in parents.items() if parent in found | {pid}} - found:
@@ -118,12 +118,12 @@ def descendants(pid: int) -> set[int]:
 
 
 def children(pid: int) -> set[int]:
-    """The processes that a process has started."""
+    """Return the ids of the child processes of a process."""
     return {int(path.name) for path in Path("/proc").glob("[0-9]*") if _parent(path) == pid}
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that nobody has waited for does not."""
+    """Return True if a process runs. A zombie process does not run."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

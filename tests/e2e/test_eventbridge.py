@@ -1,4 +1,4 @@
-"""Stripe's events by way of the queue that EventBridge fills, on the deployed stack."""
+"""Stripe events from EventBridge's SQS queue, on the deployed stack."""
 
 import json
 from collections.abc import Iterator
@@ -9,45 +9,46 @@ import boto3
 import pytest
 
 from local import stack
-from local.world import World
-from tests.e2e.support import AccountClient, StripeSide, eventually
+from local.environment import LocalEnvironment
+from tests.e2e.support import AccountClient, StripeClient, eventually
 
 pytestmark = pytest.mark.stack
 
 SOURCE = "aws.partner/stripe.com/ed_local"
 
 
-def test_an_event_comes_by_the_queue(world: World, account: AccountClient, stripe_side: StripeSide) -> None:
-    """While no webhook is delivered, the queue alone brings the plan; the webhook then brings nothing else."""
-    with _held_webhooks(stripe_side):
-        subscription_id = stripe_side.pay(account.checkout_url())
+def test_eventbridge_message_without_webhook_updates_plan(
+    environment: LocalEnvironment, account: AccountClient, stripe_client: StripeClient
+) -> None:
+    with _webhooks_paused(stripe_client):
+        subscription_id = stripe_client.pay(account.checkout_url())
         assert account.status()["plan"] == "free"
-        events = stripe_side.get("/v1/events", limit="50")["data"]
+        events = stripe_client.get("/v1/events", limit="50")["data"]
         event = next(each for each in events if _is_active(each["data"]["object"], subscription_id))
         envelope = {"source": SOURCE, "detail-type": event["type"], "detail": event}
-        sqs = boto3.client("sqs", **stack.aws(world.env))
-        sqs.send_message(QueueUrl=_physical_id(world, "StripeEventQueue"), MessageBody=json.dumps(envelope))
-        by_queue = eventually(account.status, lambda status: status["plan"] == "pro")
-    assert stripe_side.control("delivery/drain", deadline_seconds=60)["idle"]
-    assert account.status() == by_queue
+        sqs = boto3.client("sqs", **stack.client_options(environment.env))
+        sqs.send_message(QueueUrl=_physical_id(environment, "StripeEventQueue"), MessageBody=json.dumps(envelope))
+        status_from_queue = eventually(account.status, lambda status: status["plan"] == "pro")
+    assert stripe_client.control("delivery/drain", deadline_seconds=60)["idle"]
+    assert account.status() == status_from_queue
 
 
 @contextmanager
-def _held_webhooks(stripe_side: StripeSide) -> Iterator[None]:
-    """Stripe delivers nothing meanwhile, and everything afterwards."""
-    stripe_side.control("delivery", paused=True)
+def _webhooks_paused(stripe_client: StripeClient) -> Iterator[None]:
+    """Pause Stripe's deliveries. On exit, deliver all events."""
+    stripe_client.control("delivery", paused=True)
     try:
         yield
     finally:
-        stripe_side.control("delivery")
-        stripe_side.control("delivery/flush")
+        stripe_client.control("delivery")
+        stripe_client.control("delivery/flush")
 
 
 def _is_active(source: dict[str, Any], subscription_id: str) -> bool:
     return (source["id"], source.get("status")) == (subscription_id, "active")
 
 
-def _physical_id(world: World, logical_id: str) -> str:
-    cloudformation = boto3.client("cloudformation", **stack.aws(world.env))
+def _physical_id(environment: LocalEnvironment, logical_id: str) -> str:
+    cloudformation = boto3.client("cloudformation", **stack.client_options(environment.env))
     answer = cloudformation.describe_stack_resource(StackName=stack.STACK, LogicalResourceId=logical_id)
     return str(answer["StackResourceDetail"]["PhysicalResourceId"])

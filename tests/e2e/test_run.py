@@ -1,4 +1,4 @@
-"""`make run` itself: it says what is wrong, and leaves nothing behind however it ends."""
+"""`make run`: messages for invalid configuration, and no remaining processes."""
 
 import os
 import signal
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from local.ports import free_port
 from local.stack import ROOT
-from local.world import free_port
 from tests.e2e.support import DEADLINE_SECONDS, descendants, eventually, is_alive
 
 pytestmark = pytest.mark.stack
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.stack
 @contextmanager
 def _run(state_dir: Path, **env: str) -> Iterator[subprocess.Popen[str]]:
     ports = {"PORT": str(free_port()), "STRIPE_PORT": str(free_port())}
-    process = subprocess.Popen(  # noqa: S603 - our own
+    process = subprocess.Popen(  # noqa: S603 - our own command
         [sys.executable, "-m", "local.run", "--state-dir", str(state_dir)],
         cwd=ROOT,
         env={**os.environ, **ports, **env},
@@ -37,52 +37,49 @@ def _run(state_dir: Path, **env: str) -> Iterator[subprocess.Popen[str]]:
             process.terminate()
 
 
-def _none_alive(pids: set[int]) -> None:
+def _wait_until_ended(pids: set[int]) -> None:
     eventually(lambda: {pid for pid in pids if is_alive(pid)}, lambda alive: not alive)
 
 
-def test_stopping(tmp_path: Path) -> None:
-    """Ctrl-C ends a serving world and all its processes; the description of it goes, the logs stay."""
+def test_run_sigint_while_serving_ends_all_processes(tmp_path: Path) -> None:
     with _run(tmp_path) as process:
         eventually((tmp_path / "run.json").exists, bool)
         started = descendants(process.pid)
         assert len(started) >= 3
         process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE_SECONDS) == 0
-        _none_alive(started)
+        _wait_until_ended(started)
     assert not (tmp_path / "run.json").exists()
     assert (tmp_path / "logs/front.log").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_stopping_while_it_starts(tmp_path: Path, number: signal.Signals) -> None:
-    """A run that is ended before it serves leaves no process either, not even when it is killed."""
+def test_run_signal_during_startup_ends_all_processes(tmp_path: Path, number: signal.Signals) -> None:
     with _run(tmp_path) as process:
         started = eventually(lambda: descendants(process.pid), lambda pids: len(pids) >= 2)
         process.send_signal(number)
         process.wait(DEADLINE_SECONDS)
-        _none_alive(started)
+        _wait_until_ended(started)
 
 
 @pytest.mark.parametrize("variable", ["PORT", "STRIPE_PORT"])
-def test_port_taken(tmp_path: Path, variable: str) -> None:
-    """A port that is taken is told at once, by its number and the variable that changes it."""
+def test_run_port_in_use_fails_with_port_and_variable(tmp_path: Path, variable: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        began = time.monotonic()
+        started_at = time.monotonic()
         with _run(tmp_path, **{variable: str(port)}) as process:
-            _, complaint = process.communicate(timeout=DEADLINE_SECONDS)
+            _, error = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 1
-    assert str(port) in complaint
-    assert f"{variable}=" in complaint
-    assert "Traceback" not in complaint
-    assert time.monotonic() - began < 5
+    assert str(port) in error
+    assert f"{variable}=" in error
+    assert "Traceback" not in error
+    assert time.monotonic() - started_at < 5
 
 
 @pytest.mark.parametrize(
-    ("env", "named"),
+    ("env", "variable"),
     [
         ({"PORT": "eight thousand"}, "PORT"),
         ({"STRIPE_API_KEY": "sk_live_x"}, "STRIPE_API_KEY"),
@@ -92,10 +89,9 @@ def test_port_taken(tmp_path: Path, variable: str) -> None:
         ({"RATE_LIMIT_PER_HOUR": "0"}, "RATE_LIMIT_PER_HOUR"),
     ],
 )
-def test_senseless_environment(tmp_path: Path, env: dict[str, str], named: str) -> None:
-    """A variable that makes no sense, or would touch real money, is refused by its name."""
+def test_run_invalid_variable_fails_with_its_name(tmp_path: Path, env: dict[str, str], variable: str) -> None:
     with _run(tmp_path, **env) as process:
-        _, complaint = process.communicate(timeout=DEADLINE_SECONDS)
+        _, error = process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == 1
-    assert named in complaint
-    assert "Traceback" not in complaint
+    assert variable in error
+    assert "Traceback" not in error

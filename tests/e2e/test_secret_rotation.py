@@ -1,4 +1,4 @@
-"""The webhook's signing secret is rotated while events come in, and not one delivery is refused."""
+"""Rotation of the webhook's signing secret while events arrive."""
 
 import json
 import secrets
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import local.invoke
-from local.world import World
-from tests.e2e.support import AccountClient, StripeSide, billing, eventually
+from local.environment import LocalEnvironment
+from tests.e2e.support import AccountClient, StripeClient, billing, eventually
 
 pytestmark = pytest.mark.stack
 
@@ -20,67 +20,69 @@ PAUSE_SECONDS = 0.1
 
 
 @contextmanager
-def changing(stripe_side: StripeSide, subscription_id: str) -> Iterator[list[str]]:
-    """Have the subscription change ten times a second; yields what was changed so far."""
-    made: list[str] = []
-    ended = threading.Event()
+def changing_subscription(stripe_client: StripeClient, subscription_id: str) -> Iterator[list[str]]:
+    """Change the subscription ten times a second. Yields the list of changes made so far."""
+    changes: list[str] = []
+    stopped = threading.Event()
 
     def change() -> None:
-        while not ended.wait(PAUSE_SECONDS):
+        while not stopped.wait(PAUSE_SECONDS):
             number = secrets.token_hex(4)
-            stripe_side.post(f"/v1/subscriptions/{subscription_id}", **{"metadata[change]": number})
-            made.append(number)
+            stripe_client.post(f"/v1/subscriptions/{subscription_id}", **{"metadata[change]": number})
+            changes.append(number)
 
     worker = threading.Thread(target=change)
     worker.start()
     try:
-        yield made
+        yield changes
     finally:
-        ended.set()
+        stopped.set()
         worker.join()
 
 
-def endpoints(stripe_side: StripeSide) -> list[dict[str, Any]]:
-    """Stripe's webhook endpoints."""
-    return list(stripe_side.get("/v1/webhook_endpoints")["data"])
+def endpoints(stripe_client: StripeClient) -> list[dict[str, Any]]:
+    """Return Stripe's webhook endpoints."""
+    return list(stripe_client.get("/v1/webhook_endpoints")["data"])
 
 
-def test_a_rotation_under_load_refuses_nothing(world: World, account: AccountClient, stripe_side: StripeSide) -> None:
-    """Every attempt of every delivery is answered 200, by functions that knew only the old secret before."""
-    subscription_id = stripe_side.pay(account.checkout_url())
-    assert stripe_side.control("delivery/drain")["idle"]
-    [old] = endpoints(stripe_side)
-    before = len(stripe_side.attempts())
-    with changing(stripe_side, subscription_id) as made:
-        eventually(lambda: len(made), lambda count: count >= CHANGES_BEFORE)
-        rotated = billing(world, "setup", "--rotate-webhook-secret")
-        count = len(made)
-        eventually(lambda: len(made), lambda now: now >= count + CHANGES_BEFORE)
-    assert stripe_side.control("delivery/drain", deadline_seconds=60)["idle"]
+def test_webhook_secret_rotated_under_load_rejects_no_delivery(
+    environment: LocalEnvironment, account: AccountClient, stripe_client: StripeClient
+) -> None:
+    subscription_id = stripe_client.pay(account.checkout_url())
+    assert stripe_client.control("delivery/drain")["idle"]
+    [old] = endpoints(stripe_client)
+    before = len(stripe_client.attempts())
+    with changing_subscription(stripe_client, subscription_id) as changes:
+        eventually(lambda: len(changes), lambda count: count >= CHANGES_BEFORE)
+        rotated = billing(environment, "setup", "--rotate-webhook-secret")
+        count = len(changes)
+        eventually(lambda: len(changes), lambda now: now >= count + CHANGES_BEFORE)
+    assert stripe_client.control("delivery/drain", deadline_seconds=60)["idle"]
 
-    [new] = endpoints(stripe_side)
+    [new] = endpoints(stripe_client)
     assert new["id"] != old["id"]
     assert "drop the older" in rotated["warnings"][0]
-    attempts = stripe_side.attempts()[before:]
+    attempts = stripe_client.attempts()[before:]
     assert [attempt for attempt in attempts if attempt["status"] != 200] == []
     assert {attempt["endpoint"] for attempt in attempts} == {old["id"], new["id"]}
-    assert len({attempt["event"] for attempt in attempts}) >= len(made)
-    truth = stripe_side.get(f"/v1/subscriptions/{subscription_id}")
-    assert truth["metadata"]["change"] == made[-1]
-    assert account.status()["status"] == truth["status"]
+    assert len({attempt["event"] for attempt in attempts}) >= len(changes)
+    expected = stripe_client.get(f"/v1/subscriptions/{subscription_id}")
+    assert expected["metadata"]["change"] == changes[-1]
+    assert account.status()["status"] == expected["status"]
 
 
-def test_make_invoke_signs_with_what_counts(
-    world: World, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_invoke_after_secret_rotation_signs_with_current_secret(
+    environment: LocalEnvironment, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Once the secret of run.json was rotated and dropped, a sample event is still accepted."""
-    billing(world, "setup", "--rotate-webhook-secret")
-    billing(world, "setup")
-    monkeypatch.setattr(local.invoke, "STATE_DIR", world.state_dir)
+    # No delivery is in progress, so the rotation need not wait for functions that still use the older secret.
+    monkeypatch.setattr("cli.webhook_setup.PROPAGATION_SECONDS", 0)
+    billing(environment, "setup", "--rotate-webhook-secret")
+    billing(environment, "setup")
+    monkeypatch.setattr(local.invoke, "STATE_DIR", environment.state_dir)
     monkeypatch.setattr("sys.argv", ["make invoke", "stripe_webhook", "events/stripe_webhook.json"])
     succeeded = local.invoke.main() == 0
-    # The tests that follow sign with what the world began with.
-    monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", world.webhook_secret)
-    billing(world, "setup", "--no-webhook-endpoint")
+    # Later tests use the initial secret of the environment.
+    monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", environment.webhook_secret)
+    billing(environment, "setup", "--no-webhook-endpoint")
     assert succeeded
     assert json.loads(capfd.readouterr().out)["statusCode"] == 200

@@ -1,4 +1,4 @@
-"""The TypeScript client as npm would publish it, in Node and in a browser, against the running API."""
+"""TypeScript client as an npm package, in Node and in a browser, with the running API."""
 
 import json
 import os
@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route
 
+from local.environment import LocalEnvironment
 from local.stack import ROOT
-from local.world import World
-from tests.e2e.support import DEADLINE_SECONDS, AccountClient, StripeSide, billing, eventually
+from tests.e2e.support import DEADLINE_SECONDS, AccountClient, StripeClient, billing, eventually
 
 pytestmark = pytest.mark.stack
 
@@ -41,7 +41,7 @@ IN_THE_BROWSER = """async ([options, method, ...args]) => {
 
 
 def _run(cwd: Path, *command: str, **env: str) -> str:
-    done = subprocess.run(  # noqa: S603 - our own
+    done = subprocess.run(  # noqa: S603 - our own command
         command, cwd=cwd, env=os.environ | env, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -50,25 +50,25 @@ def _run(cwd: Path, *command: str, **env: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NodeProject:
-    """A user's project with the client in it, which acts for one account."""
+    """A Node project with the client installed, which acts for one account."""
 
     folder: Path
     env: dict[str, str]
 
     def run(self, name: str, script: str, *words: str) -> Any:
-        """What a script prints as JSON."""
+        """Run a script. Returns its JSON output."""
         (self.folder / name).write_text(script)
         return json.loads(_run(self.folder, "node", name, *words, **self.env))
 
     def call(self, method: str, *arguments: object) -> dict[str, Any]:
-        """The `answer` of a method, or the `error`."""
+        """Call a client method. Returns its `answer` or `error`."""
         outcome: dict[str, Any] = self.run("call.mjs", CALL, json.dumps([method, *arguments]))
         return outcome
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project into which npm has installed the client's package."""
+    """A folder in which npm installed the client's package."""
     folder = tmp_path_factory.mktemp("front-end")
     _run(CLIENT, "npm", "pack", "--silent", "--pack-destination", str(folder))
     (package,) = folder.glob("*.tgz")
@@ -77,46 +77,46 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def session_token(world: World, account: AccountClient) -> str:
-    """A new account's owner."""
-    token = billing(world, "sessions", "token", account.account_id, "--user", "user_1", "--role", "owner")["token"]
+def session_token(environment: LocalEnvironment, account: AccountClient) -> str:
+    """Session token of a new account's owner."""
+    token = billing(environment, "sessions", "token", account.account_id, "--user", "user_1", "--role", "owner")[
+        "token"
+    ]
     return str(token)
 
 
 @pytest.fixture
-def project(world: World, folder: Path, session_token: str) -> NodeProject:
-    """A new account's project."""
-    return NodeProject(folder, {"BILLING_API_URL": world.api_url, "BILLING_SESSION_TOKEN": session_token})
+def project(environment: LocalEnvironment, folder: Path, session_token: str) -> NodeProject:
+    """Node project of a new account."""
+    return NodeProject(folder, {"BILLING_API_URL": environment.api_url, "BILLING_SESSION_TOKEN": session_token})
 
 
 @pytest.fixture
 def browser_call(page: Page, folder: Path) -> Callable[..., dict[str, Any]]:
-    """Call a method as `(options, method, *arguments)` on a page of the front end that has the client's modules."""
+    """Call a client method in the browser, as `(options, method, *arguments)`."""
     modules = folder / "node_modules/serverless-billing-client/dist"
 
     def module(route: Route) -> None:
         route.fulfill(path=modules / route.request.url.rsplit("/", 1)[1], content_type="text/javascript")
 
-    # A page that is not really on this machine may not call what is, in a Chromium of today.
+    # Chromium requires this permission, because the page's host is not local and the API is.
     page.context.grant_permissions(["local-network-access"])
     page.route(f"{FRONT_END}/client/*", module)
     page.goto(f"{FRONT_END}/pricing")
     return lambda *words: page.evaluate(IN_THE_BROWSER, list(words))
 
 
-def test_the_readme_s_example(project: NodeProject, stripe_side: StripeSide) -> None:
-    """It runs as it stands, and the page that it opens leads back to the front end."""
+def test_readme_example_runs_as_documented(project: NodeProject, stripe_client: StripeClient) -> None:
     blocks = re.findall(r"```ts\n(.*?)```", (CLIENT / "README.md").read_text(), re.DOTALL)
-    shown = project.run("example.mjs", blocks[0] + "console.log(JSON.stringify({ subscription, session }));\n")
-    assert shown["subscription"] == FREE
-    assert shown["session"].keys() == {"url"}
-    session = stripe_side.get(f"/v1/checkout/sessions/{shown['session']['url'].rsplit('/', 1)[1]}")
+    result = project.run("example.mjs", blocks[0] + "console.log(JSON.stringify({ subscription, session }));\n")
+    assert result["subscription"] == FREE
+    assert result["session"].keys() == {"url"}
+    session = stripe_client.get(f"/v1/checkout/sessions/{result['session']['url'].rsplit('/', 1)[1]}")
     assert session["success_url"] == f"{FRONT_END}/dashboard?success=true"
     assert session["cancel_url"] == f"{FRONT_END}/pricing?canceled=true"
 
 
-def test_a_subscription_s_life(project: NodeProject, stripe_side: StripeSide) -> None:
-    """Free and without a portal, then paid for: each method answers what the account is."""
+def test_client_methods_follow_subscription_life_cycle(project: NodeProject, stripe_client: StripeClient) -> None:
     no_portal = project.call("createPortal")["error"]
     assert (no_portal["status"], no_portal["code"]) == (404, "NOT_FOUND")
     usage = project.call("getUsage")["answer"]
@@ -126,7 +126,7 @@ def test_a_subscription_s_life(project: NodeProject, stripe_side: StripeSide) ->
     ]
 
     checkout = {"priceId": "price_123", "successUrl": "/dashboard"}
-    stripe_side.pay(project.call("createCheckout", checkout)["answer"]["url"])
+    stripe_client.pay(project.call("createCheckout", checkout)["answer"]["url"])
     subscription = eventually(lambda: project.call("getSubscription")["answer"], lambda it: it["plan"] == "pro")
     assert subscription | {"currentPeriodEnd": None} == FREE | {
         "plan": "pro",
@@ -139,17 +139,15 @@ def test_a_subscription_s_life(project: NodeProject, stripe_side: StripeSide) ->
     assert project.call("getUsage")["answer"]["plan"] == "pro"
 
 
-def test_one_key_one_session(project: NodeProject) -> None:
-    """The caller's own idempotency key stands for one request: repeated it has one effect, altered it is refused."""
+def test_client_idempotency_key_replays_and_rejects_other_request(project: NodeProject) -> None:
     checkout, key = {"priceId": "price_123"}, {"idempotencyKey": "order-7"}
     first = project.call("createCheckout", checkout, key)
     assert project.call("createCheckout", checkout, key) == first
-    refused = project.call("createCheckout", {**checkout, "cancelUrl": "/pricing"}, key)["error"]
-    assert (refused["status"], refused["code"]) == (422, "IDEMPOTENCY_KEY_REUSE")
+    error = project.call("createCheckout", {**checkout, "cancelUrl": "/pricing"}, key)["error"]
+    assert (error["status"], error["code"]) == (422, "IDEMPOTENCY_KEY_REUSE")
 
 
-def test_refusals(project: NodeProject) -> None:
-    """An error carries everything that the API said."""
+def test_client_error_contains_all_fields_of_api_error(project: NodeProject) -> None:
     invalid = project.call("createCheckout", {"priceId": "price_123", "quantity": 0})["error"]
     assert invalid.pop("message").startswith("quantity: ")
     (problem,) = invalid.pop("details")
@@ -157,34 +155,31 @@ def test_refusals(project: NodeProject) -> None:
     assert re.fullmatch(r"\S+", invalid.pop("requestId"))
     assert invalid == {"name": "BillingApiError", "status": 400, "code": "BAD_REQUEST", "retryAfterSeconds": None}
 
-    stranger = NodeProject(project.folder, project.env | {"BILLING_SESSION_TOKEN": "no.such.token"})
-    unauthorized = stranger.call("getSubscription")["error"]
+    invalid_project = NodeProject(project.folder, project.env | {"BILLING_SESSION_TOKEN": "no.such.token"})
+    unauthorized = invalid_project.call("getSubscription")["error"]
     assert (unauthorized["status"], unauthorized["code"]) == (401, "UNAUTHORIZED")
     assert unauthorized["message"] == "Authentication required"
 
 
-def test_a_browser_on_another_origin(
-    world: World, session_token: str, browser_call: Callable[..., dict[str, Any]]
+def test_client_in_browser_on_allowed_origin_calls_api(
+    environment: LocalEnvironment, session_token: str, browser_call: Callable[..., dict[str, Any]]
 ) -> None:
-    """The API lets an allowed origin send what the client sends, and read what it reads."""
-    options = {"baseUrl": world.api_url, "token": session_token}
+    options = {"baseUrl": environment.api_url, "token": session_token}
     assert browser_call(options, "getSubscription") == {"answer": FREE}
     assert browser_call(options, "createCheckout", {"priceId": "price_123"})["answer"].keys() == {"url"}
-    refused = browser_call(options, "createPortal")["error"]
-    assert (refused["status"], refused["code"]) == (404, "NOT_FOUND")
-    assert refused["requestId"]
+    error = browser_call(options, "createPortal")["error"]
+    assert (error["status"], error["code"]) == (404, "NOT_FOUND")
+    assert error["requestId"]
 
 
-def test_a_browser_without_options(
-    world: World, session_token: str, page: Page, browser_call: Callable[..., dict[str, Any]]
+def test_client_in_browser_without_options_calls_own_origin(
+    environment: LocalEnvironment, session_token: str, page: Page, browser_call: Callable[..., dict[str, Any]]
 ) -> None:
-    """It asks its own origin, where the front end's server adds the token."""
-
     def forward(route: Route) -> None:
         request = route.request
         assert "authorization" not in request.headers
         headers = {**request.headers, "authorization": f"Bearer {session_token}"}
-        route.fulfill(response=route.fetch(url=request.url.replace(FRONT_END, world.api_url), headers=headers))
+        route.fulfill(response=route.fetch(url=request.url.replace(FRONT_END, environment.api_url), headers=headers))
 
     page.route(f"{FRONT_END}/api/billing/*", forward)
     assert browser_call(None, "getSubscription") == {"answer": FREE}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from billing.adapters.repository import FILTERED_ROWS_MAX
-from billing.domain.invoices import cursor_of
+from billing.domain.invoices import encode_cursor
 from tests.functions.events import event, invoice
 from tests.functions.support import FunctionHarness, Response
 
@@ -137,9 +137,9 @@ def test_draft_invoice_is_hidden_until_finalized(deployment: FunctionHarness) ->
 def test_cursor_of_another_account_returns_only_own_invoices(deployment: FunctionHarness) -> None:
     """A cursor is a position in the caller's own list."""
     ids = store_invoices(deployment, 2)
-    foreign_cursor = cursor_of(f"{CREATED + DAY:012d}#in_of_globex")
+    foreign_cursor = encode_cursor(f"{CREATED + DAY:012d}#in_of_globex")
     assert invoice_ids(list_invoices(deployment, f"cursor={foreign_cursor}")) == ids
-    assert invoice_ids(list_invoices(deployment, f"cursor={cursor_of('000000000000#in_0')}")) == []
+    assert invoice_ids(list_invoices(deployment, f"cursor={encode_cursor('000000000000#in_0')}")) == []
 
 
 INVALID_QUERIES = {
@@ -157,11 +157,11 @@ INVALID_QUERIES = {
     "cursor=in_1": "cursor",
     "cursor=%F0%9F%92%B8": "cursor",
     "cursor=" + "A" * 513: "cursor",
-    "cursor=" + cursor_of("SUB#sub_1"): "cursor",
-    "cursor=" + cursor_of("001780000000#"): "cursor",
-    "cursor=" + cursor_of("001780000000#in_1#x"): "cursor",
-    "cursor=" + cursor_of("1780000000#in_1"): "cursor",
-    "cursor=" + cursor_of("001780000000#in_1") + "=": "cursor",
+    "cursor=" + encode_cursor("SUB#sub_1"): "cursor",
+    "cursor=" + encode_cursor("001780000000#"): "cursor",
+    "cursor=" + encode_cursor("001780000000#in_1#x"): "cursor",
+    "cursor=" + encode_cursor("1780000000#in_1"): "cursor",
+    "cursor=" + encode_cursor("001780000000#in_1") + "=": "cursor",
     "cursor=" + base64.b64encode(b"001780000000#in_~?").decode(): "cursor",
     "cursor=" + base64.urlsafe_b64encode(b"\xff" * 20).decode(): "cursor",
     "page=2": "page",

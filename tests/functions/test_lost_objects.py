@@ -13,8 +13,8 @@ from billing.domain.accounts import OpenCheckout
 from billing.domain.errors import EventUnprocessable
 from billing.domain.subscriptions import Subscription
 from billing.services.event_processor import EventProcessor, Fetch
-from billing.stripe_events.event_types import EventOutcome, FetchedObject, ObjectRef, ParsedEvent, read_event
-from billing.stripe_events.objects import read_subscription
+from billing.stripe_events.event_types import EventOutcome, FetchedObject, ObjectRef, ParsedEvent, parse_envelope
+from billing.stripe_events.objects import parse_subscription
 from tests.functions.events import event, invoice, subscription, subscription_event
 from tests.functions.support import FunctionHarness, event_marker, outbox_types, stored_items
 
@@ -94,7 +94,7 @@ def test_repair_after_the_deletion_event_changes_nothing(deployment: FunctionHar
     processor(deployment).process(subscription_event(created=NOW))
     processor(deployment).process(deleted_event(NOW + timedelta(seconds=50)))
     parsed = ParsedEvent("cus_acme", "acme", (ObjectRef(Subscription, "sub_1"),), ended_if_missing=True)
-    repair = read_event(event("reconciliation.subscriptions", {}, created=NOW + timedelta(seconds=60)))
+    repair = parse_envelope(event("reconciliation.subscriptions", {}, created=NOW + timedelta(seconds=60)))
     assert processor(deployment).apply(repair, parsed) is EventOutcome.NO_CHANGE
     assert only_subscription(deployment).ended_at == NOW + timedelta(seconds=50)
 
@@ -115,14 +115,14 @@ def test_checkout_completed_without_a_readable_subscription_keeps_the_session_op
     sent = event("checkout.session.completed", checkout_session("sub_1"), created=NOW)
     assert processor(deployment, fetch).process(sent) is outcome
     assert deployment.repository.load_account("acme").profile.open_checkout is not None
-    found = read_subscription(subscription(), load_catalog())
+    found = parse_subscription(subscription(), load_catalog())
     assert processor(deployment, lambda _: FetchedObject(found, NOW, NOW)).process(sent) is EventOutcome.APPLIED
     assert deployment.repository.load_account("acme").profile.open_checkout is None
 
 
 def test_past_due_event_from_the_future_starts_the_grace_period_at_the_fetch(deployment: FunctionHarness) -> None:
     """An event with `created` in the year 9999 must not extend the grace period."""
-    shown = read_subscription(subscription(status="past_due"), load_catalog())
+    shown = parse_subscription(subscription(status="past_due"), load_catalog())
     future = datetime(9999, 12, 31, tzinfo=UTC)
     sent = subscription_event(created=future, status="past_due")
     fetch: Fetch = lambda _: FetchedObject(shown, NOW, NOW)  # noqa: E731
@@ -137,7 +137,7 @@ def test_late_past_due_event_does_not_start_the_grace_period_before_a_known_paym
     """The event arrives two days late: after the payment that followed it, and just after the next failure."""
     later = NOW + timedelta(days=2)
     processor(deployment).process(subscription_event(created=NOW + timedelta(seconds=4)))
-    shown = read_subscription(subscription(status="past_due"), load_catalog())
+    shown = parse_subscription(subscription(status="past_due"), load_catalog())
     late = subscription_event(created=NOW, status="past_due")
     assert (
         processor(deployment, lambda _: FetchedObject(shown, later, later), later).process(late) is EventOutcome.APPLIED
@@ -156,8 +156,8 @@ def test_payment_failed_event_with_an_unreadable_subscription_stores_the_invoice
     assert [each.id for each in deployment.repository.list_invoices("acme", 10).invoices] == ["in_1"]
     found = event_marker(deployment, sent["id"])
     assert (found["outcome"], found["account_id"]) == ("failed", "acme")
-    assert found["reason"] == "what Stripe has of sub_1: items.data is not a list"
-    readable = read_subscription(subscription(status="past_due"), load_catalog())
+    assert found["reason"] == "sub_1 as fetched from Stripe: items.data is not a list"
+    readable = parse_subscription(subscription(status="past_due"), load_catalog())
     assert processor(deployment, lambda _: FetchedObject(readable, NOW, NOW)).process(sent) is EventOutcome.APPLIED
     assert only_subscription(deployment).status == "past_due"
 

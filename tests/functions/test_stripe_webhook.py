@@ -217,7 +217,7 @@ def test_event_with_conflicting_metadata_is_applied_to_the_account_of_the_custom
     assert event_marker(deployment, sent["id"])["account_id"] == "acme"
     assert "names another account" in event_marker(deployment, sent["id"])["reason"]
     assert deployment.repository.load_account("globex").subscriptions == ()
-    assert '"CustomerMismatch":[1.0]' in printed().replace(" ", "")
+    assert '"CustomerConflict":[1.0]' in printed().replace(" ", "")
 
 
 def test_event_of_a_second_customer_is_recorded_as_customer_conflict(deployment: FunctionHarness) -> None:

@@ -10,7 +10,7 @@ import stripe
 from billing.catalog import load_catalog
 from billing.services.event_processor import EventProcessor
 from billing.stripe_events.event_types import EventOutcome, FetchedObject
-from billing.stripe_events.objects import read_subscription
+from billing.stripe_events.objects import parse_subscription
 from stripe_simulator import Simulator
 from tests.functions.events import eventbridge_envelope, subscription, subscription_event, thin_event
 from tests.functions.stripe_support import clear_faults, create_subscription, inject_fault
@@ -106,7 +106,7 @@ def test_thin_event_applies_the_object_fetched_after_the_read(deployment: Functi
     """The lookup happens before the row is read, so its result may be outdated."""
     now = datetime.now(UTC)
     looked_up = subscription(status="incomplete")
-    fetched = read_subscription(subscription(status="active"), load_catalog())
+    fetched = parse_subscription(subscription(status="active"), load_catalog())
     processor = EventProcessor(
         deployment.repository,
         load_catalog(),

@@ -1,4 +1,4 @@
-"""A small, lively Stripe: objects that change at random as Stripe's do, and the events that their changes make."""
+"""Sample Stripe objects, and a Stripe whose objects change at random and emit events."""
 
 import random
 from dataclasses import dataclass, field
@@ -9,7 +9,10 @@ from billing.domain.plans import Catalog, Plan, Price
 
 START = 1_780_000_000
 CLOCK_SKEW_SECONDS = 2
-"""Each of Stripe's servers is at most so far from the true time: two differ by 4, a timestamp drops up to 1 more."""
+"""Greatest error of the clock of one of Stripe's servers.
+
+Two clocks differ by at most 4 seconds. A timestamp drops up to 1 second more.
+"""
 
 CATALOG = Catalog(
     (
@@ -35,7 +38,7 @@ type Json = dict[str, Any]
 
 @dataclass
 class Stripe:
-    """Objects as they are, and the events that their changes made."""
+    """Current objects, and all events so far."""
 
     choice: random.Random
     time: float = START
@@ -43,7 +46,7 @@ class Stripe:
     events: list[Json] = field(default_factory=list)
 
     def put(self, source: Json, event_type: str) -> None:
-        """Change an object, and make the event that tells it, with a server's own idea of the time."""
+        """Store an object, and emit an event with the timestamp of a random server."""
         self.objects[source["id"]] = source
         self.emit(event_type, source)
 
@@ -59,7 +62,7 @@ class Stripe:
         )
 
     def stamp(self) -> int:
-        """The present second, on one of Stripe's servers."""
+        """Return the current second of a random server."""
         return int(self.time + self.choice.uniform(-CLOCK_SKEW_SECONDS, CLOCK_SKEW_SECONDS))
 
     def subscribe(self, subscription_id: str, customer_id: str = "cus_1") -> None:
@@ -67,14 +70,14 @@ class Stripe:
         self.put(subscription(subscription_id, customer_id, status, self.time), "customer.subscription.created")
 
     def change(self, subscription_id: str) -> None:
-        """One legal change of a subscription; none if it has ended."""
-        now = self.objects[subscription_id]
-        statuses = NEXT_STATUSES[now["status"]]
+        """Change a subscription as Stripe may change it. An ended subscription does not change."""
+        current = self.objects[subscription_id]
+        statuses = NEXT_STATUSES[current["status"]]
         if not statuses:
             return
         status = self.choice.choice(statuses)
         price = self.choice.choice(["pro_monthly", "team_monthly"])
-        changed = now | {"status": status, "items": items(price, self.choice.randrange(1, 4), int(self.time))}
+        changed = current | {"status": status, "items": items(price, self.choice.randrange(1, 4), int(self.time))}
         changed["cancel_at_period_end"] = self.choice.random() < 0.3 and status == "active"
         if status in {"canceled", "incomplete_expired"}:
             changed["ended_at"] = int(self.time)
@@ -84,12 +87,12 @@ class Stripe:
             self.put(invoice(f"in_{len(self.events)}", changed, self.time), "invoice.payment_failed")
 
     def wait(self) -> None:
-        """Let some time pass: mostly none or little, so that most changes share a second or the skew."""
+        """Advance the time, mostly by little, so that most changes are within one second or the clock skew."""
         self.time += self.choice.choice([0, 0, 0, 0.4, 1, 3, 6, 20, 700])
 
 
 def subscription(subscription_id: str, customer_id: str, status: str, now: float) -> Json:
-    """A subscription object, in the shape of today's API."""
+    """Return a subscription in the form of the current API version."""
     return {
         "id": subscription_id,
         "customer": customer_id,
@@ -102,20 +105,20 @@ def subscription(subscription_id: str, customer_id: str, status: str, now: float
 
 
 def items(lookup_key: str, quantity: int, start: int) -> Json:
-    """One item with its period."""
+    """Return the items of a subscription: one, with its period."""
     price = {"id": f"price_{lookup_key}", "lookup_key": lookup_key}
     period = {"current_period_start": start, "current_period_end": start + 2_592_000}
     return {"data": [{"price": price, "quantity": quantity} | period]}
 
 
 def invoice(invoice_id: str, of: Json, now: float) -> Json:
-    """An open invoice whose payment failed."""
+    """Return an open invoice of a subscription, whose payment failed."""
     amounts = {"total": 1900, "amount_due": 1900, "amount_paid": 0, "amount_remaining": 1900}
     parent = {"subscription_details": {"subscription": of["id"], "metadata": of["metadata"]}}
-    facts = {"status": "open", "currency": "usd", "created": int(now), "attempt_count": 1}
-    return {"id": invoice_id, "customer": of["customer"], "parent": parent} | facts | amounts
+    fields = {"status": "open", "currency": "usd", "created": int(now), "attempt_count": 1}
+    return {"id": invoice_id, "customer": of["customer"], "parent": parent} | fields | amounts
 
 
 def moment(seconds: float) -> datetime:
-    """A time of the model as a datetime."""
+    """Return a time of the model as a datetime."""
     return datetime.fromtimestamp(seconds, UTC)

@@ -1,4 +1,4 @@
-"""Small stories, each of which leaves open what protocols get wrong: the order, the clocks, who fails and when."""
+"""Small scenarios. Order, clocks, failures and their moments are left open, and the model checker tries them all."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,134 +8,138 @@ from billing.domain.subscriptions import Subscription
 from tests.protocol import model
 from tests.protocol.model import Json
 from tests.protocol.stripe_model import Stripe
-from tests.protocol.world import Action, Scenario, World
+from tests.protocol.transition_system import Action, Scenario, SystemState
 
-DRIFTS = (-model.CLOCK_SKEW_SECONDS, model.CLOCK_SKEW_SECONDS)
-"""The slowest and the fastest of Stripe's clocks: what comes between tells nothing more."""
-
-
-# --- What can happen --------------------------------------------------------------------------------------------------
+CLOCK_OFFSETS = (-model.CLOCK_SKEW_SECONDS, model.CLOCK_SKEW_SECONDS)
+"""Offsets of the slowest and the fastest of Stripe's clocks. Offsets in between lead to no other behavior."""
 
 
-def at_stripe(label: str, act: Callable[[Stripe, float], Stripe]) -> Action:
-    """An action by which Stripe becomes another, with events that are stamped."""
-    return Action(label, lambda world, drift: replace(world, stripe=act(world.stripe, drift)), stamps=True)
+# --- Actions ----------------------------------------------------------------------------------------------------------
+
+
+def stripe_action(label: str, act: Callable[[Stripe, float], Stripe]) -> Action:
+    """Return an action of Stripe that emits an event."""
+
+    def act_on_state(state: SystemState, clock_offset: float) -> SystemState:
+        return replace(state, stripe=act(state.stripe, clock_offset))
+
+    return Action(label, act_on_state, emits_event=True)
 
 
 def subscribes(subscription_id: str = "sub_1", status: str = "active", *, trial: bool = False) -> Action:
-    """A subscription to pro begins."""
+    """Create a subscription to pro."""
 
-    def act(stripe: Stripe, drift: float) -> Stripe:
+    def act(stripe: Stripe, clock_offset: float) -> Stripe:
         source = model.subscription(subscription_id, "cus_1", status, stripe.time)
         source |= {"trial_end": int(stripe.time) + 86_400} if trial else {}
-        return stripe.put(source, "customer.subscription.created", drift)
+        return stripe.put(source, "customer.subscription.created", clock_offset)
 
-    return at_stripe(f"{subscription_id} begins as {status}", act)
+    return stripe_action(f"{subscription_id} is created as {status}", act)
 
 
 def becomes(status: str, subscription_id: str = "sub_1") -> Action:
-    """A subscription goes on to another status."""
+    """Change the status of a subscription."""
 
-    def act(stripe: Stripe, drift: float) -> Stripe:
-        source = stripe.now(subscription_id).source | {"status": status}
+    def act(stripe: Stripe, clock_offset: float) -> Stripe:
+        source = stripe.current(subscription_id).source | {"status": status}
         if status == "canceled":
-            return stripe.put(source | {"ended_at": int(stripe.time)}, "customer.subscription.deleted", drift)
-        return stripe.put(source, "customer.subscription.updated", drift)
+            return stripe.put(source | {"ended_at": int(stripe.time)}, "customer.subscription.deleted", clock_offset)
+        return stripe.put(source, "customer.subscription.updated", clock_offset)
 
-    return at_stripe(f"{subscription_id} becomes {status}", act)
+    return stripe_action(f"{subscription_id} becomes {status}", act)
 
 
 def changes(plan: str = "pro", quantity: int = 1, subscription_id: str = "sub_1") -> Action:
-    """A subscription changes its plan or quantity."""
+    """Change the plan or quantity of a subscription."""
 
-    def act(stripe: Stripe, drift: float) -> Stripe:
+    def act(stripe: Stripe, clock_offset: float) -> Stripe:
         items = model.items(f"{plan}_monthly", quantity, model.START)
-        source = stripe.now(subscription_id).source | {"items": items}
-        return stripe.put(source, "customer.subscription.updated", drift)
+        source = stripe.current(subscription_id).source | {"items": items}
+        return stripe.put(source, "customer.subscription.updated", clock_offset)
 
-    return at_stripe(f"{subscription_id} changes to {plan} x{quantity}", act)
+    return stripe_action(f"{subscription_id} changes to {plan} x{quantity}", act)
 
 
 def fails_to_pay(attempt: int = 1, invoice_id: str = "in_1") -> Action:
-    """A payment of sub_1's invoice fails."""
+    """Let a payment of an invoice of sub_1 fail."""
 
-    def act(stripe: Stripe, drift: float) -> Stripe:
-        source = model.invoice(invoice_id, stripe.now("sub_1").source, model.START) | {"attempt_count": attempt}
-        return stripe.put(source, "invoice.payment_failed", drift)
+    def act(stripe: Stripe, clock_offset: float) -> Stripe:
+        source = model.invoice(invoice_id, stripe.current("sub_1").source, model.START) | {"attempt_count": attempt}
+        return stripe.put(source, "invoice.payment_failed", clock_offset)
 
-    return at_stripe(f"attempt {attempt} to pay {invoice_id} fails", act)
+    return stripe_action(f"payment attempt {attempt} of {invoice_id} fails", act)
 
 
 def pays(invoice_id: str = "in_1") -> Action:
-    """An invoice is paid."""
+    """Pay an invoice."""
 
-    def act(stripe: Stripe, drift: float) -> Stripe:
-        source = stripe.now(invoice_id).source | {"status": "paid", "amount_paid": 1900, "amount_remaining": 0}
-        return stripe.put(source, "invoice.paid", drift)
+    def act(stripe: Stripe, clock_offset: float) -> Stripe:
+        source = stripe.current(invoice_id).source | {"status": "paid", "amount_paid": 1900, "amount_remaining": 0}
+        return stripe.put(source, "invoice.paid", clock_offset)
 
-    return at_stripe(f"{invoice_id} is paid", act)
+    return stripe_action(f"{invoice_id} is paid", act)
 
 
 def completes_checkout() -> Action:
-    """A Checkout Session ends in sub_1; its event carries nothing of it but the id."""
+    """Complete a Checkout Session of sub_1. Its event contains only the id of the subscription."""
 
-    def act(stripe: Stripe, drift: float) -> Stripe:
+    def act(stripe: Stripe, clock_offset: float) -> Stripe:
         source: Json = {"id": "cs_1", "mode": "subscription", "customer": "cus_1", "subscription": "sub_1"}
-        return stripe.emit(source | {"metadata": {"account_id": "acme"}}, "checkout.session.completed", drift)
+        return stripe.emit(source | {"metadata": {"account_id": "acme"}}, "checkout.session.completed", clock_offset)
 
-    return at_stripe("the checkout of sub_1 completes", act)
+    return stripe_action("the Checkout Session of sub_1 is completed", act)
 
 
 def expires_checkout() -> Action:
-    """Nobody paid at a Checkout Session."""
+    """Let a Checkout Session expire."""
 
-    def act(stripe: Stripe, drift: float) -> Stripe:
+    def act(stripe: Stripe, clock_offset: float) -> Stripe:
         source: Json = {"id": "cs_1", "mode": "subscription", "customer": "cus_1", "metadata": {"account_id": "acme"}}
-        return stripe.emit(source, "checkout.session.expired", drift)
+        return stripe.emit(source, "checkout.session.expired", clock_offset)
 
-    return at_stripe("a checkout expires", act)
+    return stripe_action("a Checkout Session expires", act)
 
 
 def deletes_customer() -> Action:
-    """The customer is deleted, and every subscription with it."""
+    """Delete the customer, which cancels its subscriptions."""
 
-    def act(stripe: Stripe, drift: float) -> Stripe:
-        for state in [past[-1] for past in stripe.pasts.values()]:
+    def act(stripe: Stripe, clock_offset: float) -> Stripe:
+        for state in [states[-1] for states in stripe.states.values()]:
             if isinstance(state.content, Subscription) and not state.content.has_ended:
                 source = state.source | {"status": "canceled", "ended_at": int(stripe.time)}
-                stripe = stripe.put(source, "customer.subscription.deleted", drift)
+                stripe = stripe.put(source, "customer.subscription.deleted", clock_offset)
         source = {"id": "cus_1", "metadata": {"account_id": "acme"}}
-        return replace(stripe.emit(source, "customer.deleted", drift), customers=())
+        return replace(stripe.emit(source, "customer.deleted", clock_offset), customers=())
 
-    return at_stripe("cus_1 is deleted", act)
+    return stripe_action("cus_1 is deleted", act)
 
 
-def vanishes(object_id: str) -> Action:
-    """An object is deleted without an event: asking for it answers 404."""
-    action = at_stripe(f"{object_id} is deleted", lambda stripe, _drift: stripe.forget(object_id))
-    return replace(action, stamps=False)
+def deletes_object(object_id: str) -> Action:
+    """Delete an object without an event. A request for it returns 404."""
+    action = stripe_action(f"{object_id} is deleted", lambda stripe, _clock_offset: stripe.delete(object_id))
+    return replace(action, emits_event=False)
 
 
 def waits(seconds: float) -> Action:
-    """Time passes."""
+    """Let time pass."""
 
-    def act(world: World, _drift: float) -> World:
-        return replace(world, stripe=replace(world.stripe, time=world.stripe.time + seconds))
+    def act(state: SystemState, _clock_offset: float) -> SystemState:
+        return replace(state, stripe=replace(state.stripe, time=state.stripe.time + seconds))
 
     return Action(f"{seconds:g} s pass", act, seconds=seconds)
 
 
-def account_appears() -> Action:
-    """A credential names the account for the first time."""
+def creates_account() -> Action:
+    """Create the account."""
 
-    def act(world: World, _drift: float) -> World:
-        profiles = world.table.profiles.having({"acme": Profile("acme", version=1)})
-        return replace(world, table=replace(world.table, profiles=profiles))
+    def act(state: SystemState, _clock_offset: float) -> SystemState:
+        profiles = state.table.profiles.updated({"acme": Profile("acme", version=1)})
+        return replace(state, table=replace(state.table, profiles=profiles))
 
-    return Action("acme appears", act)
+    return Action("acme is created", act)
 
 
-# --- Stories ----------------------------------------------------------------------------------------------------------
+# --- Scenarios --------------------------------------------------------------------------------------------------------
 
 WITHOUT_CUSTOMER = Profile("acme", version=1)
 AT_CHECKOUT = Profile("acme", version=1, customer_id="cus_1", open_checkout=OpenCheckout("cs_1", "order"))
@@ -145,61 +149,61 @@ SCENARIOS = {
     for scenario in (
         Scenario(
             "one-second",
-            "Three events of one second, stamped by clocks that differ, in any order and two at a time.",
+            "Three events of one second, with timestamps of different clocks, in any order and two at a time.",
             script=(subscribes(status="incomplete"), becomes("active"), changes("team")),
-            drifts=DRIFTS,
+            clock_offsets=CLOCK_OFFSETS,
         ),
         Scenario(
             "around-the-skew",
-            "Changes as far apart as the skew allowance, so that stamps stand in any order and at its very edges.",
+            "Changes as far apart as the clock skew, so that timestamps are in any order and exactly at its limits.",
             given=(subscribes(),),
             script=(changes("team"), waits(4), changes("team", 2), waits(2)),
-            drifts=DRIFTS,
+            clock_offsets=CLOCK_OFFSETS,
         ),
         Scenario(
             "slow-fetch",
-            "A fetch that takes longer than the skew allowance, while a newer event arrives.",
+            "A fetch that takes longer than the clock skew, while a newer event arrives.",
             given=(subscribes(), waits(20)),
             script=(completes_checkout(), changes("team"), waits(8), changes("team", 2), changes("team", 3)),
         ),
         Scenario(
             "failing-fetches",
-            "Two fetches fail, and Stripe delivers again.",
+            "Two fetches fail, and Stripe delivers the events again.",
             given=(subscribes(),),
             script=(changes("team"), changes("team", 2), completes_checkout()),
-            failures=2,
+            fetch_failures=2,
         ),
         Scenario(
             "crashes",
-            "Two workers die, before any of their calls or before they answer.",
+            "Two workers stop, before any of their calls or before they respond.",
             given=(subscribes(),),
             script=(changes("team"), changes("team", 2), becomes("canceled")),
             crashes=2,
         ),
         Scenario(
             "delivered-twice",
-            "Three workers, and two deliveries more than there are events.",
+            "Three workers, and two deliveries more than events.",
             script=(subscribes(), changes("team")),
             workers=3,
-            repeats=2,
+            redeliveries=2,
         ),
         Scenario(
             "there-and-back",
-            "An object becomes again what it was: equal content is not the same state.",
+            "An object changes and changes back: equal content is not the same state.",
             given=(subscribes(), waits(20)),
             script=(changes("team"), changes("pro"), changes("team")),
         ),
         Scenario(
             "late",
-            "Events that are delivered more than ten minutes after they were made.",
+            "Events that are delivered more than ten minutes after their creation.",
             script=(subscribes(), waits(20), changes("team"), waits(700), changes("team", 2), waits(700)),
         ),
         Scenario(
-            "gone",
-            "Stripe loses the object while its events are delivered.",
+            "object-deleted",
+            "Stripe deletes the object while its events are delivered.",
             given=(subscribes(),),
-            script=(changes("team"), changes("team", 2), vanishes("sub_1")),
-            repeats=1,
+            script=(changes("team"), changes("team", 2), deletes_object("sub_1")),
+            redeliveries=1,
             workers=3,
         ),
         Scenario(
@@ -212,113 +216,119 @@ SCENARIOS = {
         ),
         Scenario(
             "checkout",
-            "A trial begins at a checkout, whose own event names the subscription without carrying it.",
+            "A trial begins with a checkout, whose event names the subscription without its state.",
             profile=AT_CHECKOUT,
             script=(subscribes(status="incomplete", trial=True), becomes("trialing"), completes_checkout()),
-            failures=1,
+            fetch_failures=1,
             workers=3,
         ),
         Scenario(
-            "two-facts",
-            "The account itself remembers two things, which two events tell at once.",
+            "two-profile-changes",
+            "Two events change the profile at the same time.",
             profile=AT_CHECKOUT,
             script=(subscribes(trial=True), expires_checkout()),
         ),
         Scenario(
             "dunning",
-            "A payment fails and is made up for: events of an invoice that also name its subscription.",
+            "A payment fails and a later one succeeds: events of an invoice that also name its subscription.",
             given=(subscribes(),),
             script=(becomes("past_due"), fails_to_pay(), pays(), becomes("active")),
         ),
         Scenario(
             "invoice-without-subscription",
-            "An invoice fails twice and is paid, in a second, while its subscription is gone: open events come again.",
+            "An invoice of a deleted subscription fails twice and is paid in one second. Open events are redelivered.",
             given=(subscribes(),),
-            script=(vanishes("sub_1"), fails_to_pay(1), fails_to_pay(2), pays()),
-            repeats=1,
+            script=(deletes_object("sub_1"), fails_to_pay(1), fails_to_pay(2), pays()),
+            redeliveries=1,
         ),
         Scenario(
             "customer-deleted",
-            "A customer with two subscriptions is deleted, just after one of them changed.",
+            "A customer with two subscriptions is deleted just after one of them changed.",
             given=(subscribes(), subscribes("sub_2")),
             script=(changes("team"), deletes_customer()),
         ),
         Scenario(
-            "end-forgotten",
-            "A subscription ends, and Stripe has forgotten it when the event comes.",
+            "end-deleted",
+            "A subscription ends, and Stripe has deleted it when the event is delivered.",
             given=(subscribes(),),
-            script=(becomes("canceled"), waits(700), vanishes("sub_1")),
-            failures=1,
-            repeats=1,
+            script=(becomes("canceled"), waits(700), deletes_object("sub_1")),
+            fetch_failures=1,
+            redeliveries=1,
         ),
         Scenario(
-            "forgotten-with-its-customer",
-            "Stripe loses two subscriptions, of which one had ended, and then their customer is deleted.",
+            "deleted-before-customer",
+            "Stripe deletes two subscriptions, of which one had ended, and then their customer.",
             given=(subscribes(), subscribes("sub_2")),
-            script=(becomes("canceled"), vanishes("sub_1"), vanishes("sub_2"), waits(700), deletes_customer()),
-            repeats=1,
+            script=(
+                becomes("canceled"),
+                deletes_object("sub_1"),
+                deletes_object("sub_2"),
+                waits(700),
+                deletes_customer(),
+            ),
+            redeliveries=1,
         ),
         Scenario(
             "late-account",
-            "Events of an account that appears only later: left open, and replayed.",
+            "Events of an account that is created later: they stay open, and are replayed.",
             profile=None,
-            script=(subscribes(), changes("team"), account_appears()),
-            repeats=1,
+            script=(subscribes(), changes("team"), creates_account()),
+            redeliveries=1,
             workers=3,
         ),
         Scenario(
-            "grace-of-late-account",
-            "An account appears only when its subscription is past due: older events are fetched, which shows it.",
+            "grace-period-of-late-account",
+            "An account is created when its subscription is already past due, which older events show by their fetch.",
             profile=None,
-            script=(subscribes(), waits(700), becomes("past_due"), account_appears()),
+            script=(subscribes(), waits(700), becomes("past_due"), creates_account()),
             workers=3,
         ),
         Scenario(
-            "late-account-of-gone-customer",
-            "Events of a customer that is deleted before its account appears.",
+            "late-account-of-deleted-customer",
+            "Events of a customer that is deleted before its account is created.",
             profile=None,
-            script=(subscribes(), deletes_customer(), account_appears()),
+            script=(subscribes(), deletes_customer(), creates_account()),
             workers=3,
         ),
         Scenario(
             "first-customer",
-            "Two events at once make the first link of an account and its customer; reads are of no one moment.",
+            "Two events at once create the first link of an account and its customer, with torn reads.",
             profile=WITHOUT_CUSTOMER,
             script=(subscribes(), changes("team")),
-            is_torn=True,
+            has_torn_reads=True,
         ),
         Scenario(
-            "customer-come-and-gone",
-            "An account's first customer is deleted at once; reads are of no one moment.",
+            "customer-added-and-deleted",
+            "The first customer of an account is deleted at once, with torn reads.",
             profile=WITHOUT_CUSTOMER,
             script=(subscribes(), deletes_customer()),
-            is_torn=True,
+            has_torn_reads=True,
             workers=3,
         ),
         Scenario(
             "skew-and-slow-fetches",
-            "Three changes around the skew allowance, with clocks that differ and fetches that take their time.",
+            "Three changes around the clock skew, with different clocks and slow fetches.",
             given=(subscribes(),),
             script=(changes("team"), waits(4), changes("team", 2), waits(2), changes("team", 3)),
-            drifts=DRIFTS,
+            clock_offsets=CLOCK_OFFSETS,
             is_large=True,
         ),
         Scenario(
             "there-and-back-slowly",
-            "An object becomes again what it was, while fetches take their time and clocks differ.",
+            "An object changes and changes back, with slow fetches and different clocks.",
             given=(subscribes(),),
             script=(changes("team"), waits(3), changes("pro"), waits(3), changes("team")),
-            drifts=DRIFTS,
+            clock_offsets=CLOCK_OFFSETS,
             is_large=True,
         ),
         Scenario(
             "everything",
-            "Three workers, a crash, a fetch that fails, a second delivery, and a fetch that takes its time.",
+            "Three workers, a crash, a failing fetch, a second delivery and a slow fetch.",
             script=(subscribes(status="incomplete"), changes("team"), waits(6), becomes("active")),
             workers=3,
             crashes=1,
-            failures=1,
-            repeats=1,
+            fetch_failures=1,
+            redeliveries=1,
             is_large=True,
         ),
     )

@@ -1,9 +1,8 @@
-"""Stripe as the protocol may assume it: objects with a past, and events that tell of it, stamped by clocks that differ.
+"""Immutable model of Stripe: objects with all their states, and events with timestamps of inexact clocks.
 
-Every change makes another value, so that a state of the world can be kept, compared and gone back to.
+Every change returns a new value. A state of the whole system can therefore be stored, compared and restored.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -11,25 +10,25 @@ from typing import Any
 from billing.domain.invoices import Invoice
 from billing.domain.subscriptions import Subscription
 from billing.stripe_events.event_types import Snapshot
-from billing.stripe_events.objects import invoice_subscription_id, read_invoice, read_subscription, reference
+from billing.stripe_events.objects import invoice_subscription_id, parse_invoice, parse_subscription, reference
 from billing.stripe_events.ordering import StoredObject
 from tests.protocol.model import CATALOG, START, Json
 
 
 class FrozenDict[K, V](dict[K, V]):
-    """A dict that nobody changes, so that it has a hash."""
+    """A dict that is never changed, so that it has a hash."""
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(self.items()))
 
-    def having(self, changes: dict[K, V]) -> "FrozenDict[K, V]":
-        """This one with some entries more, or other."""
+    def updated(self, changes: dict[K, V]) -> "FrozenDict[K, V]":
+        """Return a copy with changed or additional entries."""
         return FrozenDict(self | changes)
 
 
 @dataclass(frozen=True)
 class State:
-    """What an object was from the true time `since` on. Without content it was gone."""
+    """State of an object from the true time `since` on. `content` is None if the object was deleted."""
 
     content: Snapshot | None
     since: float
@@ -38,129 +37,151 @@ class State:
 
 @dataclass(frozen=True)
 class Event:
-    """An event. `tells` holds, for each object that it is about, how far the object's past had come."""
+    """An event.
+
+    Attributes:
+        number: Position among all events.
+        type: Event type.
+        created: Timestamp.
+        source: Object that the event carries.
+        object_states: For each object that the event is about, the index of its state.
+    """
 
     number: int
     type: str
     created: int
     source: Json = field(compare=False)
-    tells: tuple[tuple[str, int], ...] = ()
+    object_states: tuple[tuple[str, int], ...] = ()
 
     @property
     def id(self) -> str:
-        """Stripe's id of it."""
+        """Id in Stripe."""
         return f"evt_{self.number}"
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.number, self.type, self.created, self.tells))
+        return hash((self.number, self.type, self.created, self.object_states))
 
     def __hash__(self) -> int:
         return self._hash
 
     @cached_property
     def payload(self) -> dict[str, Any]:
-        """The Event object that Stripe delivers."""
+        """Event object that Stripe delivers."""
         envelope = {"id": self.id, "type": self.type, "created": self.created, "livemode": False}
         return envelope | {"data": {"object": self.source}}
 
     def __str__(self) -> str:
-        about = describe(read(self.source)) if self.source["id"].startswith(("sub_", "in_")) else self.source["id"]
+        about = describe(parse(self.source)) if self.source["id"].startswith(("sub_", "in_")) else self.source["id"]
         return f"{self.id}, {self.type}, stamped {second(self.created)}: {about}"
 
 
 @dataclass(frozen=True)
 class Stripe:
-    """All objects with their pasts, all events, and the customers of the account that are not deleted."""
+    """All objects and events.
+
+    Attributes:
+        time: True time.
+        states: For each object, all states in order.
+        events: All events in order.
+        customers: Customers of the account that are not deleted.
+    """
 
     time: float = START
-    pasts: FrozenDict[str, tuple[State, ...]] = field(default_factory=FrozenDict)
+    states: FrozenDict[str, tuple[State, ...]] = field(default_factory=FrozenDict)
     events: tuple[Event, ...] = ()
     customers: tuple[str, ...] = ("cus_1",)
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.time, self.pasts, self.events, self.customers))
+        return hash((self.time, self.states, self.events, self.customers))
 
     def __hash__(self) -> int:
         return self._hash
 
-    def put(self, source: Json, event_type: str, drift: float) -> "Stripe":
-        """Change an object, and tell of it by an event that a server stamps whose clock is `drift` seconds fast."""
-        state = State(read(source), self.time, source)
-        past = (*self.pasts.get(source["id"], ()), state)
-        return replace(self, pasts=self.pasts.having({source["id"]: past})).emit(source, event_type, drift)
+    def put(self, source: Json, event_type: str, clock_offset: float) -> "Stripe":
+        """Change an object, and emit an event.
 
-    def emit(self, source: Json, event_type: str, drift: float) -> "Stripe":
-        """Make an event of an object that is not one of ours, or has changed by now."""
+        Args:
+            source: New state of the object.
+            event_type: Type of the event.
+            clock_offset: Seconds by which the clock of the server that stamps the event is fast.
+        """
+        state = State(parse(source), self.time, source)
+        states = (*self.states.get(source["id"], ()), state)
+        changed = replace(self, states=self.states.updated({source["id"]: states}))
+        return changed.emit(source, event_type, clock_offset)
+
+    def emit(self, source: Json, event_type: str, clock_offset: float) -> "Stripe":
+        """Emit an event about an object that has no row, or has changed already."""
         names = {source["id"], reference(source, "subscription")}
         if event_type == "invoice.payment_failed":
             names.add(invoice_subscription_id(source))
-        tells = tuple((name, len(self.pasts[name]) - 1) for name in sorted(filter(None, names)) if name in self.pasts)
-        event = Event(len(self.events), event_type, int(self.time + drift), source, tells)
+        object_states = tuple(
+            (name, len(self.states[name]) - 1) for name in sorted(filter(None, names)) if name in self.states
+        )
+        event = Event(len(self.events), event_type, int(self.time + clock_offset), source, object_states)
         return replace(self, events=(*self.events, event))
 
-    def forget(self, object_id: str) -> "Stripe":
-        """Delete an object, so that asking for it answers 404."""
-        past = (*self.pasts[object_id], State(None, self.time, self.now(object_id).source))
-        return replace(self, pasts=self.pasts.having({object_id: past}))
+    def delete(self, object_id: str) -> "Stripe":
+        """Delete an object without an event. A request for it returns 404."""
+        states = (*self.states[object_id], State(None, self.time, self.current(object_id).source))
+        return replace(self, states=self.states.updated({object_id: states}))
 
-    def now(self, object_id: str) -> State:
-        """An object as it is."""
-        return self.pasts[object_id][-1]
+    def current(self, object_id: str) -> State:
+        """Return the current state of an object."""
+        return self.states[object_id][-1]
 
-    def places(self, content: Snapshot) -> list[int]:
-        """Where in its object's past this content was true, or may be concluded."""
-        past = self.pasts[content.id]
-        places = [place for place, state in enumerate(past) if state.content == facts(content)]
-        return places or ([len(past) - 1] if self._ended_with_its_customer(content) else [])
+    def indexes(self, content: Snapshot) -> list[int]:
+        """Return the indexes of the object's states that have this content, or from which it may be concluded."""
+        states = self.states[content.id]
+        indexes = [index for index, state in enumerate(states) if state.content == stripe_fields(content)]
+        return indexes or ([len(states) - 1] if self._ended_with_its_customer(content) else [])
 
     def _ended_with_its_customer(self, content: Snapshot) -> bool:
-        """Of a subscription that is gone, as its customer is: it ended with that, as what it was before."""
+        """Return True for a deleted subscription of a deleted customer, which ended in one of its earlier states."""
         if not isinstance(content, Subscription) or content.ended_at is None or content.customer_id in self.customers:
             return False
-        *states, last = self.pasts[content.id]
-        lived = [state.content.ended(content.ended_at) for state in states if isinstance(state.content, Subscription)]
-        return last.content is None and facts(content) in lived
+        *states, last = self.states[content.id]
+        ended = [
+            state.content.as_canceled(content.ended_at) for state in states if isinstance(state.content, Subscription)
+        ]
+        return last.content is None and stripe_fields(content) in ended
 
-    def until(self, object_id: str, place: int) -> float:
-        """When the state at this place of an object's past ended; a state that still is, or was its end, ends never."""
-        state, *later = self.pasts[object_id][place:]
+    def end_of_state(self, object_id: str, index: int) -> float:
+        """Return the time at which a state ended; infinity for the current state and for the end of an object."""
+        state, *later = self.states[object_id][index:]
         if not later or (state.content and state.content.has_ended and later[0].content is None):
             return float("inf")
         return later[0].since
 
-    def living(self, kind: type[Snapshot]) -> Iterable[Snapshot]:
-        """The objects of a kind that are not gone."""
-        return [past[-1].content for past in self.pasts.values() if isinstance(past[-1].content, kind)]
+
+def parse(source: Json) -> Snapshot:
+    """Parse an object of the model as the product does."""
+    return parse_invoice(source) if source["id"].startswith("in_") else parse_subscription(source, CATALOG)
 
 
-def read(source: Json) -> Snapshot:
-    """A model's object as the code under test reads it."""
-    return read_invoice(source) if source["id"].startswith("in_") else read_subscription(source, CATALOG)
-
-
-def facts(content: Snapshot) -> Snapshot:
-    """What is Stripe's of a row; since when a subscription is past due is our own reckoning."""
+def stripe_fields(content: Snapshot) -> Snapshot:
+    """Remove `past_due_since`, which is derived and not a field of Stripe."""
     if isinstance(content, Subscription) and content.past_due_since is not None:
         return replace(content, past_due_since=None)
     return content
 
 
-def describe(what: Snapshot | StoredObject[Snapshot] | None) -> str:
-    """An object or a row in a few words."""
-    match what:
+def describe(subject: Snapshot | StoredObject[Snapshot] | None) -> str:
+    """Describe an object or a row in a few words."""
+    match subject:
         case StoredObject():
-            seen = f"seen {second(what.seen_from.timestamp())} to {second(what.seen_to.timestamp())}"
-            return f"{describe(what.content)}, {seen}, version {what.version}"
+            seen = f"seen {second(subject.seen_from.timestamp())} to {second(subject.seen_to.timestamp())}"
+            return f"{describe(subject.content)}, {seen}, version {subject.version}"
         case Subscription():
-            return f"{what.id} {what.status} {what.plan} x{what.quantity}"
+            return f"{subject.id} {subject.status} {subject.plan} x{subject.quantity}"
         case Invoice():
-            return f"{what.id} {what.status}, attempt {what.attempt_count}"
+            return f"{subject.id} {subject.status}, attempt {subject.attempt_count}"
         case _:
             return "nothing"
 
 
 def second(time: float) -> str:
-    """A time of the model, after its beginning."""
+    """Format a time as seconds since the start of the model."""
     return f"{time - START:g}s"

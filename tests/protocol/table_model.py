@@ -1,6 +1,6 @@
-"""In-memory model of the repository: consistent reads of single rows, atomic commits.
+"""Immutable model of the repository: consistent reads of single items, and atomic commits.
 
-`tests/adapters/test_repository.py` holds the same promises against a real engine.
+`tests/adapters/test_repository.py` checks the same properties on a real engine.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,31 +16,31 @@ from billing.stripe_events.event_types import EventOutcome, ObjectRef, Snapshot
 from billing.stripe_events.ordering import StoredObject
 from tests.protocol.stripe_model import FrozenDict
 
-PARTS = ("marker", "customer", "profile", "rows")
-"""What BatchGetItem reads for an event: each part is consistent, and all of them together are of no one moment."""
+CONTEXT_PARTS = ("marker", "customer", "profile", "rows")
+"""Parts of an event's context. BatchGetItem reads each part consistently, but not all of them at the same moment."""
 
 
-class Refusal(Enum):
-    """An answer that is raised. Equal refusals are equal, as exceptions are not."""
+class CallFailure(Enum):
+    """A response that is raised as an error. Unlike exceptions, equal failures compare equal."""
 
-    TAKEN = "its marker is there"
-    CONFLICT = "the version is another by now"
-    FAILED = "Stripe fails"
+    ALREADY_PROCESSED = "the marker exists"
+    CONFLICT = "a version has changed"
+    STRIPE_UNAVAILABLE = "Stripe fails"
 
     def error(self) -> Exception:
-        """What the store or Stripe's adapter raises."""
+        """Return the error that the repository or the Stripe gateway raises."""
         match self:
-            case Refusal.TAKEN:
+            case CallFailure.ALREADY_PROCESSED:
                 return EventAlreadyProcessed()
-            case Refusal.CONFLICT:
+            case CallFailure.CONFLICT:
                 return VersionConflict(first_write_rejected=False)
-            case Refusal.FAILED:
+            case CallFailure.STRIPE_UNAVAILABLE:
                 return StripeUnavailable()
 
 
 @dataclass(frozen=True)
-class Told:
-    """An outbox row, as the account's own systems get it."""
+class OutboxItem:
+    """An outbound event with a hash. `subject` is the id of its object."""
 
     id: str
     type: str
@@ -49,21 +49,21 @@ class Told:
     data: FrozenDict[str, str | int | bool | None]
 
     @classmethod
-    def of(cls, event: OutboundEvent) -> "Told":
-        """An outbox row with a hash."""
+    def of(cls, event: OutboundEvent) -> "OutboxItem":
+        """Convert an outbound event."""
         subject = event.data.get("invoice") or event.data["subscription"]
         return cls(event.id, event.type, str(subject), int(event.occurred_at.timestamp()), FrozenDict(event.data))
 
 
 @dataclass(frozen=True)
 class Table:
-    """What is stored, by what would be its keys. Each of its conditions is a method, so that one can be left out."""
+    """Stored items by their ids. Each condition of a commit is a method, so that an ablation can remove it."""
 
     markers: FrozenDict[str, EventOutcome] = field(default_factory=FrozenDict)
     owners: FrozenDict[str, str] = field(default_factory=FrozenDict)
     profiles: FrozenDict[str, Profile] = field(default_factory=FrozenDict)
     rows: FrozenDict[str, StoredObject[Snapshot]] = field(default_factory=FrozenDict)
-    outbox: tuple[Told, ...] = ()
+    outbox: tuple[OutboxItem, ...] = ()
 
     @cached_property
     def _hash(self) -> int:
@@ -80,7 +80,7 @@ class Table:
         account_id: str | None,
         targets: Sequence[ObjectRef],
     ) -> EventContext:
-        """Some parts of what is known of the things an event names; nothing of the others."""
+        """Read some parts of an event's context. The other parts are empty."""
         rows = {target.id: self.rows[target.id] for target in targets if target.id in self.rows}
         return EventContext(
             outcome=self.markers.get(event_id) if "marker" in parts else None,
@@ -90,46 +90,46 @@ class Table:
         )
 
     def subscription_rows(self) -> Mapping[str, StoredObject[Snapshot]]:
-        """All subscriptions of the only account that has any."""
+        """Return all subscription rows. They belong to the only account of the model."""
         return FrozenDict({key: row for key, row in self.rows.items() if key.startswith("sub_")})
 
-    def commit(self, commit: Commit) -> "Table | Refusal":
-        """The table with the whole effect, or why nothing was written."""
-        if self.is_taken(commit.marker):
-            return Refusal.TAKEN
-        if any(map(self.is_stale, commit.rows)) or self.is_profile_stale(commit) or self.is_customer_taken(commit):
-            return Refusal.CONFLICT
+    def commit(self, commit: Commit) -> "Table | CallFailure":
+        """Return the table after a commit, or the reason why nothing was written."""
+        if self.is_processed(commit.marker):
+            return CallFailure.ALREADY_PROCESSED
+        if any(map(self.is_stale, commit.rows)) or self.is_profile_stale(commit) or self.is_customer_linked(commit):
+            return CallFailure.CONFLICT
         return self.written(commit)
 
-    def is_taken(self, marker: ProcessedEvent) -> bool:
-        """Whether the event has a final outcome."""
+    def is_processed(self, marker: ProcessedEvent) -> bool:
+        """Return True if the event has a final outcome."""
         outcome = self.markers.get(marker.event_id)
         return outcome is not None and outcome.is_final
 
     def is_stale(self, row: StoredObject[Snapshot]) -> bool:
-        """Whether the row is not written over the one that was read."""
+        """Return True if the stored version is not the one before the new row."""
         stored = self.rows.get(row.content.id)
         return (stored.version if stored else 0) != row.version - 1
 
     def is_profile_stale(self, commit: Commit) -> bool:
-        """Likewise for the profile."""
+        """Return True if the stored version of the profile is not the one that was read."""
         profile = commit.profile
         return profile is not None and self.profiles[profile.account_id].version != profile.version
 
-    def is_customer_taken(self, commit: Commit) -> bool:
-        """Whether the customer that is to be linked has an account by now."""
+    def is_customer_linked(self, commit: Commit) -> bool:
+        """Return True if the customer to link already has an account."""
         return commit.new_customer_id in self.owners
 
     def written(self, commit: Commit) -> "Table":
-        """All that the commit holds, whatever was there."""
+        """Return the table with everything in the commit, without checking conditions."""
         marker, profile = commit.marker, commit.profile
         saved = {profile.account_id: replace(profile, version=profile.version + 1)} if profile else {}
         linked = {commit.new_customer_id: marker.account_id or ""} if commit.new_customer_id else {}
         return replace(
             self,
-            markers=self.markers.having({marker.event_id: marker.outcome}),
-            owners=self.owners.having(linked),
-            profiles=self.profiles.having(saved),
-            rows=self.rows.having({row.content.id: row for row in commit.rows}),
-            outbox=(*self.outbox, *map(Told.of, commit.outbound)),
+            markers=self.markers.updated({marker.event_id: marker.outcome}),
+            owners=self.owners.updated(linked),
+            profiles=self.profiles.updated(saved),
+            rows=self.rows.updated({row.content.id: row for row in commit.rows}),
+            outbox=(*self.outbox, *map(OutboxItem.of, commit.outbound)),
         )

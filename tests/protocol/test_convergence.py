@@ -1,6 +1,7 @@
-"""Whatever order, duplication, concurrency, crashes and failing fetches: the rows end as Stripe's objects are."""
+"""The table converges on Stripe's state under any order, duplication, concurrency, crash or failing fetch."""
 
 import random
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -8,65 +9,67 @@ from hypothesis import strategies as st
 
 from billing.stripe_events.event_types import EventOutcome
 from billing.telemetry import logger
-from tests.protocol.explore import explore, main, walk
-from tests.protocol.lives import random_life
-from tests.protocol.removals import REMOVALS
+from tests.protocol.ablations import ABLATIONS
+from tests.protocol.model_checker import check, main, random_walk
+from tests.protocol.random_histories import random_history
 from tests.protocol.scenarios import SCENARIOS, changes, subscribes
-from tests.protocol.world import Parts, Scenario, begin
+from tests.protocol.transition_system import Components, Scenario, initial_state
+from tests.sampling import examples
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quiet() -> None:
-    """Thousands of deliveries are told in no log."""
+def _suppress_logs() -> Iterator[None]:
+    level = logger().log_level
     logger().setLevel("CRITICAL")
+    yield
+    logger().setLevel(level)
 
 
 @pytest.mark.parametrize("name", [name for name, scenario in SCENARIOS.items() if not scenario.is_large])
-def test_no_interleaving_breaks_a_promise(name: str) -> None:
-    """Every schedule of a small story keeps every promise."""
-    found = explore(SCENARIOS[name])
-    assert found.broken == {}
-    assert found.interleavings > 1
+def test_scenario_under_every_interleaving_violates_no_invariant(name: str) -> None:
+    result = check(SCENARIOS[name])
+    assert result.violations == {}
+    assert result.interleavings > 1
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(min_value=0, max_value=2**64))
-def test_no_random_life_breaks_a_promise(seed: int) -> None:
-    """Nor does a schedule, taken at random, of a story that is too long to see all of."""
+def test_random_history_under_random_interleaving_violates_no_invariant(seed: int) -> None:
     choice = random.Random(seed)
-    assert not walk(random_life(choice), choice).broken
+    assert not random_walk(random_history(choice), choice).violations
 
 
-@pytest.mark.parametrize("name", [name for name, removal in REMOVALS.items() if removal.breaks])
-def test_each_step_of_the_protocol_is_needed(name: str) -> None:
-    """With a step taken out there is a schedule that breaks a promise: the explorer can see what the step is for."""
-    removal = REMOVALS[name]
-    assert removal.breaks in explore(SCENARIOS[removal.scenario], removal.parts, until=removal.breaks).broken
+@pytest.mark.parametrize("name", [name for name, ablation in ABLATIONS.items() if ablation.violates])
+def test_ablation_of_necessary_step_violates_its_invariant(name: str) -> None:
+    """The model checker would detect that the step is missing."""
+    ablation = ABLATIONS[name]
+    result = check(SCENARIOS[ablation.scenario], ablation.components, until=ablation.violates)
+    assert ablation.violates in result.violations
 
 
-def test_the_stage_of_an_object_only_saves_fetches() -> None:
-    """Without it nothing ends wrong, and there is more that can happen."""
-    removal = REMOVALS["stage"]
-    without = explore(SCENARIOS[removal.scenario], removal.parts)
-    assert without.broken == {}
-    assert without.states > explore(SCENARIOS[removal.scenario]).states
+def test_ablation_of_lifecycle_rank_violates_no_invariant_and_adds_fetches() -> None:
+    ablation = ABLATIONS["lifecycle-rank"]
+    result = check(SCENARIOS[ablation.scenario], ablation.components)
+    assert result.violations == {}
+    assert result.states > check(SCENARIOS[ablation.scenario]).states
 
 
-def test_an_event_that_equals_its_row_is_included_and_moves_the_version() -> None:
-    """It told nothing new, so nobody counts it as drift or as late; and a fetch from before is refused after it."""
-    table = begin(Scenario("", "", script=(), given=(subscribes(), changes("pro"))), Parts()).table
+def test_event_with_snapshot_equal_to_row_has_no_change_and_increments_version() -> None:
+    """Such an event is neither drift nor late. A worker that fetched before it cannot commit after it."""
+    table = initial_state(Scenario("", "", script=(), given=(subscribes(), changes("pro"))), Components()).table
     assert table.markers == {"evt_0": EventOutcome.APPLIED, "evt_1": EventOutcome.NO_CHANGE}
     assert table.rows["sub_1"].version == 2
 
 
-def test_what_is_found_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    """By hand, a line tells how much was seen, and a schedule in words what goes wrong without a step."""
-    assert main(["two-facts"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[:-1] == ["two-facts", "17", "10", "0"]
+def test_model_checker_command_prints_states_and_schedules(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["two-profile-changes"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:-1] == ["two-profile-changes", "17", "10", "0"]
     assert main(["--without", "profile-versions"]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told[0] == REMOVALS["profile-versions"].tells
-    assert told[1].startswith("account_ends_right: its ")
-    assert told[2].startswith("   1. sub_1 begins as active; makes evt_0, customer.subscription.created, stamped 0s: ")
-    assert main(["--lives", "3", "--seed", "7"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["random", "lives"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == ABLATIONS["profile-versions"].description
+    assert lines[1].startswith("final_profile_equals_stripe: the ")
+    assert lines[2].startswith(
+        "   1. sub_1 is created as active; emits evt_0, customer.subscription.created, stamped 0s: "
+    )
+    assert main(["--histories", "3", "--seed", "7"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["random", "histories"]

@@ -9,14 +9,14 @@ import httpx
 import pytest
 import stripe
 
-from stripe_simulator import Settings, Simulator, running_simulator
+from stripe_simulator import Simulator, SimulatorSettings, running_simulator
 from tests.simulator.support import Account, Receiver
 
 
 @pytest.fixture(scope="session")
 def simulator() -> Iterator[Simulator]:
     """One simulator for all tests."""
-    with running_simulator(settings=Settings(seed=7)) as running:
+    with running_simulator(settings=SimulatorSettings(seed=7)) as running:
         yield running
 
 

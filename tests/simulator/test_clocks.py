@@ -54,3 +54,18 @@ def test_clock_rejects_negative_advance_and_sets_date_header(account: Account) -
     response = account.browser.get("/v1/events", headers={"Authorization": "Bearer sk_test_x"})
     date = datetime.strptime(response.headers["Date"], "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
     assert abs(date.timestamp() - now) <= 2
+
+
+@pytest.mark.parametrize("frozen_time", [1_700_000_000, 1_900_000_000])
+def test_event_of_object_on_test_clock_has_wall_clock_time(account: Account, frozen_time: int) -> None:
+    clock = account.v1.test_helpers.test_clocks.create({"frozen_time": frozen_time})
+    before = account.event_ids()
+
+    subscription = account.subscribe(customer=account.customer(test_clock=clock.id))
+
+    now = datetime.now(UTC).timestamp()
+    events = account.events(before)
+    assert subscription.created == frozen_time
+    assert all(now - 60 <= event.created <= now for event in events)
+    created = next(event for event in events if event.type == "customer.subscription.created")
+    assert created.data.object.created == frozen_time

@@ -97,3 +97,32 @@ def test_calls_include_failed_calls_and_omit_control_calls(account: Account) -> 
             account.v1.customers.retrieve(customer.id)
 
     assert account.control("calls", method="GET") == {"data": {"POST /v1/customers": 1, "GET /v1/customers/{}": 2}}
+
+
+@pytest.mark.parametrize(("when", "customers"), [("before", 0), ("after", 1)])
+def test_stored_fault_is_replayed_for_its_key_and_not_for_another(account: Account, when: str, customers: int) -> None:
+    account.control("faults", {"kind": "status:500", "when": when, "stored": True})
+
+    for _ in range(2):
+        with pytest.raises(stripe.APIError):
+            account.v1.customers.create({}, {"idempotency_key": "k"})
+
+    assert len(account.v1.customers.list().data) == customers
+    assert account.v1.customers.create({}, {"idempotency_key": "another"}).id
+
+
+def test_stored_fault_is_replayed_for_24_hours(account: Account) -> None:
+    account.control("faults", {"kind": "status:402", "stored": True})
+    with pytest.raises(stripe.StripeError):
+        account.v1.customers.create({}, {"idempotency_key": "k"})
+
+    account.advance(seconds=24 * 3600 + 60)
+
+    assert account.v1.customers.create({}, {"idempotency_key": "k"}).id
+
+
+def test_stored_fault_of_other_kind_is_rejected(account: Account) -> None:
+    response = account.browser.post("/_simulator/faults", json={"kind": "timeout", "stored": True})
+
+    assert response.status_code == 400
+    assert "stored requires" in response.json()["error"]

@@ -1,4 +1,4 @@
-"""Which customer becomes whose in an import."""
+"""Decisions on requests to link Stripe customers to accounts."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 from billing.domain.accounts import Profile
 from billing.stripe_events.customer_links import METADATA, LinkAction, LinkRequest, decide_link
 
-WISH = LinkRequest("cus_1", "acme", None, "line 2")
+REQUEST = LinkRequest("cus_1", "acme", None, "line 2")
 ACME = Profile("acme", version=1)
 
 
@@ -29,16 +29,21 @@ ACME = Profile("acme", version=1)
             LinkAction.SKIPPED,
             "the account acme has the customer cus_2",
         ),
-        (None, None, {"cus_1", "cus_3", "cus_2"}, LinkAction.SKIPPED, "the account acme is also to have cus_2, cus_3"),
-        (None, ACME, {"cus_1", "cus_2"}, LinkAction.SKIPPED, "the account acme is also to have cus_2"),
+        (
+            None,
+            None,
+            {"cus_1", "cus_3", "cus_2"},
+            LinkAction.SKIPPED,
+            "the account acme is also requested for cus_2, cus_3",
+        ),
+        (None, ACME, {"cus_1", "cus_2"}, LinkAction.SKIPPED, "the account acme is also requested for cus_2"),
     ],
 )
-def test_what_becomes_of_a_wish(
+def test_link_request_never_moves_customer_or_adds_second_one(
     owner: str | None, profile: Profile | None, rivals: set[str], link: LinkAction, reason: str | None
 ) -> None:
-    """Nobody's customer is taken away, no account gets two, and where two are wanted neither is."""
-    decision = decide_link(WISH, owner, profile, [replace(WISH, customer_id=each) for each in rivals])
-    assert (decision.request, decision.link, decision.reason) == (WISH, link, reason)
+    decision = decide_link(REQUEST, owner, profile, [replace(REQUEST, customer_id=each) for each in rivals])
+    assert (decision.request, decision.link, decision.reason) == (REQUEST, link, reason)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +55,6 @@ def test_what_becomes_of_a_wish(
         (METADATA, METADATA, LinkAction.SKIPPED),
     ],
 )
-def test_a_file_counts_more_than_metadata(origin: str, others_origin: str, link: LinkAction) -> None:
-    """Of two customers for one account the file's gets it; where both are told in one way, neither does."""
-    request, other = replace(WISH, origin=origin), LinkRequest("cus_2", "acme", None, others_origin)
+def test_link_request_from_file_has_precedence_over_metadata(origin: str, others_origin: str, link: LinkAction) -> None:
+    request, other = replace(REQUEST, origin=origin), LinkRequest("cus_2", "acme", None, others_origin)
     assert decide_link(request, None, None, [request, other]).link is link

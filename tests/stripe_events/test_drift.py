@@ -1,4 +1,4 @@
-"""What a run of reconciliation does next, and what counts as a difference."""
+"""Reconciliation: the checkpoint of a run, and the comparison with Stripe."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -9,8 +9,8 @@ from billing.domain.accounts import Profile
 from billing.stripe_events.account_matching import AccountMatch
 from billing.stripe_events.drift import (
     FULL_SYNC_INTERVAL,
-    LEASE,
-    STALE,
+    LEASE_DURATION,
+    RUN_TIMEOUT,
     Checkpoint,
     Discrepancy,
     PageResult,
@@ -24,23 +24,22 @@ from tests.samples import INVOICE, NOW, SUBSCRIPTION
 
 SECOND = timedelta(seconds=1)
 LATER = NOW + timedelta(hours=1)
-KNOWN: StoredObject[Snapshot] = StoredObject(SUBSCRIPTION, NOW, NOW, 1)
-KNOWN_INVOICE: StoredObject[Snapshot] = StoredObject(INVOICE, NOW, NOW, 1)
+STORED: StoredObject[Snapshot] = StoredObject(SUBSCRIPTION, NOW, NOW, 1)
+STORED_INVOICE: StoredObject[Snapshot] = StoredObject(INVOICE, NOW, NOW, 1)
 
 
-# --- a run, from its start to its end ---------------------------------------------------------------------------------
+# --- Run --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_first_run_looks_at_everything() -> None:
-    """Thirty days of events, which is all that Stripe has, then every subscription, every invoice, and the end."""
+def test_first_run_is_full_sync_of_all_phases() -> None:
     began = Checkpoint().acquire_lease("run", NOW)
     assert (began.since, began.phase, began.after) == (NOW - timedelta(days=30), Phase.EVENTS, None)
-    steps = [began.phase]
+    phases = [began.phase]
     progress = began
     while progress.phase:
-        progress = progress.advance_page("somewhere", NOW).advance_page(None, LATER)
-        steps.append(progress.phase)
-    assert steps == [Phase.EVENTS, Phase.SUBSCRIPTIONS, Phase.INVOICES, None]
+        progress = progress.advance_page("evt_1", NOW).advance_page(None, LATER)
+        phases.append(progress.phase)
+    assert phases == [Phase.EVENTS, Phase.SUBSCRIPTIONS, Phase.INVOICES, None]
     assert (progress.events_until, progress.full_sync_at, progress.run_id, progress.leased_until) == (
         NOW,
         NOW,
@@ -49,8 +48,7 @@ def test_the_first_run_looks_at_everything() -> None:
     )
 
 
-def test_an_hourly_run_looks_at_events_alone() -> None:
-    """From a little before where the last one began, and nothing was full_sync_at by it."""
+def test_run_between_full_syncs_reads_events_only() -> None:
     last = Checkpoint(events_until=NOW, full_sync_at=NOW)
     began = last.acquire_lease("run", NOW + FULL_SYNC_INTERVAL - SECOND)
     assert (began.since, began.full_sync) == (NOW - timedelta(minutes=10), False)
@@ -60,38 +58,35 @@ def test_an_hourly_run_looks_at_events_alone() -> None:
     assert (daily.since, daily.full_sync) == (NOW + FULL_SYNC_INTERVAL - timedelta(days=30), True)
 
 
-def test_each_page_is_kept_and_renews_the_lease() -> None:
-    """What goes on, goes on after the last page that is done."""
+def test_finished_page_is_stored_and_renews_lease() -> None:
     later = NOW + timedelta(minutes=5)
-    advance_page = Checkpoint().acquire_lease("run", NOW).advance_page("evt_9", later)
-    assert (advance_page.phase, advance_page.after, advance_page.leased_until) == (Phase.EVENTS, "evt_9", later + LEASE)
-    assert advance_page.acquire_lease("run", later).after == "evt_9"
-    assert advance_page.restart_phase().after is None
+    advanced = Checkpoint().acquire_lease("run", NOW).advance_page("evt_9", later)
+    assert (advanced.phase, advanced.after, advanced.leased_until) == (Phase.EVENTS, "evt_9", later + LEASE_DURATION)
+    assert advanced.acquire_lease("run", later).after == "evt_9"
+    assert advanced.restart_phase().after is None
 
 
-def test_a_run_belongs_to_one() -> None:
-    """Until its lease is over; its own messages may always go on with it."""
+def test_lease_excludes_other_runs_until_it_ends() -> None:
     held = Checkpoint().acquire_lease("run", NOW)
-    assert held.is_held_by_another("other", NOW + LEASE - SECOND)
+    assert held.is_held_by_another("other", NOW + LEASE_DURATION - SECOND)
     assert not held.is_held_by_another("run", NOW)
-    assert not held.is_held_by_another("other", NOW + LEASE)
+    assert not held.is_held_by_another("other", NOW + LEASE_DURATION)
     assert not Checkpoint().is_held_by_another("other", NOW)
 
 
-def test_a_run_that_never_ended_is_followed_by_a_new_one() -> None:
-    """However often it was tried; what it had not looked at is looked at again, from the last run that did end."""
+def test_run_without_page_for_timeout_is_replaced() -> None:
+    """Attempts to resume the run do not extend the timeout. Only a finished page does."""
     stopped = replace(
         Checkpoint(events_until=NOW - timedelta(days=3), full_sync_at=NOW).acquire_lease("run", NOW), after="evt_9"
     )
-    later = NOW + STALE
-    tried = stopped.acquire_lease("other", later - SECOND)
-    assert tried.after == "evt_9"
-    anew = tried.acquire_lease("another", later)
-    assert (anew.phase, anew.after, anew.began) == (Phase.EVENTS, None, later)
+    later = NOW + RUN_TIMEOUT
+    resumed = stopped.acquire_lease("other", later - SECOND)
+    assert resumed.after == "evt_9"
+    replaced = resumed.acquire_lease("another", later)
+    assert (replaced.phase, replaced.after, replaced.began) == (Phase.EVENTS, None, later)
 
 
-def test_a_run_may_take_longer_than_a_day() -> None:
-    """As long as it goes on: a fleet that takes two days is compared to its end, too."""
+def test_run_with_finished_pages_may_take_longer_than_timeout() -> None:
     progress = Checkpoint().acquire_lease("run", NOW)
     for hour in range(1, 49):
         now = NOW + timedelta(hours=hour)
@@ -99,7 +94,7 @@ def test_a_run_may_take_longer_than_a_day() -> None:
     assert (progress.began, progress.after) == (NOW, "evt_48")
 
 
-# --- what counts ------------------------------------------------------------------------------------------------------
+# --- Comparison -------------------------------------------------------------------------------------------------------
 
 
 MATCH = AccountMatch(Profile("acme"))
@@ -123,58 +118,52 @@ MATCH = AccountMatch(Profile("acme"))
         (EventOutcome.FAILED, MATCH, False),
     ],
 )
-def test_which_events_are_processed(
+def test_should_process_new_events_and_unassigned_ones_with_other_match(
     recorded: EventOutcome | None, matched: AccountMatch | EventOutcome, *, due: bool
 ) -> None:
-    """Those that never came, and those that were nobody's as long as that was so. The rest alarmed somebody already."""
     assert should_process(recorded, matched) is due
 
 
-def test_a_row_that_is_as_listed_does_not_differ() -> None:
-    """Whenever it was listed."""
+def test_row_equal_to_listed_object_does_not_differ() -> None:
     for at in (NOW - timedelta(days=1), NOW, NOW + timedelta(days=1)):
-        assert not differs(SUBSCRIPTION, KNOWN, at)
-        assert not differs(INVOICE, KNOWN_INVOICE, at)
+        assert not differs(SUBSCRIPTION, STORED, at)
+        assert not differs(INVOICE, STORED_INVOICE, at)
 
 
 @pytest.mark.parametrize(
-    ("listed", "known"),
+    ("listed", "stored"),
     [
-        (replace(SUBSCRIPTION, status="canceled"), KNOWN),
-        (replace(SUBSCRIPTION, quantity=2), KNOWN),
-        (replace(INVOICE, status="void"), KNOWN_INVOICE),
+        (replace(SUBSCRIPTION, status="canceled"), STORED),
+        (replace(SUBSCRIPTION, quantity=2), STORED),
+        (replace(INVOICE, status="void"), STORED_INVOICE),
         (SUBSCRIPTION, None),
         (INVOICE, None),
     ],
 )
-def test_what_differs(listed: Snapshot, known: StoredObject[Snapshot] | None) -> None:
-    """Any fact, and a row that is not there."""
-    assert differs(listed, known, LATER)
+def test_row_with_other_field_or_without_row_differs(listed: Snapshot, stored: StoredObject[Snapshot] | None) -> None:
+    assert differs(listed, stored, LATER)
 
 
-def test_a_row_that_may_be_newer_than_the_list_does_not_differ() -> None:
-    """The clocks of two of Stripe's servers may differ by so much; the next sweep will see what this one leaves."""
+def test_row_within_clock_skew_of_list_does_not_differ() -> None:
+    """The next full sync repairs such a row, if an event does not."""
     listed = replace(SUBSCRIPTION, status="past_due")
-    assert not differs(listed, KNOWN, NOW + CLOCK_SKEW - SECOND)
-    assert differs(listed, KNOWN, NOW + CLOCK_SKEW)
-    assert differs(listed, replace(KNOWN, seen_to=LATER), NOW + CLOCK_SKEW)
+    assert not differs(listed, STORED, NOW + CLOCK_SKEW - SECOND)
+    assert differs(listed, STORED, NOW + CLOCK_SKEW)
+    assert differs(listed, replace(STORED, seen_to=LATER), NOW + CLOCK_SKEW)
 
 
-def test_what_we_derive_does_not_differ() -> None:
-    """Since when it is past due, and which plan an unmapped price had before, Stripe never says."""
+def test_row_with_derived_fields_does_not_differ() -> None:
     past_due = replace(SUBSCRIPTION, status="past_due")
     assert not differs(past_due, StoredObject(replace(past_due, past_due_since=NOW), NOW, NOW, 1), LATER)
     unmapped = replace(SUBSCRIPTION, price_is_mapped=False)
     assert not differs(replace(unmapped, plan=None), StoredObject(unmapped, NOW, NOW, 1), LATER)
 
 
-def test_links_do_not_differ() -> None:
-    """Stripe makes them anew for each answer."""
-    assert not differs(replace(INVOICE, hosted_invoice_url="https://a", invoice_pdf="https://b"), KNOWN_INVOICE, LATER)
+def test_row_with_other_invoice_links_does_not_differ() -> None:
+    assert not differs(replace(INVOICE, hosted_invoice_url="https://a", invoice_pdf="https://b"), STORED_INVOICE, LATER)
 
 
-def test_a_draft_is_no_difference_until_it_was_told_of() -> None:
-    """Events of drafts are not handled; one that has a row is kept right like any other."""
+def test_draft_differs_only_if_it_has_row() -> None:
     draft = replace(INVOICE, status="draft")
     assert not differs(draft, None, LATER)
     assert differs(replace(draft, total=1), StoredObject(draft, NOW, NOW, 1), LATER)
@@ -195,8 +184,10 @@ def test_a_draft_is_no_difference_until_it_was_told_of() -> None:
         (Phase.SUBSCRIPTIONS, EventOutcome.NO_CHANGE, False),
     ],
 )
-def test_what_is_drift(phase: Phase, outcome: EventOutcome | None, *, is_drift: bool) -> None:
-    """What was not as Stripe says; what a webhook mended meanwhile is none, nor is an event that brought nothing."""
+def test_discrepancy_is_drift_if_table_was_not_in_stripes_state(
+    phase: Phase, outcome: EventOutcome | None, *, is_drift: bool
+) -> None:
+    """A row that a webhook corrected in the meantime is not drift."""
     discrepancy = Discrepancy(phase, "id", "acme", outcome)
     assert discrepancy.is_drift is is_drift
     assert PageResult(phase, NOW, ("id", "other"), 1, (discrepancy,), None).counts == {

@@ -1,4 +1,4 @@
-"""Stripe's objects in both API shapes, and whatever else may stand in their fields."""
+"""Parsing of Stripe's objects in every supported form, and of hostile values."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,7 +13,7 @@ from billing.domain.errors import EventUnprocessable
 from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog, Plan, Price
 from billing.domain.subscriptions import Subscription
-from billing.stripe_events.objects import account_id_of, read_invoice, read_subscription
+from billing.stripe_events.objects import account_id_of, parse_invoice, parse_subscription
 
 CATALOG = Catalog(
     (
@@ -29,7 +29,6 @@ type Json = dict[str, Any]
 
 
 def item(lookup_key: str | None = "pro_monthly", quantity: int = 1, **rest: Any) -> Json:
-    """A subscription item."""
     return {"price": {"id": f"price_{lookup_key}", "lookup_key": lookup_key}, "quantity": quantity} | rest
 
 
@@ -67,30 +66,25 @@ INVOICE: Json = {
 
 
 def at(seconds: int) -> datetime:
-    """A Unix time."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
 def subscription(**changes: Any) -> Subscription:
-    """SUBSCRIPTION with changes, read."""
-    return read_subscription(SUBSCRIPTION | changes, CATALOG)
+    return parse_subscription(SUBSCRIPTION | changes, CATALOG)
 
 
 def invoice(**changes: Any) -> Invoice:
-    """INVOICE with changes, read."""
-    return read_invoice(INVOICE | changes)
+    return parse_invoice(INVOICE | changes)
 
 
 def without(source: Json, *names: str) -> Json:
-    """An object that lacks fields."""
     return {name: value for name, value in source.items() if name not in names}
 
 
-# --- what is there ----------------------------------------------------------------------------------------------------
+# --- Valid objects ----------------------------------------------------------------------------------------------------
 
 
-def test_a_subscription_is_read_whole() -> None:
-    """Every fact that is kept comes from the field it is named for."""
+def test_subscription_with_all_fields_is_parsed() -> None:
     assert subscription() == Subscription(
         id="sub_1",
         customer_id="cus_1",
@@ -98,7 +92,6 @@ def test_a_subscription_is_read_whole() -> None:
         created=at(START),
         plan="pro",
         price_id="price_pro_monthly",
-        price_lookup_key="pro_monthly",
         quantity=1,
         current_period_start=at(START),
         current_period_end=at(END),
@@ -111,8 +104,7 @@ def test_a_subscription_is_read_whole() -> None:
     )
 
 
-def test_an_invoice_is_read_whole() -> None:
-    """Every fact that is kept comes from the field it is named for."""
+def test_invoice_with_all_fields_is_parsed() -> None:
     assert invoice() == Invoice(
         id="in_1",
         customer_id="cus_1",
@@ -133,36 +125,31 @@ def test_an_invoice_is_read_whole() -> None:
     )
 
 
-def test_both_shapes_of_a_subscription_are_the_same() -> None:
-    """A period on the item and a period on top say the same; the item's counts where both are there."""
-    older = read_subscription(SUBSCRIPTION | PERIOD | {"items": {"data": [item()]}}, CATALOG)
+def test_subscription_with_period_on_item_or_top_level_is_equal() -> None:
+    older = parse_subscription(SUBSCRIPTION | PERIOD | {"items": {"data": [item()]}}, CATALOG)
     assert older == subscription()
     assert subscription(current_period_start=1, current_period_end=2) == subscription()
 
 
-def test_both_shapes_of_an_invoice_are_the_same() -> None:
-    """The subscription under `parent` and the one on top say the same."""
-    older = read_invoice(without(INVOICE, "parent") | {"subscription": "sub_1"})
+def test_invoice_with_subscription_under_parent_or_top_level_is_equal() -> None:
+    older = parse_invoice(without(INVOICE, "parent") | {"subscription": "sub_1"})
     assert older == invoice()
 
 
 @pytest.mark.parametrize("parent", [None, {}, {"subscription_details": None}, {"quote_details": {"quote": "qt_1"}}])
-def test_a_one_off_invoice_has_no_subscription(parent: object) -> None:
-    """Whatever stands in place of a subscription's details, an invoice without one is still read."""
+def test_invoice_without_subscription_is_parsed(parent: object) -> None:
     assert invoice(parent=parent).subscription_id is None
 
 
-def test_expanded_objects_count_as_their_ids() -> None:
-    """An endpoint or caller that expands references gets the same rows."""
+def test_expanded_reference_is_parsed_as_its_id() -> None:
     assert subscription(customer={"id": "cus_1", "object": "customer", "email": "x@example.com"}) == subscription()
     details = {"subscription_details": {"subscription": SUBSCRIPTION}}
     assert invoice(customer={"id": "cus_1"}, parent=details) == invoice()
-    assert read_invoice(without(INVOICE, "parent") | {"subscription": SUBSCRIPTION}) == invoice()
+    assert parse_invoice(without(INVOICE, "parent") | {"subscription": SUBSCRIPTION}) == invoice()
 
 
 @pytest.mark.parametrize("team_first", [True, False])
-def test_the_plans_item_wins(*, team_first: bool) -> None:
-    """Of several items the one that grants the most gives plan, price, quantity and period, wherever it stands."""
+def test_subscription_with_several_items_has_highest_plan(*, team_first: bool) -> None:
     team = item("team_monthly", 5, current_period_start=START + 9, current_period_end=END + 9)
     others = [item("addon_storage", 7, **PERIOD), item("pro_monthly", 2, **PERIOD)]
     found = subscription(items={"data": [team, *others] if team_first else [*others, team]})
@@ -171,38 +158,34 @@ def test_the_plans_item_wins(*, team_first: bool) -> None:
 
 
 @pytest.mark.parametrize("lookup_key", [None, "addon_storage", ""])
-def test_an_unmapped_price_is_told_and_not_guessed(lookup_key: str | None) -> None:
-    """A price that the catalog does not know gives no plan, and is named so that an operator finds it."""
+def test_unmapped_price_gives_no_plan_and_is_named(lookup_key: str | None) -> None:
     found = subscription(items={"data": [item(lookup_key, **PERIOD)]})
     assert (found.plan, found.price_is_mapped, found.price_id) == (None, False, f"price_{lookup_key}")
     assert found.current_period_end == at(END)
 
 
-def test_a_subscription_without_items_has_no_plan() -> None:
-    """An empty list of items is possible, and grants nothing."""
+def test_subscription_without_items_has_no_plan() -> None:
     found = subscription(items={"data": []})
     assert (found.plan, found.price_id, found.quantity, found.current_period_end) == (None, None, None, None)
 
 
-def test_what_stripe_leaves_out_is_none() -> None:
-    """Fields that an older or a coming API version lacks are no failure where nothing depends on them."""
+def test_absent_optional_fields_are_none() -> None:
     optional = ("cancel_at_period_end", "cancel_at", "canceled_at", "ended_at", "trial_end", "metadata")
-    found = read_subscription(without(SUBSCRIPTION, *optional), CATALOG)
+    found = parse_subscription(without(SUBSCRIPTION, *optional), CATALOG)
     assert (found.cancel_at_period_end, found.cancel_at, found.trial_end) == (False, None, None)
     links = ("hosted_invoice_url", "invoice_pdf", "parent")
     assert (
-        read_invoice(without(INVOICE, "number", "attempt_count", "period_start", "period_end", *links)).attempt_count
+        parse_invoice(without(INVOICE, "number", "attempt_count", "period_start", "period_end", *links)).attempt_count
         == 0
     )
 
 
-def test_fields_that_nobody_knows_are_nothing() -> None:
-    """What Stripe adds later does not disturb."""
+def test_unknown_fields_are_ignored() -> None:
     assert subscription(added_in_2030={"a": [1]}) == subscription()
     assert invoice(added_in_2030={"a": [1]}) == invoice()
 
 
-# --- whose it is ------------------------------------------------------------------------------------------------------
+# --- Account id -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -214,20 +197,19 @@ def test_fields_that_nobody_knows_are_nothing() -> None:
         {"metadata": {}, "parent": {"subscription_details": {"metadata": {"account_id": "acme"}}}},
     ],
 )
-def test_our_objects_carry_their_account(source: Json) -> None:
-    """In their own metadata, or an invoice in its subscription's, in either shape."""
+def test_account_id_is_found_in_own_or_subscription_metadata(source: Json) -> None:
     assert account_id_of(source) == "acme"
 
 
 @pytest.mark.parametrize(
     "account_id", [None, "", "two words", "line\nbreak", "a#b", "ümlaut", "x" * 256, 5, ["acme"], {}]
 )
-def test_another_products_metadata_names_no_account(account_id: object) -> None:
-    """What could not be an account of ours is not looked up, and not a reason to fail the event."""
+def test_account_id_of_impossible_value_is_none(account_id: object) -> None:
+    """Another product may use the same metadata key. Its events must not fail."""
     assert account_id_of({"metadata": {"account_id": account_id}}) is None
 
 
-# --- what cannot be ---------------------------------------------------------------------------------------------------
+# --- Invalid objects --------------------------------------------------------------------------------------------------
 
 REQUIRED_OF_SUBSCRIPTION = ("id", "customer", "status", "created", "items")
 REQUIRED_OF_INVOICE = (
@@ -244,23 +226,21 @@ REQUIRED_OF_INVOICE = (
 
 
 @pytest.mark.parametrize("name", REQUIRED_OF_SUBSCRIPTION)
-def test_a_subscription_that_lacks_what_it_must_have(name: str) -> None:
-    """Absent and null are the same, and both are refused by the field's name."""
+def test_subscription_without_required_field_is_unprocessable(name: str) -> None:
     for source in (without(SUBSCRIPTION, name), SUBSCRIPTION | {name: None}):
         with pytest.raises(EventUnprocessable, match=name):
-            read_subscription(source, CATALOG)
+            parse_subscription(source, CATALOG)
 
 
 @pytest.mark.parametrize("name", REQUIRED_OF_INVOICE)
-def test_an_invoice_that_lacks_what_it_must_have(name: str) -> None:
-    """Absent and null are the same, and both are refused by the field's name."""
+def test_invoice_without_required_field_is_unprocessable(name: str) -> None:
     for source in (without(INVOICE, name), INVOICE | {name: None}):
         with pytest.raises(EventUnprocessable, match=name):
-            read_invoice(source)
+            parse_invoice(source)
 
 
 NAMED_IN_ERROR = {"customer": "customer|id"}
-"""An expanded reference is refused by its id."""
+"""The error of an expanded reference names its id."""
 
 NO_STRING = [5, 1.5, True, [], ["x"], {}]
 NO_TEXT = [*NO_STRING, "\x00", "line\nbreak", "\ud800", "x" * 5000]
@@ -274,7 +254,7 @@ NO_OBJECT = [5, "x", True, [], ["x"]]
 
 
 def each(fields: Mapping[str, list[Any]]) -> pytest.MarkDecorator:
-    """Every hostile value in every field."""
+    """Parametrize with every hostile value of every field."""
     return pytest.mark.parametrize(
         ("name", "value"), [(name, value) for name, values in fields.items() for value in values]
     )
@@ -294,8 +274,7 @@ def each(fields: Mapping[str, list[Any]]) -> pytest.MarkDecorator:
         "trial_end": NO_TIME,
     }
 )
-def test_a_subscription_of_impossible_types(name: str, value: object) -> None:
-    """Each field refuses what it cannot be, and says which field it was."""
+def test_subscription_with_impossible_value_is_unprocessable(name: str, value: object) -> None:
     with pytest.raises(EventUnprocessable, match=NAMED_IN_ERROR.get(name, name)):
         subscription(**{name: value})
 
@@ -308,15 +287,13 @@ def test_a_subscription_of_impossible_types(name: str, value: object) -> None:
         "current_period_end": NO_TIME,
     }
 )
-def test_an_item_of_impossible_types(name: str, value: object) -> None:
-    """The same for the item that the plan comes from."""
+def test_item_with_impossible_value_is_unprocessable(name: str, value: object) -> None:
     with pytest.raises(EventUnprocessable, match=name):
         subscription(items={"data": [item(**PERIOD) | {name: value}]})
 
 
 @each({"id": NO_TEXT, "lookup_key": NO_TEXT})
-def test_a_price_of_impossible_types(name: str, value: object) -> None:
-    """The same for its price."""
+def test_price_with_impossible_value_is_unprocessable(name: str, value: object) -> None:
     with pytest.raises(EventUnprocessable, match=name):
         subscription(items={"data": [{"price": {"id": "price_1", "lookup_key": "pro_monthly"} | {name: value}}]})
 
@@ -341,15 +318,13 @@ def test_a_price_of_impossible_types(name: str, value: object) -> None:
         "parent": NO_OBJECT,
     }
 )
-def test_an_invoice_of_impossible_types(name: str, value: object) -> None:
-    """Each field refuses what it cannot be, and says which field it was."""
+def test_invoice_with_impossible_value_is_unprocessable(name: str, value: object) -> None:
     with pytest.raises(EventUnprocessable, match=NAMED_IN_ERROR.get(name, name)):
         invoice(**{name: value})
 
 
 @pytest.mark.parametrize("value", NO_REFERENCE)
-def test_an_invoices_subscription_of_impossible_types(value: object) -> None:
-    """A reference that is none is refused in either shape."""
+def test_invoice_with_impossible_subscription_is_unprocessable(value: object) -> None:
     for parent, on_top in (({"subscription_details": {"subscription": value}}, None), (None, value)):
         with pytest.raises(EventUnprocessable):
             invoice(parent=parent, subscription=on_top)
@@ -363,13 +338,13 @@ JSON = st.recursive(
 
 
 def mutations(source: Json) -> st.SearchStrategy[Json]:
-    """An object with a few of its fields, at any depth, replaced by any JSON."""
+    """Return a strategy that replaces a few fields of an object, at any depth, by any JSON."""
 
     def replaced(changes: list[tuple[int, Any]]) -> Json:
         result: Any = source
-        for place, value in changes:
+        for index, value in changes:
             paths = list(_paths(result))
-            result = _put(result, paths[place % len(paths)], value) if paths else result
+            result = _put(result, paths[index % len(paths)], value) if paths else result
         return result if isinstance(result, dict) else {}
 
     return st.lists(st.tuples(st.integers(0, 200), JSON), min_size=1, max_size=4).map(replaced)
@@ -389,16 +364,14 @@ def _put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 
 @given(mutations(SUBSCRIPTION) | st.dictionaries(st.sampled_from(sorted(SUBSCRIPTION)), JSON))
-def test_no_subscription_does_more_than_be_refused(source: Json) -> None:
-    """Whatever JSON stands wherever, it is read or EventUnprocessable is raised, nothing else."""
+def test_subscription_of_any_json_is_parsed_or_unprocessable(source: Json) -> None:
     with suppress(EventUnprocessable):
-        read_subscription(source, CATALOG)
+        parse_subscription(source, CATALOG)
 
 
 @given(mutations(INVOICE) | st.dictionaries(st.sampled_from(sorted(INVOICE)), JSON))
-def test_no_invoice_does_more_than_be_refused(source: Json) -> None:
-    """Whatever JSON stands wherever, it is read or EventUnprocessable is raised, nothing else."""
+def test_invoice_of_any_json_is_parsed_or_unprocessable(source: Json) -> None:
     with suppress(EventUnprocessable):
-        read_invoice(source)
+        parse_invoice(source)
     with suppress(EventUnprocessable):
         account_id_of(source)

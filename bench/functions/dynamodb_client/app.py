@@ -1,4 +1,4 @@
-"""The floor of every function that uses DynamoDB: importing botocore and making one client, and no call."""
+"""Baseline of every function that uses DynamoDB: imports botocore and creates one client, without a request."""
 
 import botocore.session
 
@@ -6,5 +6,5 @@ dynamodb = botocore.session.get_session().create_client("dynamodb")
 
 
 def handler(_event: object, _context: object) -> dict[str, int]:
-    """Answer without doing anything."""
+    """Return 200."""
     return {"statusCode": 200}

@@ -104,12 +104,8 @@ class Application:
 
         # With a wrong STRIPE_MODE every event would be recorded as out of scope; the key reveals it.
         self.stripe_secrets.get()
-        return EventProcessor(
-            self.repository,
-            self.catalog,
-            fetch=lambda target: self.stripe_gateway.fetch(target, self.catalog),
-            livemode=self.settings.livemode,
-            look_up=lambda related: self.stripe_gateway.look_up(related),  # noqa: PLW0108 - connects on first use
+        return EventProcessor.connect(
+            self.repository, self.catalog, lambda: self.stripe_gateway, livemode=self.settings.livemode
         )
 
     def checkout(self) -> "Checkout":

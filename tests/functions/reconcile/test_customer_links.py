@@ -99,7 +99,7 @@ def test_full_sync_reports_objects_of_a_second_customer_and_stores_none(
     discrepancies = log_entries(output, "found a difference")
     conflicts = [each["object_id"] for each in discrepancies if each["outcome"] == "customer_conflict"]
     assert conflicts == [first.id, str(first.latest_invoice)]
-    assert output.count('"CustomerMismatch":[1.0]') == len(conflicts)
+    assert output.count('"CustomerConflict":[1.0]') == len(conflicts)
     assert [each.id for each in deployment.repository.load_account("acme").subscriptions] == [second.id]
 
 
@@ -116,7 +116,7 @@ def test_events_of_a_customer_conflict_are_applied_once_it_is_resolved(
     deployment.repository.create_account(Profile("globex", customer_id="cus_other"))
     reconciliation.start()
     assert event_outcomes(deployment) == {"customer_conflict"}
-    assert "CustomerMismatch" in printed()
+    assert "CustomerConflict" in printed()
     [profile] = deployment.repository.find_profiles(["globex"]).values()
     customer_id = str(subscription.customer)
     deployment.repository.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)

@@ -123,7 +123,7 @@ def test_event_of_an_unreadable_object_is_recorded_as_failed_and_the_run_continu
     assert plan_and_status(deployment) == ("pro", "active")
     markers = items_with_prefix(deployment, "EVENT#")
     reasons = {marker["reason"]["S"] for marker in markers if marker["outcome"]["S"] == "failed"}
-    assert reasons == {f"what Stripe has of {unreadable}: lookup_key is not a string"}
+    assert reasons == {f"{unreadable} as fetched from Stripe: lookup_key is not a string"}
 
 
 def test_listed_object_that_is_unreadable_emits_the_alarm_metric(
@@ -139,7 +139,7 @@ def test_listed_object_that_is_unreadable_emits_the_alarm_metric(
     def unreadable(_source: object, _catalog: Catalog) -> Subscription:
         raise EventUnprocessable("items.data is not a list")
 
-    monkeypatch.setattr("billing.stripe_events.objects.read_subscription", unreadable)
+    monkeypatch.setattr("billing.stripe_events.objects.parse_subscription", unreadable)
     skip_events(deployment)
     reconciliation.start()
     output = printed()

@@ -13,7 +13,7 @@ import billing.adapters.stripe_gateway
 from billing.domain.accounts import Profile
 from billing.domain.errors import StripeRefused, StripeUnavailable
 from billing.services.reconciliation_job import PAGE_SECONDS
-from billing.stripe_events.drift import LEASE, STALE, Phase
+from billing.stripe_events.drift import LEASE_DURATION, RUN_TIMEOUT, Phase
 from stripe_simulator import Simulator
 from tests.functions.reconcile.support import (
     Context,
@@ -104,7 +104,7 @@ def test_crashed_run_is_resumed_after_its_lease_expires(
         full_sync=True,
         phase=Phase.INVOICES,
         page_at=now,
-        leased_until=now + LEASE,
+        leased_until=now + LEASE_DURATION,
     )
     reconciliation.start()
     assert load_checkpoint(deployment).run_id == "crashed"
@@ -137,7 +137,7 @@ def test_stale_run_starts_again(
 ) -> None:
     """The object at its checkpoint may be gone from Stripe's lists."""
     create_subscription(stripe_client)
-    long_ago = datetime.now(UTC).replace(microsecond=0) - STALE
+    long_ago = datetime.now(UTC).replace(microsecond=0) - RUN_TIMEOUT
     old = {"run_id": "old", "page_at": long_ago, "began": long_ago, "since": long_ago}
     save_checkpoint(deployment, **old, phase=Phase.INVOICES, after="in_gone")
     reconciliation.start()

@@ -66,7 +66,7 @@ def test_drift_is_repaired_counted_and_logged(
     assert marker["outcome"]["S"] == "applied"
     assert marker["type"]["S"] == "reconciliation.subscriptions"
     output = printed()
-    assert re.findall(r'"DriftMended":\[([\d.]+)\]', output) == ["1.0"]
+    assert re.findall(r'"DriftRepaired":\[([\d.]+)\]', output) == ["1.0"]
     [entry] = log_entries(output, "found a difference")
     assert (entry["object_id"], entry["account_id"], entry["outcome"]) == (subscription.id, "acme", "applied")
     pages = log_entries(output, "Reconciled a page")

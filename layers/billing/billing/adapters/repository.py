@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from billing.adapters.dynamodb import Item, Table, Write, WriteRejected, key, put, update
-from billing.domain.accounts import GAUGES_AT_FIRST, Account, OpenCheckout, Profile
+from billing.domain.accounts import GAUGE_DEFAULTS, Account, OpenCheckout, Profile
 from billing.domain.errors import BillingError
 from billing.domain.invoices import Invoice, InvoicePage
 from billing.domain.outbound_events import OutboundEvent
@@ -109,7 +109,7 @@ class Repository:
         return Account(
             profile,
             tuple(each for each in subscriptions if isinstance(each, Subscription)),
-            {**GAUGES_AT_FIRST, **gauges},
+            {**GAUGE_DEFAULTS, **gauges},
         )
 
     def load_subscription_rows(self, account_id: str) -> Mapping[str, StoredObject[Snapshot]]:

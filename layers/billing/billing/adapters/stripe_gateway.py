@@ -211,7 +211,7 @@ class StripeGateway:
             return None
         source, seen_from, seen_to = answered
         content: Snapshot = (
-            objects.read_invoice(source) if target.kind is Invoice else objects.read_subscription(source, catalog)
+            objects.parse_invoice(source) if target.kind is Invoice else objects.parse_subscription(source, catalog)
         )
         return FetchedObject(content, seen_from, seen_to)
 

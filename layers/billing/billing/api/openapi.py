@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from billing import __version__
 from billing.api.contracts.contract import Contract, Envelope, Field
 from billing.api.declaration import DEPLOYMENT_VALUES, DeploymentValues, Json
 from billing.api.endpoint import Endpoint
@@ -33,7 +34,7 @@ from billing.domain.credentials import ANY_CREDENTIAL
 from billing.domain.plans import Catalog
 
 OPENAPI_VERSION = "3.1.1"
-DOCUMENT_VERSION = "1.0.0"
+DOCUMENT_VERSION = __version__
 JSON = "application/json"
 SCHEMAS = "#/components/schemas/"
 NULL: Json = {"type": "null"}

@@ -1,1 +1,1 @@
-"""What billing means, without I/O: standard library only, frozen values, time passed in as `now`."""
+"""Business rules without I/O: standard library only, immutable values, the current time as an argument."""

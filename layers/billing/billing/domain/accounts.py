@@ -1,27 +1,28 @@
-"""An account: who pays, what it subscribed to, and what it is on now."""
+"""Accounts: a profile, its subscriptions and gauges, and the plan that follows from them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from billing.domain.errors import NeverSubscribed, SubscriptionExists
 from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
 
-if TYPE_CHECKING:
-    from billing.domain.usage import Quota
-
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 TEAM_MEMBERS = "team_members"
-GAUGES_AT_FIRST: Mapping[str, int] = {TEAM_MEMBERS: 1}
-"""What gauges say that were never set, where that is not 0."""
+GAUGE_DEFAULTS: Mapping[str, int] = {TEAM_MEMBERS: 1}
+"""Values of gauges that were never set. The default of every other gauge is 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenCheckout:
-    """The one Checkout Session an account may have open; `fingerprint` tells whether another request asks the same."""
+    """The one Checkout Session that an account may have open.
+
+    Attributes:
+        session_id: Id of the session in Stripe.
+        fingerprint: Hash of the order. A request with the same fingerprint reuses the session.
+    """
 
     session_id: str
     fingerprint: str
@@ -29,9 +30,18 @@ class OpenCheckout:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The account itself. `version` counts its writes; 0 is an account that only a credential has named so far.
+    """The account itself, without its subscriptions and gauges.
 
-    `nonce` is random and made with the stored account: what is derived from it is of this account in this table alone.
+    Attributes:
+        account_id: Id of the account in the product that uses this service.
+        version: Number of writes; 0 if the account is not stored yet.
+        nonce: Random value, created with the stored account. Stripe idempotency keys are derived from it, so another
+            table with the same account id derives other keys.
+        customer_id: Stripe customer.
+        email: E-mail address of the customer.
+        trial_used: True once a subscription of the account had a trial.
+        open_checkout: Checkout Session that may still be paid.
+        created: Time at which the account was stored.
     """
 
     account_id: str
@@ -46,7 +56,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class AccountStatus:
-    """What the account is on. The nulls are those of an account that never subscribed."""
+    """Plan and subscription status of an account. All optional fields are None if it never had a subscription."""
 
     plan: str
     status: str | None = None
@@ -57,33 +67,45 @@ class AccountStatus:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A profile with every subscription that Stripe ever told us of, and what its gauges say, by metric."""
+    """A profile with all stored subscriptions, ended ones included, and the values of its gauges by metric."""
 
     profile: Profile
     subscriptions: tuple[Subscription, ...] = ()
-    gauges: Mapping[str, int] = field(default_factory=lambda: GAUGES_AT_FIRST)
+    gauges: Mapping[str, int] = field(default_factory=lambda: GAUGE_DEFAULTS)
 
     @property
     def member_count(self) -> int:
-        """How many people are in the account's team."""
+        """Number of people in the account's team."""
         return self.gauges[TEAM_MEMBERS]
 
-    def subscription_shown(self, catalog: Catalog, now: datetime, grace: timedelta) -> Subscription | None:
-        """The subscription that grants the most; if none grants, the one that ended last; None if there never was one.
+    def shown_subscription(self, catalog: Catalog, now: datetime, grace: timedelta) -> Subscription | None:
+        """Return the subscription whose plan, status and period represent the account.
 
-        One that has not ended counts as ending later than all that have.
+        The first criterion that differs decides:
+
+        1. the higher granted plan
+        2. a subscription that has not ended, before one that has; of two ended ones the later end
+        3. the later creation
+
+        Args:
+            catalog: Plans in ascending order.
+            now: Current time.
+            grace: Time for which a `past_due` subscription grants access.
+
+        Returns:
+            The subscription, or None if the account never had one.
         """
 
-        def weight(subscription: Subscription) -> tuple[int, datetime, datetime]:
+        def precedence(subscription: Subscription) -> tuple[int, datetime, datetime]:
             granted = subscription.granted_plan(catalog, now, grace)
-            ends = (subscription.ended_at or subscription.canceled_at) if subscription.has_ended else None
-            return catalog.rank(granted), ends or END_OF_TIME, subscription.created
+            ended_at = (subscription.ended_at or subscription.canceled_at) if subscription.has_ended else None
+            return catalog.rank(granted), ended_at or END_OF_TIME, subscription.created
 
-        return max(self.subscriptions, key=weight, default=None)
+        return max(self.subscriptions, key=precedence, default=None)
 
     def status(self, catalog: Catalog, now: datetime, grace: timedelta) -> AccountStatus:
-        """The plan and what there is to say of the subscription that gives it."""
-        shown = self.subscription_shown(catalog, now, grace)
+        """Return the account's plan, and status and period of the subscription that is shown for it."""
+        shown = self.shown_subscription(catalog, now, grace)
         if shown is None:
             return AccountStatus(plan=catalog.free.id, member_count=self.member_count)
         return AccountStatus(
@@ -94,25 +116,17 @@ class Account:
             member_count=self.member_count,
         )
 
-    def quota(self, catalog: Catalog, now: datetime, grace: timedelta) -> "Quota":
-        """The limits of the plan that the account is on, for the period that it pays for, or else for the month."""
-        from billing.domain.usage import Period, Quota, month_of  # noqa: PLC0415 - a status does without
-
-        shown = self.subscription_shown(catalog, now, grace)
-        plan = catalog.plan(shown.granted_plan(catalog, now, grace) or "") if shown else None
-        if shown is None or plan is None:
-            return Quota(catalog.free, month_of(now))
-        if shown.current_period_start is None or shown.current_period_end is None:
-            return Quota(plan, month_of(now))
-        return Quota(plan, Period(shown.current_period_start, shown.current_period_end))
-
     def refuse_second_subscription(self, now: datetime, grace: timedelta) -> None:
-        """Raises SubscriptionExists while any subscription grants access, whichever plan it is for."""
+        """Raise SubscriptionExists if any subscription grants access, for whichever plan."""
         if any(subscription.grants_access(now, grace) for subscription in self.subscriptions):
             raise SubscriptionExists
 
     def customer_with_history(self) -> str:
-        """The Stripe customer whose billing history the portal can show. Raises NeverSubscribed."""
+        """Return the Stripe customer whose billing history the portal shows.
+
+        Raises:
+            NeverSubscribed: The account has no customer, or never had a subscription.
+        """
         if self.profile.customer_id is None or not self.subscriptions:
             raise NeverSubscribed
         return self.profile.customer_id

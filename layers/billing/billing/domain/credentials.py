@@ -1,11 +1,11 @@
-"""Who may ask for what."""
+"""Credentials of API requests."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class CredentialKind(StrEnum):
-    """What may stand in an `Authorization: Bearer …` header."""
+    """Kind of an `Authorization: Bearer …` credential."""
 
     SECRET_KEY = "secret_key"  # noqa: S105 - its name
     PUBLISHABLE_KEY = "publishable_key"
@@ -20,10 +20,13 @@ NO_CREDENTIAL: frozenset[CredentialKind] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A credential that counts, and the account it acts for.
+    """A valid credential.
 
-    `subject` is the user or key that rate limits count. `may_pay`: whether it may open checkout and
-    the portal.
+    Attributes:
+        kind: Kind of the credential.
+        account_id: Account that the credential gives access to.
+        subject: User or key whose requests the rate limit counts.
+        can_manage_billing: True if the credential may open checkout and the portal.
     """
 
     kind: CredentialKind

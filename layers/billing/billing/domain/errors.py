@@ -1,32 +1,32 @@
-"""What can go wrong, named for what happened. Which status and code each becomes is a contract's table.
+"""Errors, named after what happened. Each API contract maps them to a status and a code.
 
 BillingError
-├── RequestRefused
-│   ├── RequestInvalid          the request itself is wrong; says what and where
+├── RequestRefused                the caller has to change the request
+│   ├── RequestInvalid            body, header or parameter is invalid
 │   │   └── IdempotencyKeyInvalid
-│   ├── IdempotencyKeyReused    the key of another request
-│   ├── Unauthenticated         no credential that counts
-│   ├── Forbidden               a credential that counts, for something else
+│   ├── IdempotencyKeyReused      the key belongs to a request with another body
+│   ├── Unauthenticated           no valid credential
+│   ├── Forbidden                 a valid credential without access
 │   │   └── CredentialKindForbidden
-│   ├── RouteUnknown            nothing answers at this path
-│   ├── MethodNotAllowed        the path exists, with other methods
-│   ├── SubscriptionExists      checkout while a subscription grants
-│   └── NeverSubscribed         portal without billing history
-├── TryAgainLater
-│   ├── RateLimited             too many requests of this user, key or account
-│   ├── StillRunning            the first request with this idempotency key
+│   ├── RouteUnknown              no operation has this path
+│   ├── MethodNotAllowed          the path has operations, but not for this method
+│   ├── SubscriptionExists        checkout while a subscription grants access
+│   └── NeverSubscribed           portal without a billing history
+├── TryAgainLater                 the same request can succeed later
+│   ├── RateLimited               too many requests of a user, key or account
+│   ├── StillRunning              the first request with this idempotency key has no response yet
 │   ├── StripeFailed
-│   │   ├── StripeUnavailable   down, slow, rate-limiting: soon worth another try
-│   │   └── StripeRefused       answered, and the answer is no use: somebody may have to mend something
-│   ├── StoreUnavailable        DynamoDB throttles or does not answer
-│   ├── SecretsUnavailable  Secrets Manager throttles or does not answer
-│   ├── QueueUnavailable    SQS throttles or does not answer
-│   └── IdentityProviderUnavailable   a session token cannot be checked: the keys never came
-├── ConfigurationMissing        the deployment lacks something that it cannot work without
-├── SignatureInvalid            a webhook delivery that Stripe did not sign, or not now
+│   │   ├── StripeUnavailable     Stripe is down, slow or limits the rate
+│   │   └── StripeRefused         Stripe rejected the request, or its response is unusable
+│   ├── StoreUnavailable          DynamoDB throttles, fails or does not respond
+│   ├── SecretsUnavailable        Secrets Manager throttles, fails or does not respond
+│   ├── QueueUnavailable          SQS throttles, fails or does not respond
+│   └── IdentityProviderUnavailable   the signing keys of session tokens cannot be fetched
+├── ConfigurationMissing          a setting or secret of the deployment is missing or invalid
+├── SignatureInvalid              a webhook delivery has no valid signature
 └── EventUnreadable
-    ├── EventUnidentified       no JSON object with an id: nothing can be recorded
-    └── EventUnprocessable      an id, but an object that no later try will understand
+    ├── EventUnidentified         the payload has no id, so it cannot be recorded
+    └── EventUnprocessable        the payload has an id, but cannot be parsed
 """
 
 from collections.abc import Sequence
@@ -37,109 +37,121 @@ PROBLEMS_MAX = 100
 
 
 class BillingError(Exception):
-    """Everything this product raises on purpose."""
+    """Base class of all expected errors."""
+
+
+# --- The caller has to change the request -----------------------------------------------------------------------------
 
 
 class RequestRefused(BillingError):
-    """The caller has to change something before the same request can succeed."""
+    """The request cannot succeed without a change by the caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with a request: `path` as the caller wrote it ("success_url"), "" for the whole body."""
+    """A problem of a request.
+
+    Attributes:
+        path: Field as the caller wrote it, for example "success_url"; "" for the whole body.
+        message: Description that follows the path, for example "is required".
+    """
 
     path: str
     message: str
 
 
 class RequestInvalid(RequestRefused):
-    """A body, header or parameter that cannot be accepted."""
+    """A body, header or parameter is invalid."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        """Take every problem found, not only the first; of very many, the first hundred, each once."""
+        """List all problems; of more than 100 distinct ones the first 100."""
         self.problems = tuple(dict.fromkeys(problems))[:PROBLEMS_MAX]
-        told = (f"{each.path}: {each.message}" if each.path else each.message for each in self.problems)
-        super().__init__("; ".join(told))
+        super().__init__(
+            "; ".join(f"{each.path}: {each.message}" if each.path else each.message for each in self.problems)
+        )
 
     @classmethod
     def at(cls, path: str, message: str) -> Self:
-        """One problem at one place."""
+        """Return an error with one problem."""
         return cls([Problem(path, message)])
 
 
 class IdempotencyKeyInvalid(RequestInvalid):
-    """An `Idempotency-Key` header that is none."""
+    """The `Idempotency-Key` header is malformed."""
 
 
 class IdempotencyKeyReused(RequestRefused):
-    """The key stands for a request with other content; answering that one would not be what was asked."""
+    """The idempotency key was first used with another request body."""
 
     def __init__(self) -> None:
         super().__init__("This idempotency key was used with another request body; use a new key")
 
 
 class Unauthenticated(RequestRefused):
-    """The credential is missing, malformed, unknown, revoked or expired: which of them is never told."""
+    """The credential is missing, malformed, unknown, revoked or expired. The response does not say which."""
 
     def __init__(self, reason: str) -> None:
-        """`reason` is for the operator's log alone."""
+        """Create the error; only the log contains `reason`."""
         self.reason = reason
         super().__init__("Missing, invalid or expired credential")
 
 
 class Forbidden(RequestRefused):
-    """The credential counts, and not for this: another account's path, or the wrong kind of credential."""
+    """The credential is valid, but does not give access to the account or operation."""
 
     @classmethod
     def for_account(cls) -> "Forbidden":
-        """The path names another account than the credential's; whether that one exists is not told."""
+        """Return the error for a path of another account, whether that account exists or not."""
         return cls("The credential does not give access to this account")
 
     @classmethod
     def for_role(cls) -> "Forbidden":
-        """The user's role is none of those that may pay."""
+        """Return the error for a user without a billing role."""
         return cls("The user's role does not allow this")
 
 
 class CredentialKindForbidden(Forbidden):
-    """Another kind of credential is needed here."""
+    """The operation requires another kind of credential."""
 
     def __init__(self) -> None:
         super().__init__("This kind of credential is not accepted here")
 
 
 class RouteUnknown(RequestRefused):
-    """Nothing is served at this path."""
+    """No operation has the path of the request."""
 
     def __init__(self, path: str) -> None:
         super().__init__(f"There is nothing at {path}")
 
 
 class MethodNotAllowed(RequestRefused):
-    """The path is served, with other methods (RFC 9110, 15.5.6)."""
+    """The path has operations, but not for this method (RFC 9110, section 15.5.6)."""
 
     def __init__(self, method: str, allowed: Sequence[str]) -> None:
-        """`allowed` goes into the `Allow` header."""
+        """Create the error; `allowed` becomes the `Allow` header."""
         self.allowed = tuple(allowed)
         super().__init__(f"{method} is not allowed here; allowed: {', '.join(allowed)}")
 
 
 class SubscriptionExists(RequestRefused):
-    """A second checkout would be a second subscription, and a second bill."""
+    """A checkout was requested while a subscription grants access. A second subscription would be billed, too."""
 
     def __init__(self) -> None:
         super().__init__("This account already has a subscription; change or cancel it in the billing portal")
 
 
 class NeverSubscribed(RequestRefused):
-    """There is nothing to show in the portal."""
+    """The billing portal was requested for an account that never had a subscription."""
 
     def __init__(self) -> None:
         super().__init__("This account has no billing history: it never had a subscription")
 
 
+# --- The same request can succeed later -------------------------------------------------------------------------------
+
+
 class TryAgainLater(BillingError):
-    """Nothing was half-done; the same request can succeed after `retry_after_seconds`."""
+    """The request can be repeated unchanged after `retry_after_seconds`."""
 
     def __init__(self, message: str, retry_after_seconds: int) -> None:
         self.retry_after_seconds = retry_after_seconds
@@ -147,88 +159,100 @@ class TryAgainLater(BillingError):
 
 
 class RateLimited(TryAgainLater):
-    """More requests than the deployment allows a user, a key or an account."""
+    """A user, key or account sent more requests than the deployment allows."""
 
     def __init__(self, limit: int, retry_after_seconds: int) -> None:
-        """`limit`: how many requests the exhausted window has."""
+        """Create the error; `limit` is the number of requests that the exhausted window allows."""
         self.limit = limit
         super().__init__(f"Rate limit exceeded. Try again in {retry_after_seconds} seconds", retry_after_seconds)
 
 
 class StillRunning(TryAgainLater):
-    """The first request with an idempotency key has not been answered yet."""
+    """The first request with the same idempotency key has no response yet."""
 
     def __init__(self) -> None:
         super().__init__("A request with this idempotency key is still running", retry_after_seconds=1)
 
 
 class StripeFailed(TryAgainLater):
-    """A call to Stripe did not bring what was asked for."""
+    """A call to Stripe failed."""
 
     message = "The payment provider failed"
     default_retry_after_seconds = 30
 
     def __init__(self, retry_after_seconds: int | None = None) -> None:
-        """`retry_after_seconds` is Stripe's own word where it gave one."""
+        """Create the error; `retry_after_seconds` is the value of Stripe's `Retry-After` header, if there is one."""
         super().__init__(self.message, retry_after_seconds or self.default_retry_after_seconds)
 
 
 class StripeUnavailable(StripeFailed):
-    """Stripe is unreachable, too slow, or limits our rate."""
+    """Stripe is unreachable, too slow, or limits the rate of calls."""
 
-    message = "The payment provider cannot be reached at the moment; try again shortly"
+    message = "The payment provider is temporarily unavailable; try again shortly"
     default_retry_after_seconds = 5
 
 
 class StripeRefused(StripeFailed):
-    """Stripe refused our request or answered what cannot be used. The cause is logged, not shown."""
+    """Stripe rejected the request, or sent an unusable response. The log contains the cause, the response does not."""
 
-    message = "The payment provider did not accept the request; it has been reported"
+    message = "The payment provider rejected the request; the error is logged"
 
 
 class StoreUnavailable(TryAgainLater):
-    """DynamoDB throttles, fails or does not answer; nothing was half-written."""
+    """DynamoDB throttles, fails or does not respond, or other writers caused too many conflicts.
+
+    No transaction was written in part.
+    """
 
     def __init__(self) -> None:
-        super().__init__("The service is busy at the moment; try again shortly", retry_after_seconds=2)
+        super().__init__("The service is temporarily unavailable; try again shortly", retry_after_seconds=2)
 
 
 class SecretsUnavailable(TryAgainLater):
-    """Secrets Manager throttles or does not answer."""
+    """Secrets Manager throttles, fails or does not respond."""
 
     def __init__(self) -> None:
-        super().__init__("The service is busy; try again shortly", retry_after_seconds=5)
+        super().__init__("The service is temporarily unavailable; try again shortly", retry_after_seconds=5)
 
 
 class QueueUnavailable(TryAgainLater):
-    """SQS throttles or does not answer."""
+    """SQS throttles, fails or does not respond."""
 
     def __init__(self) -> None:
-        super().__init__("The service is busy; try again shortly", retry_after_seconds=5)
+        super().__init__("The service is temporarily unavailable; try again shortly", retry_after_seconds=5)
 
 
 class IdentityProviderUnavailable(TryAgainLater):
-    """The keys that session tokens are signed with cannot be had: whether this one counts is not known."""
+    """The signing keys of session tokens cannot be fetched, so a token can be neither accepted nor rejected."""
 
     def __init__(self, retry_after_seconds: int) -> None:
-        super().__init__("Session tokens cannot be checked at the moment; try again shortly", retry_after_seconds)
+        super().__init__("Session tokens cannot be verified at the moment; try again shortly", retry_after_seconds)
+
+
+# --- The operator has to act ------------------------------------------------------------------------------------------
 
 
 class ConfigurationMissing(BillingError):
-    """Named for the operator; callers see only an internal error."""
+    """A setting or secret of the deployment is missing or invalid. Callers get a generic internal error."""
+
+
+# --- Deliveries of events ---------------------------------------------------------------------------------------------
 
 
 class SignatureInvalid(BillingError):
-    """Deliberately the same for every way in which a signature can be wrong, but for the words."""
+    """The signature of a webhook delivery is missing, malformed, wrong or too far from the current time.
+
+    All causes get the same response, except for the message.
+    """
 
 
 class EventUnreadable(BillingError):
-    """A delivery that is signed, and still is no event that can be understood."""
+    """A payload cannot be processed as an event."""
 
 
 class EventUnidentified(EventUnreadable):
-    """There is no id under which anything could be recorded."""
+    """The payload has no usable id, so nothing can be recorded."""
 
 
 class EventUnprocessable(EventUnreadable):
-    """An event whose object has impossible types or lacks what its kind must have."""
+    """The event has an id, but a required field is missing or has an impossible value."""

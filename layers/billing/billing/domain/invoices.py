@@ -1,4 +1,4 @@
-"""What a Stripe invoice is to us, and where a list of them goes on."""
+"""Invoices, and the cursor of a list of them."""
 
 import base64
 import binascii
@@ -9,18 +9,22 @@ from datetime import datetime
 
 from billing.domain.errors import RequestInvalid
 
-# https://docs.stripe.com/invoicing/overview#invoice-statuses: from open to paid, void or uncollectible; an
-# uncollectible one can still be paid or voided, a paid or void one never changes its status again.
+# https://docs.stripe.com/invoicing/overview#invoice-statuses
+# An uncollectible invoice can still be paid or voided. A paid or void invoice never changes its status. A status that
+# is not listed has rank 1.
 LIFECYCLE_RANK_OF_STATUS = {"draft": 0, "open": 1, "uncollectible": 2, "paid": 3, "void": 3}
-ENDED = frozenset({"paid", "void"})
+ENDED_STATUSES = frozenset({"paid", "void"})
 
-# An invoice's place in its account's list: when it was created, in seconds, and its id.
+# Position of an invoice in its account's list: creation in seconds, and id.
 POSITION = re.compile(r"\d{12}#[!-\"$-~]{1,255}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """Stripe's facts about one invoice. Amounts are integers in the currency's minor unit, times are UTC."""
+    """A Stripe invoice, reduced to the fields that are used.
+
+    Amounts are integers in the currency's minor unit, times are UTC.
+    """
 
     id: str
     customer_id: str
@@ -41,39 +45,48 @@ class Invoice:
 
     @property
     def lifecycle_rank(self) -> int:
-        """How far its life has come; it never goes back."""
+        """Position in the lifecycle, which never decreases: see `LIFECYCLE_RANK_OF_STATUS`."""
         return LIFECYCLE_RANK_OF_STATUS.get(self.status, 1)
 
     @property
     def has_ended(self) -> bool:
-        """Whether its status will never be another."""
-        return self.status in ENDED
+        """True if the status never changes again."""
+        return self.status in ENDED_STATUSES
 
     @property
     def is_issued(self) -> bool:
-        """Whether its customer is to see it; Stripe may still change or delete a draft."""
+        """True if the customer may see the invoice. Stripe may still change or delete a draft."""
         return self.status != "draft"
 
 
 @dataclass(frozen=True, slots=True)
 class InvoicePage:
-    """Part of an account's invoices, newest first, and the position after which there may be more; None at the end."""
+    """A page of an account's invoices, newest first.
+
+    Attributes:
+        invoices: Invoices of the page.
+        continues_after: Position after which the next page begins; None on the last page.
+    """
 
     invoices: Sequence[Invoice]
     continues_after: str | None
 
 
-def cursor_of(position: str) -> str:
-    """A position as callers get it: URL-safe, and nothing to build upon."""
+def encode_cursor(position: str) -> str:
+    """Return a position as the opaque, URL-safe cursor of a response."""
     return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
 
 
-def position_of(cursor: str) -> str:
-    """The position that a cursor stands for. Raises RequestInvalid for what `cursor_of` never made."""
+def decode_cursor(cursor: str) -> str:
+    """Return the position that a cursor represents.
+
+    Raises:
+        RequestInvalid: The cursor is not a result of `encode_cursor`.
+    """
     try:
         position = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
     except (binascii.Error, ValueError):
         position = ""
-    if not POSITION.fullmatch(position) or cursor_of(position) != cursor:
-        raise RequestInvalid.at("cursor", "must be a next_cursor that was answered before")
+    if not POSITION.fullmatch(position) or encode_cursor(position) != cursor:
+        raise RequestInvalid.at("cursor", "must be the next_cursor of an earlier response")
     return position

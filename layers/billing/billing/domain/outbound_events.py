@@ -1,6 +1,7 @@
-"""The events an account's own systems are told of: the difference between what was known and what is known now.
+"""Outbound events: changes of subscriptions and invoices, for the account's own systems.
 
-A difference exists once, whichever and however many of Stripe's events brought it.
+An outbound event is the difference between the row before and after a commit. The number and order of Stripe's events
+do not matter.
 """
 
 from collections.abc import Mapping
@@ -11,14 +12,17 @@ from billing.domain.invoices import Invoice
 from billing.domain.subscriptions import Subscription
 from billing.domain.timestamps import iso
 
-type BillingObject = Subscription | Invoice
-
 
 @dataclass(frozen=True, slots=True)
 class OutboundEvent:
-    """One thing to tell: `type` of the subscription contract's list, `data` in JSON types, times in ISO 8601 UTC.
+    """A change of one object.
 
-    `occurred_at` is when Stripe's object is known to have been so; it never goes back between two of one object.
+    Attributes:
+        id: Unique id of the event.
+        type: Event type of the subscription contract, for example "subscription.updated".
+        account_id: Account of the object.
+        occurred_at: Time at which Stripe's object was in this state. It never decreases between events of one object.
+        data: State of the object in JSON types; times in ISO 8601 UTC.
     """
 
     id: str
@@ -28,14 +32,22 @@ class OutboundEvent:
     data: Mapping[str, str | int | bool | None]
 
 
-def difference(before: BillingObject | None, after: BillingObject) -> str | None:
-    """The type of outbound event that leads from `before` to `after`; None if nobody needs to know."""
+def outbound_event_type(before: Subscription | Invoice | None, after: Subscription | Invoice) -> str | None:
+    """Return the type of the outbound event for a change.
+
+    Args:
+        before: State of the object before the change; None if it was not stored.
+        after: State of the same object after the change.
+
+    Returns:
+        The event type, or None if the change needs no outbound event.
+    """
     if isinstance(after, Subscription):
-        return _subscription_difference(before if isinstance(before, Subscription) else None, after)
-    return _invoice_difference(before if isinstance(before, Invoice) else None, after)
+        return _subscription_event_type(before if isinstance(before, Subscription) else None, after)
+    return _invoice_event_type(before if isinstance(before, Invoice) else None, after)
 
 
-def _subscription_difference(before: Subscription | None, after: Subscription) -> str | None:
+def _subscription_event_type(before: Subscription | None, after: Subscription) -> str | None:
     if before is None or not before.has_started:
         return "subscription.created" if after.has_started and not after.has_ended else None
     if after.has_ended:
@@ -43,20 +55,20 @@ def _subscription_difference(before: Subscription | None, after: Subscription) -
     return "subscription.updated" if subscription_data(before) != subscription_data(after) else None
 
 
-def _invoice_difference(before: Invoice | None, after: Invoice) -> str | None:
+def _invoice_event_type(before: Invoice | None, after: Invoice) -> str | None:
     if after.status == "paid":
         return "invoice.paid" if before is None or before.status != "paid" else None
     failed_before = before.attempt_count if before else 0
     return "invoice.payment_failed" if after.status == "open" and after.attempt_count > failed_before else None
 
 
-def outbound_data(content: BillingObject) -> Mapping[str, str | int | bool | None]:
-    """What an outbound event carries of its object."""
+def outbound_data(content: Subscription | Invoice) -> Mapping[str, str | int | bool | None]:
+    """Return the `data` of an outbound event about an object."""
     return subscription_data(content) if isinstance(content, Subscription) else invoice_data(content)
 
 
 def subscription_data(subscription: Subscription) -> Mapping[str, str | int | bool | None]:
-    """A subscription as an account's systems see it."""
+    """Return the `data` of a subscription event."""
     return {
         "subscription": subscription.id,
         "plan": subscription.plan,
@@ -71,7 +83,7 @@ def subscription_data(subscription: Subscription) -> Mapping[str, str | int | bo
 
 
 def invoice_data(invoice: Invoice) -> Mapping[str, str | int | bool | None]:
-    """An invoice as an account's systems see it; amounts in the currency's minor unit."""
+    """Return the `data` of an invoice event; amounts are in the currency's minor unit."""
     return {
         "invoice": invoice.id,
         "number": invoice.number,

@@ -1,4 +1,4 @@
-"""Plans, their prices and limits: what is for sale."""
+"""The catalog: plans, their prices and limits, and metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class MetricKind(StrEnum):
-    """How a metric is measured: a counter adds up over a billing period, a gauge says how much there is now."""
+    """Kind of a metric: a counter adds up over a billing period, a gauge states the current number."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -14,7 +14,7 @@ class MetricKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """Something whose use is measured, and which plans may limit."""
+    """Something whose use is measured and that plans may limit."""
 
     id: str
     name: str
@@ -22,15 +22,21 @@ class Metric:
 
     @property
     def is_gauge(self) -> bool:
-        """Whether it is set, not added to."""
+        """True if measurements set the metric's value instead of adding to it."""
         return self.kind is MetricKind.GAUGE
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """A recurring Stripe price: `unit_amount` in the currency's minor unit per `interval` (and per seat if `per_seat`).
+    """A recurring Stripe price.
 
-    `id` is needed only for a price that carries no lookup key in Stripe.
+    Attributes:
+        lookup_key: Lookup key of the price in Stripe.
+        unit_amount: Amount in the currency's minor unit.
+        currency: Three-letter currency code.
+        interval: Billing interval in Stripe, for example "month".
+        per_seat: True if the amount is for each seat.
+        id: Id in Stripe. Only a price without a lookup key in Stripe needs it.
     """
 
     lookup_key: str
@@ -43,7 +49,17 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One line of the price page. What `limits` does not name is unlimited; `contact` is whom to ask for a price."""
+    """A level of the product.
+
+    Attributes:
+        id: Id, for example "pro".
+        name: Name on the price page.
+        prices: Prices at which checkout sells the plan.
+        trial_days: Length of the trial; 0 for none.
+        contact: Address to ask for a price, if checkout does not sell the plan.
+        features: Values of features by name.
+        limits: Limits by metric. A metric that is not listed is unlimited.
+    """
 
     id: str
     name: str
@@ -56,35 +72,41 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """All plans, from the least to the most. The first is what an account without a granting subscription is on."""
+    """All plans in ascending order, and all metrics. The first plan applies without a subscription."""
 
     plans: tuple[Plan, ...]
     metrics: tuple[Metric, ...] = ()
 
     @property
     def free(self) -> Plan:
-        """The plan that needs no subscription."""
+        """Plan of an account without a subscription that grants access."""
         return self.plans[0]
-
-    def plan(self, plan_id: str) -> Plan | None:
-        """The plan of that id."""
-        return next((plan for plan in self.plans if plan.id == plan_id), None)
-
-    def limits(self, plan: Plan) -> Mapping[str, int | None]:
-        """The plan's limit for every metric; None is unlimited."""
-        return {metric.id: plan.limits.get(metric.id) for metric in self.metrics}
-
-    def rank(self, plan_id: str | None) -> int:
-        """How much a plan is, compared with others; a plan no longer in the catalog ranks lowest."""
-        return next((rank for rank, plan in enumerate(self.plans) if plan.id == plan_id), -1)
-
-    def plan_of_price(self, lookup_key: str | None, price_id: str | None) -> Plan | None:
-        """The plan a Stripe price belongs to: by lookup key, then by id; None for a price that is not ours."""
-        by_lookup_key = {price.lookup_key: plan for plan in self.plans for price in plan.prices}
-        by_id = {price.id: plan for plan in self.plans for price in plan.prices if price.id}
-        return by_lookup_key.get(lookup_key or "") or by_id.get(price_id or "")
 
     @property
     def for_sale(self) -> tuple[Plan, ...]:
-        """The plans that checkout can sell."""
+        """Plans that checkout can sell."""
         return tuple(plan for plan in self.plans if plan.prices)
+
+    def plan(self, plan_id: str) -> Plan | None:
+        """Return the plan with this id; None if the catalog has none."""
+        return next((plan for plan in self.plans if plan.id == plan_id), None)
+
+    def limits(self, plan: Plan) -> Mapping[str, int | None]:
+        """Return the plan's limit of every metric; None is unlimited."""
+        return {metric.id: plan.limits.get(metric.id) for metric in self.metrics}
+
+    def rank(self, plan_id: str | None) -> int:
+        """Return the position of a plan in ascending order; -1 for None and for a plan that the catalog lacks."""
+        return next((rank for rank, plan in enumerate(self.plans) if plan.id == plan_id), -1)
+
+    def plan_of_price(self, lookup_key: str | None, price_id: str | None) -> Plan | None:
+        """Return the plan that a Stripe price belongs to.
+
+        The lookup key has precedence over the id.
+
+        Returns:
+            The plan, or None if the catalog has neither the lookup key nor the id.
+        """
+        by_lookup_key = {price.lookup_key: plan for plan in self.plans for price in plan.prices}
+        by_id = {price.id: plan for plan in self.plans for price in plan.prices if price.id}
+        return by_lookup_key.get(lookup_key or "") or by_id.get(price_id or "")

@@ -1,4 +1,4 @@
-"""Where a browser may be sent back to: never to a place that the deployment does not name."""
+"""Return URLs of checkout and portal, restricted to the deployment's allowed origins."""
 
 from collections.abc import Sequence
 from urllib.parse import urljoin, urlsplit
@@ -9,16 +9,24 @@ URL_LENGTH_MAX = 2048
 
 
 def resolve_return_url(field: str, url: str | None, default: str, allowed_origins: Sequence[str]) -> str:
-    """`url`, or `default` if there is none, as an absolute URL; relative ones are of the first allowed origin.
+    """Return the absolute URL to which Stripe sends the browser back.
 
-    Raises RequestInvalid at `field` for another origin and for what only some parsers take for one of ours.
+    Args:
+        field: Request field of the URL, named in errors.
+        url: URL of the request.
+        default: URL if the request has none.
+        allowed_origins: Origins that the URL may have. A relative URL is resolved against the first one.
+
+    Raises:
+        RequestInvalid: The URL has another origin, is malformed, or contains characters that URL parsers interpret
+            differently.
     """
-    wanted = default if url is None else url
-    if len(wanted) > URL_LENGTH_MAX or not wanted.isascii() or not wanted.isprintable() or set(wanted) & {"\\", " "}:
+    requested = default if url is None else url
+    if len(requested) > URL_LENGTH_MAX or not _is_visible_ascii(requested) or "\\" in requested:
         raise RequestInvalid.at(field, f"must be a URL of at most {URL_LENGTH_MAX} visible ASCII characters")
     try:
-        is_relative = not urlsplit(wanted).scheme and not wanted.startswith("//")
-        absolute = urljoin(f"{allowed_origins[0]}/", wanted) if is_relative else wanted
+        is_relative = not urlsplit(requested).scheme and not requested.startswith("//")
+        absolute = urljoin(f"{allowed_origins[0]}/", requested) if is_relative else requested
         parts = urlsplit(absolute)
     except ValueError:
         raise RequestInvalid.at(field, "is not a URL") from None
@@ -26,3 +34,7 @@ def resolve_return_url(field: str, url: str | None, default: str, allowed_origin
     if f"{parts.scheme}://{parts.netloc}" not in allowed_origins:
         raise RequestInvalid.at(field, f"must be on an allowed origin: {', '.join(allowed_origins)}")
     return parts.geturl()
+
+
+def _is_visible_ascii(value: str) -> bool:
+    return value.isascii() and value.isprintable() and " " not in value

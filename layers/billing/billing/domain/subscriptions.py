@@ -1,4 +1,4 @@
-"""What a Stripe subscription is to us, and which access it gives."""
+"""Subscriptions, and the access that each status grants."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -8,15 +8,15 @@ from billing.domain.plans import Catalog
 
 
 class Access(Enum):
-    """What a status does for the account."""
+    """Access that a subscription status grants."""
 
     GRANTED = "granted"
     GRACE = "granted for the grace period"
     NONE = "none"
 
 
-# https://docs.stripe.com/billing/subscriptions/overview#subscription-statuses. A status that Stripe adds later gives
-# no access until somebody has decided that it should.
+# https://docs.stripe.com/billing/subscriptions/overview#subscription-statuses
+# A status that is not listed grants no access. If Stripe adds one, decide here which access it grants.
 ACCESS_OF_STATUS = {
     "active": Access.GRANTED,
     "trialing": Access.GRANTED,
@@ -28,16 +28,34 @@ ACCESS_OF_STATUS = {
     "canceled": Access.NONE,
 }
 
-NOT_STARTED = frozenset({"incomplete", "incomplete_expired"})
-ENDED = frozenset({"canceled", "incomplete_expired"})
+NOT_STARTED_STATUSES = frozenset({"incomplete", "incomplete_expired"})
+ENDED_STATUSES = frozenset({"canceled", "incomplete_expired"})
+# No subscription returns to `incomplete` or leaves an ended status. Every other status has rank 1.
+LIFECYCLE_RANK_OF_STATUS = {"incomplete": 0, "incomplete_expired": 2, "canceled": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Stripe's facts about one subscription, reduced to what is used. Times are UTC.
+    """A Stripe subscription, reduced to the fields that are used. Times are UTC.
 
-    `plan` is the catalog plan of its price, None if the price maps to none; the period and quantity are those of the
-    item with that price. `past_due_since` is when an event or a fetch first showed it so (Stripe does not tell).
+    Attributes:
+        id: Id in Stripe.
+        customer_id: Stripe customer.
+        status: Status in Stripe.
+        created: Creation in Stripe.
+        plan: Plan of the catalog; None if no price of the subscription was ever in the catalog.
+        price_id: Stripe price of the item that determines the plan.
+        quantity: Quantity of that item.
+        current_period_start: Start of that item's billing period.
+        current_period_end: End of that item's billing period.
+        cancel_at_period_end: True if the subscription ends with the billing period.
+        cancel_at: Time at which the subscription will end.
+        canceled_at: Time of the cancellation request.
+        ended_at: Time at which the subscription ended.
+        trial_end: End of the trial.
+        price_is_mapped: True if the catalog contains the price. Otherwise `plan` is the last one that was stored.
+        past_due_since: Time from which an event or a fetch first showed the subscription as `past_due`. Stripe does not
+            state it.
     """
 
     id: str
@@ -46,7 +64,6 @@ class Subscription:
     created: datetime
     plan: str | None
     price_id: str | None
-    price_lookup_key: str | None
     quantity: int | None
     current_period_start: datetime | None
     current_period_end: datetime | None
@@ -60,37 +77,38 @@ class Subscription:
 
     @property
     def has_started(self) -> bool:
-        """Whether it ever was more than an attempt to subscribe."""
-        return self.status not in NOT_STARTED
+        """True if the subscription was activated: its first payment succeeded or was not required."""
+        return self.status not in NOT_STARTED_STATUSES
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is in a status that Stripe calls terminal."""
-        return self.status in ENDED
+        """True if the status is one that Stripe calls terminal."""
+        return self.status in ENDED_STATUSES
 
     @property
     def is_cancelling(self) -> bool:
-        """Whether it will end by itself, at the period's end or at a set time."""
+        """True if the subscription will end at the end of its period or at a set time."""
         return self.cancel_at_period_end or (self.cancel_at is not None and not self.has_ended)
 
     @property
     def lifecycle_rank(self) -> int:
-        """How far its life has come. It never goes back: nothing returns to `incomplete` or from an ended status."""
-        if self.has_ended:
-            return 2
-        return 0 if self.status == "incomplete" else 1
+        """Position in the lifecycle, which never decreases: see `LIFECYCLE_RANK_OF_STATUS`."""
+        return LIFECYCLE_RANK_OF_STATUS.get(self.status, 1)
 
-    def ended(self, at: datetime) -> "Subscription":
-        """What it became when it ended at `at`, where nobody can be asked any more."""
+    def as_canceled(self, at: datetime) -> "Subscription":
+        """Return the subscription as it is after it was canceled at `at`."""
         return replace(self, status="canceled", canceled_at=self.canceled_at or at, ended_at=at, past_due_since=None)
 
     def grants_access(self, now: datetime, grace: timedelta) -> bool:
-        """Whether the account has this subscription's plan at `now`; `past_due` does for `grace` after it became so."""
+        """Return True if the account may use the subscription's plan at `now`.
+
+        A `past_due` subscription grants access for the time `grace` from `past_due_since` on.
+        """
         access = ACCESS_OF_STATUS.get(self.status, Access.NONE)
         if access is Access.GRACE:
             return self.past_due_since is None or now < self.past_due_since + grace
         return access is Access.GRANTED
 
     def granted_plan(self, catalog: Catalog, now: datetime, grace: timedelta) -> str | None:
-        """The plan this subscription gives at `now`; None if it gives none."""
+        """Return the plan that the subscription grants at `now`; None if it grants none."""
         return self.plan if catalog.rank(self.plan) > 0 and self.grants_access(now, grace) else None

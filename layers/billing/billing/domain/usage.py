@@ -1,30 +1,31 @@
-"""How much of its plan an account uses.
+"""Usage: measurements, and an account's quota.
 
-Counters add up what was done in a billing period; gauges say how much there is now. A measurement is recorded once,
-by its id: `track` always counts, `consume` only within the plan's limit.
+A counter adds up measurements over a billing period. A gauge states the current number. A measurement is recorded once,
+by its id: `track` records it in any case, `consume` only within the plan's limit.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
+from billing.domain.accounts import Account
 from billing.domain.errors import Problem, RequestInvalid
 from billing.domain.plans import Catalog, Metric, Plan
 
-MONTHS_OF_A_YEAR = 12
+MONTHS_PER_YEAR = 12
 
 
 class Action(StrEnum):
-    """What a measurement asks for."""
+    """Treatment of the plan's limit: `track` ignores it, `consume` enforces it."""
 
     TRACK = "track"
     CONSUME = "consume"
 
 
 class MeasurementOutcome(StrEnum):
-    """What became of a measurement."""
+    """Result of a measurement."""
 
     RECORDED = "recorded"
     DUPLICATE = "duplicate"
@@ -33,7 +34,7 @@ class MeasurementOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """The time that a counter counts: from `start` until just before `end`, UTC."""
+    """Period of a counter: from `start` to just before `end`, in UTC."""
 
     start: datetime
     end: datetime
@@ -41,19 +42,26 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What an account may use at a moment: its plan's limits, in a period."""
+    """Limits of an account's plan in the current period."""
 
     plan: Plan
     period: Period
 
     def limit(self, metric: Metric) -> int | None:
-        """How much of a metric; None is unlimited."""
+        """Return the limit of a metric; None is unlimited."""
         return self.plan.limits.get(metric.id)
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What was used: how many more of a counter, how many in all of a gauge. The account's own `id` makes it one."""
+    """A use of a metric.
+
+    Attributes:
+        id: Id from the caller, unique within the account.
+        metric: Metric that is used.
+        value: Amount to add to a counter, or new value of a gauge.
+        action: Treatment of the plan's limit.
+    """
 
     id: str
     metric: Metric
@@ -63,10 +71,13 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class UsageState:
-    """What is known of the table when measurements are decided on.
+    """State of the table on which measurements are decided.
 
-    `used`, by metric, is what a counter holds at the least and what a gauge held last; `recorded` are ids that were
-    found. `is_read`: every measurement and counter that matters was looked at; until then nothing may be refused.
+    Attributes:
+        used: By metric, the least that a counter contains, and the last value that was read of a gauge.
+        recorded: Ids of measurements that are stored.
+        is_authoritative: True if every relevant measurement and counter was read. Otherwise no measurement may be
+            refused.
     """
 
     used: Mapping[str, int]
@@ -76,7 +87,14 @@ class UsageState:
 
 @dataclass(frozen=True, slots=True)
 class UsageDecision:
-    """What is to become of a measurement. `used`, of its metric, is after it; a `limit` of None is unlimited."""
+    """Decision on a measurement.
+
+    Attributes:
+        measurement: Measurement that was decided on.
+        outcome: Result.
+        used: Value of the metric after the decision.
+        limit: Limit of the metric; None is unlimited.
+    """
 
     measurement: Measurement
     outcome: MeasurementOutcome
@@ -85,20 +103,21 @@ class UsageDecision:
 
     @property
     def result(self) -> Mapping[str, str | int | None]:
-        """What its caller is told; how much is used, and of how much, only where that is the reason."""
-        told: dict[str, str | int | None] = {"id": self.measurement.id, "outcome": self.outcome}
-        return (
-            told | {"used": self.used, "limit": self.limit}
-            if self.outcome is MeasurementOutcome.LIMIT_REACHED
-            else told
-        )
+        """Result for the response. Only `limit_reached` states `used` and `limit`."""
+        result: dict[str, str | int | None] = {"id": self.measurement.id, "outcome": self.outcome}
+        if self.outcome is MeasurementOutcome.LIMIT_REACHED:
+            return result | {"used": self.used, "limit": self.limit}
+        return result
 
 
 @dataclass(frozen=True, slots=True)
 class MetricUpdate:
-    """What the recorded measurements of a metric do to it: a counter grows by `value`, a gauge becomes it.
+    """Effect of all recorded measurements on one metric.
 
-    The decisions stand only if the counter holds `used_at_most` when they are written; None: whatever it holds.
+    Attributes:
+        metric: Metric to update.
+        value: Amount to add to a counter, or new value of a gauge.
+        max_current: Greatest value of the stored counter for which the decisions hold; None if they hold for any value.
     """
 
     metric: Metric
@@ -108,7 +127,7 @@ class MetricUpdate:
 
 @dataclass(frozen=True, slots=True)
 class MetricUsage:
-    """How much of a metric is used. None is unlimited; what passed the limit leaves 0 `remaining`."""
+    """Usage of a metric. `limit` and `remaining` are None if it is unlimited; `remaining` is 0 beyond the limit."""
 
     metric: str
     used: int
@@ -117,7 +136,7 @@ class MetricUsage:
 
 
 class MeasurementFields(Protocol):
-    """A measurement as a caller sends it, its types checked."""
+    """Measurement of a request, with checked types."""
 
     id: str
     metric: str
@@ -125,37 +144,70 @@ class MeasurementFields(Protocol):
     action: str
 
 
-def month_of(moment: datetime) -> Period:
-    """The calendar month in UTC: the period of an account that pays for none."""
+def calendar_month(moment: datetime) -> Period:
+    """Return the calendar month of a time, in UTC."""
     start = moment.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    years, month = divmod(start.month, MONTHS_OF_A_YEAR)
+    years, month = divmod(start.month, MONTHS_PER_YEAR)
     return Period(start, start.replace(year=start.year + years, month=month + 1))
 
 
-def read_measurements(sent: Sequence[MeasurementFields], catalog: Catalog) -> list[Measurement]:
-    """What a request asks to record. Raises RequestInvalid for metrics that are not ours and ids that come twice."""
+def quota_of(account: Account, catalog: Catalog, now: datetime, grace: timedelta) -> Quota:
+    """Return an account's quota.
+
+    | shown subscription | plan | period |
+    |---|---|---|
+    | grants a plan | that plan | its billing period, or the calendar month if the period is unknown |
+    | grants none, or there is none | first plan of the catalog | calendar month |
+
+    Args:
+        account: Account with its subscriptions.
+        catalog: Plans in ascending order.
+        now: Current time.
+        grace: Time for which a `past_due` subscription grants access.
+    """
+    shown = account.shown_subscription(catalog, now, grace)
+    plan = catalog.plan(shown.granted_plan(catalog, now, grace) or "") if shown else None
+    if shown is None or plan is None:
+        return Quota(catalog.free, calendar_month(now))
+    if shown.current_period_start is None or shown.current_period_end is None:
+        return Quota(plan, calendar_month(now))
+    return Quota(plan, Period(shown.current_period_start, shown.current_period_end))
+
+
+def parse_measurements(sent: Sequence[MeasurementFields], catalog: Catalog) -> list[Measurement]:
+    """Return the measurements of a request.
+
+    Raises:
+        RequestInvalid: A metric is not in the catalog, or two measurements have the same id. All problems are listed.
+    """
     metrics = {metric.id: metric for metric in catalog.metrics}
-    first_places: dict[str, int] = {}
+    index_by_id: dict[str, int] = {}
     problems = []
-    for place, each in enumerate(sent):
+    for index, each in enumerate(sent):
         if each.metric not in metrics:
-            problems.append(Problem(f"measurements.{place}.metric", f"must be one of: {', '.join(metrics)}"))
-        if first_places.setdefault(each.id, place) != place:
-            problems.append(Problem(f"measurements.{place}.id", "is the id of another measurement of this request"))
+            problems.append(Problem(f"measurements.{index}.metric", f"must be one of: {', '.join(metrics)}"))
+        if index_by_id.setdefault(each.id, index) != index:
+            problems.append(Problem(f"measurements.{index}.id", "is the id of another measurement of this request"))
     if problems:
         raise RequestInvalid(problems)
     return [Measurement(each.id, metrics[each.metric], each.value, Action(each.action)) for each in sent]
 
 
-def decide_usage(measurements: Iterable[Measurement], quota: Quota, known: UsageState) -> list[UsageDecision]:
-    """What becomes of measurements, one after the other, if the table is as it is known."""
-    used = dict(known.used)
+def decide_usage(measurements: Iterable[Measurement], quota: Quota, state: UsageState) -> list[UsageDecision]:
+    """Decide on measurements in their order, each on the result of those before it.
+
+    Args:
+        measurements: Measurements to record.
+        quota: Limits of the account.
+        state: State of the table before the first measurement.
+    """
+    used = dict(state.used)
     decisions = []
     for each in measurements:
         limit = quota.limit(each.metric)
         after = each.value if each.metric.is_gauge else used.get(each.metric.id, 0) + each.value
         outcome = MeasurementOutcome.RECORDED
-        if each.id in known.recorded:
+        if each.id in state.recorded:
             outcome = MeasurementOutcome.DUPLICATE
         elif each.action is Action.CONSUME and limit is not None and after > limit:
             outcome = MeasurementOutcome.LIMIT_REACHED
@@ -165,20 +217,25 @@ def decide_usage(measurements: Iterable[Measurement], quota: Quota, known: Usage
     return decisions
 
 
-def metric_updates(decisions: Iterable[UsageDecision], known: UsageState) -> list[MetricUpdate]:
-    """What the decisions that were made on `known` do, metric by metric.
+def metric_updates(decisions: Iterable[UsageDecision], state: UsageState) -> list[MetricUpdate]:
+    """Return the effect of decisions, one update for each metric.
 
-    A counter never shrinks within its period. So as long as it holds no more than leaves room for every recorded
-    `consume`, what was refused at less would be refused now, and the decisions are those of the actual count.
+    A counter never decreases within its period. If the stored counter is at most `max_current`, every recorded
+    `consume` still fits, and every refused one still exceeds the limit. The decisions then equal those on the stored
+    value, even if `state` is older.
+
+    Args:
+        decisions: Result of `decide_usage`.
+        state: State on which the decisions were made.
     """
     recorded: dict[Metric, list[UsageDecision]] = {}
     for each in decisions:
         if each.outcome is MeasurementOutcome.RECORDED:
             recorded.setdefault(each.measurement.metric, []).append(each)
-    return [_change(metric, each, known.used.get(metric.id, 0)) for metric, each in recorded.items()]
+    return [_metric_update(metric, each, state.used.get(metric.id, 0)) for metric, each in recorded.items()]
 
 
-def _change(metric: Metric, recorded: Sequence[UsageDecision], before: int) -> MetricUpdate:
+def _metric_update(metric: Metric, recorded: Sequence[UsageDecision], before: int) -> MetricUpdate:
     after = recorded[-1].used
     if metric.is_gauge:
         return MetricUpdate(metric, after, None)
@@ -191,9 +248,9 @@ def _change(metric: Metric, recorded: Sequence[UsageDecision], before: int) -> M
 
 
 def summarize_usage(metrics: Iterable[Metric], quota: Quota, used: Mapping[str, int]) -> list[MetricUsage]:
-    """Every metric with what is used of it; a metric that `used` does not name is unused."""
-    return [_usage(metric, used.get(metric.id, 0), quota.limit(metric)) for metric in metrics]
+    """Return the usage of every metric. A metric that `used` does not contain has usage 0."""
+    return [_metric_usage(metric, used.get(metric.id, 0), quota.limit(metric)) for metric in metrics]
 
 
-def _usage(metric: Metric, used: int, limit: int | None) -> MetricUsage:
+def _metric_usage(metric: Metric, used: int, limit: int | None) -> MetricUsage:
     return MetricUsage(metric.id, used, limit, None if limit is None else max(0, limit - used))

@@ -1,10 +1,11 @@
-"""One event of Stripe, from whatever way it came, to its whole effect in the table or to none.
+"""Event processor: applies one Stripe event to the table, completely or not at all.
 
-    identify → read what is stored → decide (pure) → fetch where only Stripe can tell → commit in one transaction
-                 ↑______________________ the version was no longer the one read _____________|
+    parse → read the stored state → decide (pure) → fetch if only Stripe can decide → commit in one transaction → report
+                     ↑___________________________ a version has changed ____________________________|
 
-The fetch comes after the read: a row that is unchanged at the commit was written before the fetch, so what was fetched
-is at least as new. Returning means durable; everything else raises, and Stripe delivers again.
+The fetch comes after the read. If a row is unchanged at the commit, it was written before the fetch, so the fetched
+object is at least as new. The processor returns only after a durable commit. Every failure raises, and Stripe delivers
+the event again. docs/explanation/event-ordering.md describes the protocol.
 """
 
 import random
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from billing.adapters.repository import (
     Commit,
@@ -23,7 +25,7 @@ from billing.adapters.repository import (
 )
 from billing.domain.errors import EventUnprocessable, StoreUnavailable
 from billing.domain.identifiers import is_id
-from billing.domain.outbound_events import OutboundEvent, difference, outbound_data
+from billing.domain.outbound_events import OutboundEvent, outbound_data, outbound_event_type
 from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
 from billing.stripe_events import account_matching, event_types
@@ -41,78 +43,143 @@ from billing.stripe_events.objects import Json
 from billing.stripe_events.ordering import StoredObject, apply_snapshot, next_version
 from billing.telemetry import count, logger
 
+if TYPE_CHECKING:
+    from billing.adapters.stripe_gateway import StripeGateway
+
 ATTEMPTS_MAX = 20
-CUSTOMER_SUBSCRIPTIONS_MAX = 45
-"""Two writes each fit a transaction of 100 (DynamoDB's limit); more would end by their own events."""
 PAUSE_SECONDS_MAX = 0.5
+CUSTOMER_SUBSCRIPTIONS_MAX = 45
+"""Subscriptions that end with a deleted customer. With two writes each they fit a transaction, which has at most 100.
+
+Further subscriptions end through their own events.
+"""
 LATE_EVENT_THRESHOLD = timedelta(minutes=5)
-"""An event that is applied later than this after it happened is counted: somebody had the wrong plan for so long."""
+"""Delay from which an applied event is counted as late: the account had the wrong plan for this time."""
 
-
+type Row = StoredObject[Snapshot]
 type Fetch = Callable[[ObjectRef], FetchedObject | None]
 type LookUp = Callable[[RelatedObject], Json | None]
 
 
 @dataclass(frozen=True, slots=True)
 class EventTargets:
-    """What an event is about, and what is stored of it."""
+    """Objects whose rows an event may change.
 
-    targets: Sequence[ObjectRef]
-    known: Mapping[str, StoredObject[Snapshot]]
+    Attributes:
+        objects: The objects.
+        rows: Their rows as they were read, by object id. An object without a row is not contained.
+    """
 
-    def lacks(self, content: Snapshot) -> bool:
-        """Whether this is another content than what is stored of it."""
-        known = self.known.get(content.id)
-        return known is None or known.content != content
+    objects: Sequence[ObjectRef]
+    rows: Mapping[str, Row]
+
+    def is_changed(self, content: Snapshot) -> bool:
+        """Return True if `content` differs from the row that was read."""
+        stored = self.rows.get(content.id)
+        return stored is None or stored.content != content
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What the event's rows become; of what had to be fetched, whether Stripe lacked it, and why it cannot be read."""
+    """Effect of an event on the rows of its objects.
 
-    rows: Sequence[StoredObject[Snapshot]]
+    Attributes:
+        rows: Rows to write.
+        missing: True if Stripe no longer has an object that had to be fetched.
+        unreadable: Reason why a fetched object could not be parsed.
+    """
+
+    rows: Sequence[Row]
     missing: bool = False
     unreadable: str | None = None
 
 
-def _now() -> datetime:
+def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _nothing(_related: RelatedObject) -> None: ...
+def _not_found(_related: RelatedObject) -> None: ...
 
 
-def _any(_customer_id: str) -> bool:
+def _always(_customer_id: str) -> bool:
     return True
 
 
 @dataclass(frozen=True, slots=True)
 class EventProcessor:
-    """The protocol, over a store and two ways to ask Stripe, which answer None for what it does not have.
+    """Processor of Stripe events.
 
-    `fetch` is for the object of a row, and raises EventUnprocessable for one that cannot be read; `look_up` is for what
-    a thin event names, which tells whose event it is. `may_link` says whether an account may get this first customer.
+    Attributes:
+        repository: Table.
+        catalog: Plans and prices.
+        fetch: Fetches an object from Stripe; None if Stripe returns 404. Raises EventUnprocessable if the object cannot
+            be parsed.
+        livemode: Mode of the deployment.
+        now: Clock.
+        pause: Waits for a number of seconds.
+        look_up: Returns the object that a thin event names, from which its customer follows; None if Stripe returns
+            404.
+        may_assign_customer: Returns True if a customer may become the first one of an account.
     """
 
     repository: Repository
     catalog: Catalog
     fetch: Fetch
     livemode: bool
-    now: Callable[[], datetime] = field(default=_now)
+    now: Callable[[], datetime] = field(default=_utc_now)
     pause: Callable[[float], None] = field(default=time.sleep)
-    look_up: LookUp = field(default=_nothing)
-    may_assign_customer: Callable[[str], bool] = field(default=_any)
+    look_up: LookUp = field(default=_not_found)
+    may_assign_customer: Callable[[str], bool] = field(default=_always)
+
+    @classmethod
+    def connect(
+        cls,
+        repository: Repository,
+        catalog: Catalog,
+        gateway: "Callable[[], StripeGateway]",
+        *,
+        livemode: bool,
+        verify_customers: bool = False,
+    ) -> "EventProcessor":
+        """Create a processor that sends its requests to Stripe through a gateway.
+
+        Args:
+            repository: Table.
+            catalog: Plans and prices.
+            gateway: Returns the gateway. It is called for each request to Stripe, so most events create no connection,
+                and a rotated API key takes effect.
+            livemode: Mode of the deployment.
+            verify_customers: True if Stripe is asked whether a customer still exists, before it becomes the first one
+                of an account. Replays and reconciliation need it, because they process events long after they happened.
+        """
+
+        def exists(customer_id: str) -> bool:
+            return not gateway().is_customer_gone(customer_id)
+
+        return cls(
+            repository,
+            catalog,
+            fetch=lambda target: gateway().fetch(target, catalog),
+            livemode=livemode,
+            look_up=lambda related: gateway().look_up(related),
+            may_assign_customer=exists if verify_customers else _always,
+        )
 
     def process(self, payload: object) -> EventOutcome:
-        """Bring one Event object to its effect; safe to repeat.
+        """Process an Event object. The call may be repeated.
 
-        Raises EventUnidentified for a payload without an id, and StoreUnavailable, StripeUnavailable or StripeRefused
-        where nothing was written and another delivery is needed.
+        Args:
+            payload: Parsed JSON of the delivery.
+
+        Raises:
+            EventUnidentified: The payload has no usable id.
+            StripeFailed: Stripe is unavailable or rejected a request. Nothing was written.
+            StoreUnavailable: DynamoDB is unavailable, or other workers caused too many conflicts. Nothing was written.
         """
         event_id, body = event_types.identify(payload)
         event = None
         try:
-            event = event_types.read_event(body)
+            event = event_types.parse_envelope(body)
             parsed = self._parse(event)
         except EventUnprocessable as error:
             reason, created = str(error), event.created if event else None
@@ -120,13 +187,12 @@ class EventProcessor:
         return self.apply(event, parsed)
 
     def apply(self, event: StripeEvent, parsed: ParsedEvent | None) -> EventOutcome:
-        """Bring what an event tells to its effect; a notice of None is recorded as ignored. Raises as `process`."""
-        return self._retry_on_conflict(
-            lambda: self._attempt(event, parsed) if parsed else self._record(event, EventOutcome.IGNORED)
-        )
+        """Apply a parsed event; None is recorded as ignored. Raises the same errors as `process`."""
+        if parsed is None:
+            return self._retry_on_conflict(lambda: self._record(event, EventOutcome.IGNORED))
+        return self._retry_on_conflict(lambda: self._attempt(event, parsed))
 
     def _retry_on_conflict(self, attempt_once: Callable[[], EventOutcome]) -> EventOutcome:
-        """The outcome of the first attempt that no other writer was faster than."""
         for attempt in range(ATTEMPTS_MAX):
             try:
                 return attempt_once()
@@ -137,132 +203,159 @@ class EventProcessor:
                 self.pause(random.uniform(0, ceiling))  # noqa: S311 - jitter, no secret
         raise StoreUnavailable
 
-    def _parse(self, event: StripeEvent) -> ParsedEvent | None:
-        if event_types.is_out_of_scope(event, livemode=self.livemode) or event.reader is None:
-            return None
-        return event_types.parse_event(self._with_object(event), self.catalog)
-
-    def _with_object(self, event: StripeEvent) -> StripeEvent:
-        """A thin event with the object that it names: whose it is, is only told there."""
-        if event.related is None:
-            return event
-        found = self.look_up(event.related)
-        if found is None and event.related.type not in event_types.ID_ONLY_TYPES:
-            raise EventUnprocessable("Stripe does not have the object that it names")
-        return replace(event, object=found or {"id": event.related.id})
-
     def _attempt(self, event: StripeEvent, parsed: ParsedEvent) -> EventOutcome:
+        """Read, decide and commit once. Raises VersionConflict if another worker has written in between."""
         context = self._read_context(event, parsed)
-        matched = self._match(parsed, context)
+        matched = self._match_account(parsed, context)
         if context.outcome is not None and context.outcome.is_final:
             _re_emit_alarms(event, matched, context)
             return EventOutcome.DUPLICATE
         if isinstance(matched, EventOutcome):
             return self._record(event, matched, parsed)
-        event_targets = self._event_targets(parsed, matched, context)
-        return self._commit(event, parsed, matched, event_targets, self._compute_changes(event, parsed, event_targets))
+        targets = self._find_targets(parsed, matched, context)
+        changes = self._compute_changes(event, parsed, targets)
+        return self._commit(event, parsed, matched, targets, changes)
 
-    def _match(self, parsed: ParsedEvent, context: EventContext) -> AccountMatch | EventOutcome:
-        matched = account_matching.match_account(parsed, context.account_of_customer, context.profile)
-        is_first = isinstance(matched, AccountMatch) and matched.assigns_customer
-        return (
-            EventOutcome.UNKNOWN_CUSTOMER if is_first and not self.may_assign_customer(parsed.customer_id) else matched
-        )
+    # --- Parse --------------------------------------------------------------------------------------------------------
+
+    def _parse(self, event: StripeEvent) -> ParsedEvent | None:
+        if event_types.is_out_of_scope(event, livemode=self.livemode) or event.parser is None:
+            return None
+        return event_types.parse_event(self._with_related_object(event), self.catalog)
+
+    def _with_related_object(self, event: StripeEvent) -> StripeEvent:
+        """Add the object that a thin event names. Only the object contains the customer."""
+        if event.related is None:
+            return event
+        found = self.look_up(event.related)
+        if found is None and event.related.type not in event_types.ID_ONLY_TYPES:
+            raise EventUnprocessable("Stripe does not have the related object")
+        return replace(event, object=found or {"id": event.related.id})
+
+    # --- Read and match -----------------------------------------------------------------------------------------------
 
     def _read_context(self, event: StripeEvent, parsed: ParsedEvent) -> EventContext:
+        """Read the stored state; once more if the customer belongs to another account than the event names."""
         context = self.repository.read_event_context(event.id, parsed.customer_id, parsed.account_id, parsed.targets)
         owner = context.account_of_customer
         if owner is None or owner == parsed.account_id:
             return context
         return self.repository.read_event_context(event.id, parsed.customer_id, owner, parsed.targets)
 
-    def _event_targets(self, parsed: ParsedEvent, matched: AccountMatch, context: EventContext) -> EventTargets:
-        """The rows an event names, or all that still lived by a customer that is gone."""
+    def _match_account(self, parsed: ParsedEvent, context: EventContext) -> AccountMatch | EventOutcome:
+        matched = account_matching.match_account(parsed, context.account_of_customer, context.profile)
+        is_first_customer = isinstance(matched, AccountMatch) and matched.assigns_customer
+        if is_first_customer and not self.may_assign_customer(parsed.customer_id):
+            return EventOutcome.UNKNOWN_CUSTOMER
+        return matched
+
+    def _find_targets(self, parsed: ParsedEvent, matched: AccountMatch, context: EventContext) -> EventTargets:
+        """Return the objects that the event names, or all subscriptions of a deleted customer that have not ended."""
         if not parsed.customer_deleted:
             return EventTargets(parsed.targets, context.rows)
-        known = self.repository.load_subscription_rows(matched.profile.account_id)
-        lived = [
+        rows = self.repository.load_subscription_rows(matched.profile.account_id)
+        not_ended = [
             ObjectRef(Subscription, row.content.id)
-            for row in known.values()
+            for row in rows.values()
             if isinstance(row.content, Subscription)
             and row.content.customer_id == parsed.customer_id
             and not row.content.has_ended
         ]
-        return EventTargets(lived[:CUSTOMER_SUBSCRIPTIONS_MAX], known)
+        return EventTargets(not_ended[:CUSTOMER_SUBSCRIPTIONS_MAX], rows)
 
-    def _compute_changes(self, event: StripeEvent, parsed: ParsedEvent, event_targets: EventTargets) -> Changes:
-        rows: list[StoredObject[Snapshot]] = []
+    # --- Decide -------------------------------------------------------------------------------------------------------
+
+    def _compute_changes(self, event: StripeEvent, parsed: ParsedEvent, targets: EventTargets) -> Changes:
+        rows: list[Row] = []
         missing, unreadable = False, None
-        for target in event_targets.targets:
-            known = event_targets.known.get(target.id)
+        for target in targets.objects:
+            stored = targets.rows.get(target.id)
             try:
-                row = self._row(event, target, known) or _ended_on_404(event, parsed, known)
+                row = self._next_row(event, target, stored) or _ended_on_404(event, parsed, stored)
             except EventUnprocessable as error:
-                unreadable = f"what Stripe has of {target.id}: {error}"
+                unreadable = f"{target.id} as fetched from Stripe: {error}"
                 continue
             if row is None:
                 missing = True
-            elif row is not known:
+            elif row is not stored:
                 rows.append(row)
         return Changes(rows, missing, unreadable)
 
-    def _row(
-        self, event: StripeEvent, target: ObjectRef, known: StoredObject[Snapshot] | None
-    ) -> StoredObject[Snapshot] | None:
-        """The row after the event; None if it had to be fetched, and Stripe lacks it. Raises EventUnprocessable."""
-        told = None if target.fetch_required else target.snapshot
-        snapshot = event_types.derive_fields(told, known, event.created) if told else None
-        row = apply_snapshot(event.created, snapshot, known, self.now())
-        fetched = self.fetch(target) if row is None else None
+    def _next_row(self, event: StripeEvent, target: ObjectRef, stored: Row | None) -> Row | None:
+        """Return the row of an object after the event.
+
+        Returns:
+            The new row, or the stored row if it already includes the event. None if the object had to be fetched and
+            Stripe returned 404.
+
+        Raises:
+            EventUnprocessable: The fetched object cannot be parsed.
+        """
+        snapshot = None if target.fetch_required else target.snapshot
+        if snapshot is not None:
+            snapshot = event_types.derive_fields(snapshot, stored, event.created)
+        row = apply_snapshot(event.created, snapshot, stored, self.now())
+        return self._fetch_row(event, target, snapshot, stored) if row is None else row
+
+    def _fetch_row(
+        self, event: StripeEvent, target: ObjectRef, snapshot: Snapshot | None, stored: Row | None
+    ) -> Row | None:
+        fetched = self.fetch(target)
         if fetched is None:
-            return row
-        shown = fetched.seen_to
-        if told and event_types.is_past_due(told):
-            # Not from before the row, which may hold a payment that was made in between.
-            shown = min(max(event.created, known.seen_to if known else event.created), shown)
-        content = event_types.derive_fields(fetched.content, known, shown)
-        return next_version(content, fetched.seen_from, fetched.seen_to, known)
+            return None
+        observed_at = fetched.seen_to
+        if snapshot is not None and event_types.is_past_due(snapshot):
+            # The grace period starts with the event, but not before `seen_to` of the row. The row may include a payment
+            # that was made after the event.
+            earliest = max(event.created, stored.seen_to) if stored else event.created
+            observed_at = min(earliest, fetched.seen_to)
+        content = event_types.derive_fields(fetched.content, stored, observed_at)
+        return next_version(content, fetched.seen_from, fetched.seen_to, stored)
+
+    # --- Commit -------------------------------------------------------------------------------------------------------
 
     def _commit(
-        self,
-        event: StripeEvent,
-        parsed: ParsedEvent,
-        matched: AccountMatch,
-        event_targets: EventTargets,
-        changes: Changes,
+        self, event: StripeEvent, parsed: ParsedEvent, matched: AccountMatch, targets: EventTargets, changes: Changes
     ) -> EventOutcome:
-        # A checkout whose subscription could not be had stays open: nobody may pay for a second one meanwhile.
-        told = replace(parsed, ends_checkout=None) if changes.missing or changes.unreadable else parsed
-        profile = account_matching.profile_after(matched, told, [row.content for row in changes.rows])
-        has_changes = profile != matched.profile or any(event_targets.lacks(row.content) for row in changes.rows)
-        outcome = _outcome(changes, has_changes=has_changes)
-        alarms = _alarms(matched, changes)
-        account_id = matched.profile.account_id
-        commit = Commit(
-            marker=self._marker(event, outcome, parsed, account_id, "; ".join(alarms.values())),
-            rows=changes.rows,
-            outbound=_outbound(event, account_id, event_targets, changes),
-            profile=profile if profile is not matched.profile else None,
-            new_customer_id=parsed.customer_id if matched.assigns_customer else None,
-        )
+        account_id, alarms = matched.profile.account_id, _alarms(matched, changes)
+        commit = self._prepare_commit(event, parsed, matched, targets, changes)
         try:
             self.repository.commit(commit)
         except EventAlreadyProcessed:
-            # Whoever was faster may have died before it could tell, and this delivery may be the last.
-            _emit_alarms(_facts(event, EventOutcome.DUPLICATE, account_id), alarms)
+            # The worker that committed may stop before its report, and this delivery may be the last one.
+            _emit_alarms(_log_fields(event, EventOutcome.DUPLICATE, account_id), alarms)
             return EventOutcome.DUPLICATE
-        self._report(event, outcome, alarms, account_id)
-        return outcome
+        self._report(event, commit.marker.outcome, alarms, account_id)
+        return commit.marker.outcome
+
+    def _prepare_commit(
+        self, event: StripeEvent, parsed: ParsedEvent, matched: AccountMatch, targets: EventTargets, changes: Changes
+    ) -> Commit:
+        account_id = matched.profile.account_id
+        if changes.missing or changes.unreadable:
+            # Without its subscription a Checkout Session stays open in the profile, so that the account cannot pay for
+            # a second subscription.
+            parsed = replace(parsed, ended_checkout_id=None)
+        profile = account_matching.profile_after(matched, parsed, [row.content for row in changes.rows])
+        has_changes = profile != matched.profile or any(targets.is_changed(row.content) for row in changes.rows)
+        outcome = _outcome(changes, has_changes=has_changes)
+        return Commit(
+            marker=self._marker(event, outcome, parsed, account_id, "; ".join(_alarms(matched, changes).values())),
+            rows=changes.rows,
+            outbound=_outbound(event, account_id, targets, changes),
+            profile=profile if profile is not matched.profile else None,
+            new_customer_id=parsed.customer_id if matched.assigns_customer else None,
+        )
 
     def _record(self, event: StripeEvent, outcome: EventOutcome, parsed: ParsedEvent | None = None) -> EventOutcome:
-        """The outcome of an event that changes nothing; an account is only the one that it names."""
+        """Commit the marker of an event that changes no row. Its account is the one in the metadata."""
         self.repository.commit(Commit(self._marker(event, outcome, parsed, parsed.account_id if parsed else None)))
-        alarms = {"CustomerMismatch": "the account it names has another customer"}
+        alarms = {"CustomerConflict": "the account in its metadata has another Stripe customer"}
         self._report(event, outcome, alarms if outcome is EventOutcome.CUSTOMER_CONFLICT else {})
         return outcome
 
     def _record_failure(self, event_id: str, event_type: object, reason: str, created: datetime | None) -> EventOutcome:
-        """An event that no later try will understand: kept for the operator, and not asked for again."""
+        """Commit the marker of an event that cannot be parsed, so that Stripe does not deliver it again."""
         marker = ProcessedEvent(
             event_id=event_id,
             type=event_type if isinstance(event_type, str) and is_id(event_type) else "unknown",
@@ -272,7 +365,7 @@ class EventProcessor:
             reason=reason,
         )
         self.repository.commit(Commit(marker))
-        logger().error("Event failed for good", event_id=event_id, reason=reason)
+        logger().error("Event failed permanently", event_id=event_id, reason=reason)
         count("EventFailed")
         return EventOutcome.FAILED
 
@@ -295,85 +388,92 @@ class EventProcessor:
             reason=reason or None,
         )
 
+    # --- Report -------------------------------------------------------------------------------------------------------
+
     def _report(
         self, event: StripeEvent, outcome: EventOutcome, alarms: Mapping[str, str], account_id: str | None = None
     ) -> None:
-        """Log and count only what is durable, so that a retried commit is told once."""
+        """Log and count an event after its commit, so that a repeated attempt is not reported twice."""
         delay = self.now() - event.created
-        facts = _facts(event, outcome, account_id)
-        logger().info("Event processed", extra=facts | {"delay_seconds": int(delay.total_seconds())})
+        fields = _log_fields(event, outcome, account_id)
+        logger().info("Event processed", extra=fields | {"delay_seconds": int(delay.total_seconds())})
         if outcome is EventOutcome.APPLIED and delay > LATE_EVENT_THRESHOLD:
             count("EventLate")
-        _emit_alarms(facts, alarms)
+        _emit_alarms(fields, alarms)
+
+
+# --- Decide -----------------------------------------------------------------------------------------------------------
+
+
+def _ended_on_404(event: StripeEvent, parsed: ParsedEvent, stored: Row | None) -> Row | None:
+    """Return the row of a subscription that Stripe no longer has, if the event implies that it ended."""
+    if stored is None or not parsed.ended_if_missing or not isinstance(stored.content, Subscription):
+        return None
+    if stored.content.has_ended:
+        return stored
+    return next_version(stored.content.as_canceled(event.created), event.created, event.created, stored)
 
 
 def _outcome(changes: Changes, *, has_changes: bool) -> EventOutcome:
     if changes.unreadable:
         return EventOutcome.FAILED
-    return EventOutcome.MISSING if changes.missing else EventOutcome.APPLIED if has_changes else EventOutcome.NO_CHANGE
+    if changes.missing:
+        return EventOutcome.MISSING
+    return EventOutcome.APPLIED if has_changes else EventOutcome.NO_CHANGE
 
 
-def _ended_on_404(
-    event: StripeEvent, parsed: ParsedEvent, known: StoredObject[Snapshot] | None
-) -> StoredObject[Snapshot] | None:
-    """The row of a subscription that has ended by an event's word, which Stripe does not have any more."""
-    if known is None or not parsed.ended_if_missing or not isinstance(known.content, Subscription):
-        return None
-    if known.content.has_ended:
-        return known
-    return next_version(known.content.ended(event.created), event.created, event.created, known)
+def _outbound(event: StripeEvent, account_id: str, targets: EventTargets, changes: Changes) -> Sequence[OutboundEvent]:
+    """Return the outbound events of the changes, in the order of the rows.
+
+    The id contains the version of the row, because an event without a final outcome may be processed again. Outbox keys
+    sort by time, object id and version, so each object's changes read in version order.
+    """
+    events: list[OutboundEvent] = []
+    for row in changes.rows:
+        stored = targets.rows.get(row.content.id)
+        event_type = outbound_event_type(stored.content if stored else None, row.content)
+        if event_type:
+            outbound_id = f"{row.content.id}.{row.version:08d}.{event.id}"
+            data = outbound_data(row.content)
+            events.append(OutboundEvent(outbound_id, event_type, account_id, row.seen_to, data))
+    return events
 
 
-def _re_emit_alarms(event: StripeEvent, matched: AccountMatch | EventOutcome, context: EventContext) -> None:
-    """What there still is to alarm of an event that was committed: whoever did may have died before it could tell."""
-    if isinstance(matched, AccountMatch):
-        alarms = _alarms(matched, Changes([*context.rows.values()]))
-        _emit_alarms(_facts(event, EventOutcome.DUPLICATE, matched.profile.account_id), alarms)
-
-
-def _emit_alarms(facts: Mapping[str, str | None], alarms: Mapping[str, str]) -> None:
-    for metric, reason in alarms.items():
-        logger().error("Event needs an operator", extra={**facts, "reason": reason})
-        count(metric)
-
-
-def _facts(event: StripeEvent, outcome: EventOutcome, account_id: str | None) -> dict[str, str | None]:
-    """What the log says of an event."""
-    return {"event_id": event.id, "event_type": event.type, "account_id": account_id, "outcome": outcome.value}
+# --- Alarms -----------------------------------------------------------------------------------------------------------
 
 
 def _alarms(matched: AccountMatch, changes: Changes) -> Mapping[str, str]:
-    """What an operator has to look at, by the metric that alarms."""
-    prices = [
+    """Return the reasons for operator action, by alarm metric."""
+    unmapped_prices = [
         row.content.price_id
         for row in changes.rows
         if isinstance(row.content, Subscription) and not row.content.price_is_mapped and not row.content.has_ended
     ]
     alarms = {
-        "UnmappedPrice": f"no plan in the catalog has price {', '.join(map(str, prices))}" if prices else None,
-        "CustomerMismatch": "its metadata names another account than its customer's"
+        "UnmappedPrice": f"not in the catalog: price {', '.join(map(str, unmapped_prices))}"
+        if unmapped_prices
+        else None,
+        "CustomerConflict": "its metadata names another account than the one linked to its customer"
         if matched.metadata_conflicts
         else None,
-        "ObjectMissing": "Stripe does not have an object that it names" if changes.missing else None,
+        "ObjectMissing": "Stripe does not have an object of the event" if changes.missing else None,
         "EventFailed": changes.unreadable,
     }
     return {metric: reason for metric, reason in alarms.items() if reason}
 
 
-def _outbound(
-    event: StripeEvent, account_id: str, event_targets: EventTargets, changes: Changes
-) -> Sequence[OutboundEvent]:
-    """What the account's own systems are to be told: the differences between before and after.
+def _emit_alarms(fields: Mapping[str, str | None], alarms: Mapping[str, str]) -> None:
+    for metric, reason in alarms.items():
+        logger().error("Event requires operator action", extra={**fields, "reason": reason})
+        count(metric)
 
-    Each is of one version of one row, and that makes its id: an event that is left open may be processed once more. By
-    time and id those of one row stand in the order of its versions, in whatever order the events came.
-    """
-    events: list[OutboundEvent] = []
-    for row in changes.rows:
-        known = event_targets.known.get(row.content.id)
-        event_type = difference(known.content if known else None, row.content)
-        if event_type:
-            told_as = f"{row.content.id}.{row.version:08d}.{event.id}"
-            data = outbound_data(row.content)
-            events.append(OutboundEvent(told_as, event_type, account_id, row.seen_to, data))
-    return events
+
+def _re_emit_alarms(event: StripeEvent, matched: AccountMatch | EventOutcome, context: EventContext) -> None:
+    """Emit the alarms of a committed event again, because the worker that committed may have stopped before it did."""
+    if isinstance(matched, AccountMatch):
+        alarms = _alarms(matched, Changes([*context.rows.values()]))
+        _emit_alarms(_log_fields(event, EventOutcome.DUPLICATE, matched.profile.account_id), alarms)
+
+
+def _log_fields(event: StripeEvent, outcome: EventOutcome, account_id: str | None) -> dict[str, str | None]:
+    return {"event_id": event.id, "event_type": event.type, "account_id": account_id, "outcome": outcome.value}

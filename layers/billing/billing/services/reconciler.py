@@ -162,7 +162,7 @@ class Reconciler:
     def _parse_event(self, payload: Json) -> ParsedEvent | None:
         """What an event tells; None where the processor will find out that it is nothing, or cannot be read."""
         try:
-            event = event_types.read_event(payload)
+            event = event_types.parse_envelope(payload)
             return event_types.parse_event(event, self.catalog)
         except EventUnprocessable:
             return None
@@ -189,7 +189,7 @@ class Reconciler:
             if matched is EventOutcome.CUSTOMER_CONFLICT and self.account_id in {None, parsed.account_id}
         ]
         for _ in customer_conflict:
-            count("CustomerMismatch")
+            count("CustomerConflict")
         discrepancies = (*self._process_due(phase, differing), *map(_report_discrepancy, customer_conflict))
         unknown_customer = sum(matched is EventOutcome.UNKNOWN_CUSTOMER for matched in matches.values())
         return PageResult(
@@ -226,7 +226,6 @@ class Reconciler:
             created=seen,
             livemode=self.livemode,
             connected_account=None,
-            api_version=None,
             object={},
         )
         named = replace(parsed, targets=(replace(target, fetch_required=True),))
@@ -338,7 +337,7 @@ def _report_discrepancy(discrepancy: Discrepancy) -> Discrepancy:
     logger().warning("Reconciliation found a difference", extra=facts | {"outcome": discrepancy.outcome})
     is_event = discrepancy.phase is Phase.EVENTS
     if discrepancy.is_drift and not is_event and discrepancy.outcome is not EventOutcome.CUSTOMER_CONFLICT:
-        count("DriftMended")
+        count("DriftRepaired")
     return discrepancy
 
 

@@ -1,1 +1,1 @@
-"""Stripe's events and objects, read, ordered and compared: pure functions over the domain, without I/O."""
+"""Stripe's events and objects: parsing, ordering, matching and comparison, as pure functions without I/O."""

@@ -1,4 +1,4 @@
-"""What an event changes besides the rows it is about: whose it is, and what the account itself remembers of it."""
+"""Account matching: the account of an event, and the event's effect on the account's profile."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -10,7 +10,13 @@ from billing.stripe_events.event_types import EventOutcome, ParsedEvent, Snapsho
 
 @dataclass(frozen=True, slots=True)
 class AccountMatch:
-    """Whose an event is. `links_customer`: the account gets its first customer by it. `disagrees`: for the operator."""
+    """The account that an event belongs to.
+
+    Attributes:
+        profile: Profile of the account.
+        assigns_customer: True if the event's customer becomes the account's first one.
+        metadata_conflicts: True if the metadata names another account. An operator has to correct it.
+    """
 
     profile: Profile
     assigns_customer: bool = False
@@ -18,11 +24,21 @@ class AccountMatch:
 
 
 def match_account(parsed: ParsedEvent, owner: str | None, profile: Profile | None) -> AccountMatch | EventOutcome:
-    """The account an event belongs to, or the outcome of an event that belongs to none.
+    """Return the account that an event belongs to.
 
-    `owner` is the account its customer is stored with, `profile` that of `owner`, or else of the account it names.
-    The stored customer counts; metadata is a hint that anybody with a Stripe login can edit. `owner` and `profile` are
-    not read at one moment: a profile that has the customer tells of a link made in between.
+    The stored link of the customer has precedence. Metadata is only a hint, because everybody with access to the Stripe
+    Dashboard can edit it. docs/reference/event-outcomes.md#account-matching lists the cases.
+
+    `owner` and `profile` are not read at the same moment. If the profile has the customer but `owner` is None, the link
+    was created in between.
+
+    Args:
+        parsed: Content of the event.
+        owner: Account to which the customer is linked.
+        profile: Profile of `owner`, or else of the account in the metadata; None if it is not stored.
+
+    Returns:
+        The account, or the outcome of an event that belongs to none.
     """
     if profile is None:
         return EventOutcome.UNKNOWN_CUSTOMER
@@ -36,17 +52,26 @@ def match_account(parsed: ParsedEvent, owner: str | None, profile: Profile | Non
 
 
 def profile_after(matched: AccountMatch, parsed: ParsedEvent, written: Iterable[Snapshot]) -> Profile:
-    """The account's profile after an event; the same object if the event says nothing of it.
+    """Return the account's profile after an event.
 
-    That a customer is gone is always written: the profile may have been read just before that customer was linked.
+    A deleted customer always causes a write, even of an unchanged profile. The profile may have been read just before
+    the customer was linked.
+
+    Args:
+        matched: Account of the event.
+        parsed: Content of the event.
+        written: Content of the rows that the event changes.
+
+    Returns:
+        The new profile, or the same object if it is not to be written.
     """
     profile = matched.profile
     if matched.assigns_customer:
         profile = replace(profile, customer_id=parsed.customer_id)
     if parsed.customer_deleted:
-        is_its_own = profile.customer_id == parsed.customer_id
-        profile = replace(profile, customer_id=None if is_its_own else profile.customer_id)
-    if profile.open_checkout and profile.open_checkout.session_id == parsed.ends_checkout:
+        is_current = profile.customer_id == parsed.customer_id
+        profile = replace(profile, customer_id=None if is_current else profile.customer_id)
+    if profile.open_checkout and profile.open_checkout.session_id == parsed.ended_checkout_id:
         profile = replace(profile, open_checkout=None)
     if not profile.trial_used and any(isinstance(each, Subscription) and each.trial_end for each in written):
         profile = replace(profile, trial_used=True)

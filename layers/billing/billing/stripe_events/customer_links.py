@@ -1,4 +1,4 @@
-"""Which Stripe customer is whose, where somebody says so: what has to be written, and what contradicts itself."""
+"""Customer links on request: which account gets which Stripe customer, and which requests are in conflict."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,24 +7,32 @@ from enum import StrEnum
 from billing.domain.accounts import Profile
 
 METADATA = "metadata"
-"""The origin of what a customer's metadata in Stripe says. Every other origin counts more."""
+"""Origin of a request that comes from the customer's metadata in Stripe. Every other origin has precedence."""
 
 
 class LinkAction(StrEnum):
-    """What becomes of a customer."""
+    """Action on a customer."""
 
     CREATED = "created"
-    """Its account is new."""
+    """The account is created with the customer."""
     LINKED = "linked"
-    """Its account was there, without a customer."""
+    """The account exists without a customer, and gets this one."""
     UNCHANGED = "unchanged"
+    """The account already has the customer."""
     SKIPPED = "skipped"
-    """What is wanted contradicts something, or cannot be."""
+    """The request conflicts with a stored link or with another request."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkRequest:
-    """A Stripe customer that is to be an account's. `origin` says who wants it: a line of a file, or METADATA."""
+    """Request to link a Stripe customer to an account.
+
+    Attributes:
+        customer_id: Stripe customer.
+        account_id: Account that is to have the customer.
+        email: E-mail address of the customer.
+        origin: Source of the request: a line of a file, or METADATA.
+    """
 
     customer_id: str
     account_id: str
@@ -32,13 +40,16 @@ class LinkRequest:
     origin: str
 
     def conflicts_with(self, other: "LinkRequest") -> bool:
-        """Whether the other one, for the same account, cannot come true. What only metadata says outdoes no file."""
+        """Return True if this request prevents `other`, which is for the same account.
+
+        A request from metadata does not prevent one from a file.
+        """
         return self.customer_id != other.customer_id and (self.origin != METADATA or other.origin == METADATA)
 
 
 @dataclass(frozen=True, slots=True)
 class LinkDecision:
-    """What becomes of a wish; for one that is skipped, why."""
+    """Decision on a request; `reason` explains a skipped one."""
 
     request: LinkRequest
     link: LinkAction
@@ -48,10 +59,13 @@ class LinkDecision:
 def decide_link(
     request: LinkRequest, owner: str | None, profile: Profile | None, others: Iterable[LinkRequest]
 ) -> LinkDecision:
-    """What becomes of a wish: never another account's customer, never a second customer, never a guess.
+    """Decide on a request. No customer changes its account, and no account gets a second customer.
 
-    `owner` is whose the customer is by now, `profile` that of the account that is to have it, `others` are all wishes
-    for this account.
+    Args:
+        request: Request to decide on.
+        owner: Account to which the customer is linked now.
+        profile: Profile of the requested account; None if it is not stored.
+        others: All requests for the same account.
     """
     if owner is not None and owner != request.account_id:
         return skip(request, f"it belongs to the account {owner}")
@@ -61,10 +75,10 @@ def decide_link(
         return skip(request, f"the account {request.account_id} has the customer {profile.customer_id}")
     rivals = sorted({other.customer_id for other in others if other.conflicts_with(request)})
     if rivals:
-        return skip(request, f"the account {request.account_id} is also to have {', '.join(rivals)}")
+        return skip(request, f"the account {request.account_id} is also requested for {', '.join(rivals)}")
     return LinkDecision(request, LinkAction.CREATED if profile is None else LinkAction.LINKED)
 
 
 def skip(request: LinkRequest, reason: str) -> LinkDecision:
-    """The decision that a wish does not come true."""
+    """Return the decision to skip a request."""
     return LinkDecision(request, LinkAction.SKIPPED, reason)

@@ -1,4 +1,4 @@
-"""Reconciliation: what is compared with Stripe, in which order, and where a run that stopped goes on."""
+"""Reconciliation: the checkpoint of a run, and the comparison of Stripe's objects with the table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,37 +11,49 @@ from billing.stripe_events.event_types import EventOutcome, Snapshot, derive_fie
 from billing.stripe_events.ordering import CLOCK_SKEW, StoredObject
 
 EVENTS_KEPT = timedelta(days=30)
-"""For how long Stripe lists an event: https://docs.stripe.com/api/events."""
-OVERLAP = timedelta(minutes=10)
-"""How far two runs' events overlap: our clock may differ from Stripe's, and an event may be listed late."""
+"""Time for which Stripe lists an event: https://docs.stripe.com/api/events."""
+EVENTS_OVERLAP = timedelta(minutes=10)
+"""Overlap of the events of two runs. Our clock may differ from Stripe's, and an event may be listed late."""
 FULL_SYNC_INTERVAL = timedelta(hours=23)
-"""So that an hourly schedule full_sync once a day, a little earlier or later."""
-STALE = timedelta(hours=24)
-"""A run that has turned no page for so long is begun anew: its place may not be in Stripe's lists any more."""
-LEASE = timedelta(minutes=40)
-"""Longer than the queue hides a message, so that a run that crashed is resumed by its own message first."""
+"""Time between two full syncs. With an hourly schedule, which is not exact, this makes one full sync a day."""
+RUN_TIMEOUT = timedelta(hours=24)
+"""Time without a finished page after which a run is replaced. Stripe's lists may no longer contain its position."""
+LEASE_DURATION = timedelta(minutes=40)
+"""Longer than the queue hides a message, so that a crashed run is resumed by its own message first."""
+
+REPAIR_ID_PREFIX = "reconciliation_"
+"""Prefix of the event ids of repairs. No event of Stripe has it."""
+
+
+# --- Run --------------------------------------------------------------------------------------------------------------
 
 
 class Phase(StrEnum):
-    """What a run goes through, in this order."""
+    """List that a run reads. A run reads them in this order."""
 
     EVENTS = "events"
-    """Stripe's event list: what was never delivered, and what had no account when it was."""
+    """Events that were never delivered, or that belonged to no account when they were."""
     SUBSCRIPTIONS = "subscriptions"
     INVOICES = "invoices"
 
 
-REPAIR_ID_PREFIX = "reconciliation_"
-"""Begins the ids of the markers that mending leaves: no event of Stripe's has such a one."""
-
-
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """How far reconciliation has come: one row, whose `version` counts its writes. `step` None: no run is under way.
+    """Stored position of reconciliation.
 
-    `began` and `since` are of that run: when it started, and the oldest event that it looks at. `after` is the id at
-    which the next page begins, `page_at` when the last one was turned; `incomplete`: a list was not gone through. All
-    events until `events_until` were looked at, and everything was full_sync_at at `full_sync_at`.
+    Attributes:
+        version: Number of writes.
+        run_id: Run that holds the lease.
+        leased_until: End of the lease.
+        began: Start of the run.
+        since: Time of the oldest event that the run reads.
+        full_sync: True if the run reads all phases; otherwise it reads events only.
+        phase: Current phase; None if no run is in progress.
+        after: Id after which the next page begins; None for the first page.
+        page_at: Time at which the last page was finished.
+        incomplete: True if the run skipped the rest of a list.
+        events_until: Time up to which all events were read.
+        full_sync_at: Start of the last complete full sync.
     """
 
     version: int = 0
@@ -58,73 +70,104 @@ class Checkpoint:
     full_sync_at: datetime | None = None
 
     def is_held_by_another(self, run_id: str, now: datetime) -> bool:
-        """Whether a run of another id is at work, or may still be."""
+        """Return True if another run holds the lease."""
         return self.run_id not in {None, run_id} and self.leased_until is not None and now < self.leased_until
 
     def acquire_lease(self, run_id: str, now: datetime) -> "Checkpoint":
-        """This run's lease on where the last one stopped; a run that ended, or never will, is followed by a new one."""
-        held = replace(self, run_id=run_id, leased_until=now + LEASE)
-        if self.phase and self.page_at and now < self.page_at + STALE:
-            return held
+        """Lease the checkpoint to a run.
+
+        The run resumes at the stored position. If no run is in progress, or the last one has timed out, a new run
+        starts.
+        """
+        leased = replace(self, run_id=run_id, leased_until=now + LEASE_DURATION)
+        if self.phase and self.page_at and now < self.page_at + RUN_TIMEOUT:
+            return leased
         full_sync = self.full_sync_at is None or now >= self.full_sync_at + FULL_SYNC_INTERVAL
-        since = now - EVENTS_KEPT if full_sync or self.events_until is None else self.events_until - OVERLAP
-        begun = replace(held, began=now, since=since, full_sync=full_sync, incomplete=False)
-        return replace(begun, phase=Phase.EVENTS, after=None, page_at=now)
+        since = now - EVENTS_KEPT if full_sync or self.events_until is None else self.events_until - EVENTS_OVERLAP
+        started = replace(leased, began=now, since=since, full_sync=full_sync, incomplete=False)
+        return replace(started, phase=Phase.EVENTS, after=None, page_at=now)
 
     def advance_page(self, after: str | None, now: datetime) -> "Checkpoint":
-        """After a page: the one that begins `after`, or where there is none the next step, or the end."""
-        held = replace(self, leased_until=now + LEASE, after=after, page_at=now)
+        """Move to the next page, and renew the lease.
+
+        Args:
+            after: Id after which the next page begins. If it is None, the next phase begins, or the run ends.
+            now: Current time.
+        """
+        leased = replace(self, leased_until=now + LEASE_DURATION, after=after, page_at=now)
         if after is not None:
-            return held
-        steps = list(Phase)[list(Phase).index(self.phase or Phase.INVOICES) + 1 :] if self.full_sync else []
-        if steps:
-            return replace(held, phase=steps[0])
-        ended = replace(held, phase=None, run_id=None, leased_until=None, events_until=self.began)
+            return leased
+        following = list(Phase)[list(Phase).index(self.phase or Phase.INVOICES) + 1 :] if self.full_sync else []
+        if following:
+            return replace(leased, phase=following[0])
+        ended = replace(leased, phase=None, run_id=None, leased_until=None, events_until=self.began)
         return replace(ended, full_sync_at=self.began) if self.full_sync and not self.incomplete else ended
 
     def skip_phase(self, now: datetime) -> "Checkpoint":
-        """The next step, or the end, though this list was not gone through: the next run full_sync again."""
+        """Skip the rest of the phase. The run is incomplete, so the next one is a full sync again."""
         return replace(self, incomplete=True).advance_page(None, now)
 
     def restart_phase(self) -> "Checkpoint":
-        """The same step from its first page on."""
+        """Return to the first page of the phase."""
         return replace(self, after=None)
 
+
+# --- Comparison -------------------------------------------------------------------------------------------------------
 
 UNASSIGNED = frozenset({EventOutcome.UNKNOWN_CUSTOMER, EventOutcome.CUSTOMER_CONFLICT})
 
 
 def should_process(recorded: EventOutcome | None, matched: AccountMatch | EventOutcome) -> bool:
-    """Whether an event of Stripe's list is to be processed, by what is recorded of it and whose it is now.
+    """Return True if an event of Stripe's list is to be processed.
 
-    Never seen: yes. Nobody's then: once that is decided otherwise. Every other outcome stays until somebody has looked.
+    | recorded outcome                        | process                        |
+    |-----------------------------------------|--------------------------------|
+    | none                                    | yes                            |
+    | `unknown_customer`, `customer_conflict` | if the account match differs   |
+    | any other                               | no: an operator has to replay  |
+
+    Args:
+        recorded: Outcome in the event's marker; None if there is no marker.
+        matched: Account match of the event now.
     """
     return recorded is None or (recorded in UNASSIGNED and matched is not recorded)
 
 
-def differs(listed: Snapshot, known: StoredObject[Snapshot] | None, listed_at: datetime) -> bool:
-    """Whether a row has to be mended that Stripe, not before `listed_at`, listed so.
+def differs(listed: Snapshot, stored: StoredObject[Snapshot] | None, listed_at: datetime) -> bool:
+    """Return True if a row has to be repaired.
 
-    A row that may be newer than the list needs no mending: its events are on their way, or were here. Nor does a draft
-    that nobody was told of.
+    A row that may be newer than the list is left to its events. A draft without a row is left out, because events of
+    drafts are not handled.
+
+    Args:
+        listed: Object as Stripe lists it.
+        stored: Row of the object; None if there is none.
+        listed_at: Earliest time at which Stripe listed the object in this state.
     """
-    if known is None:
+    if stored is None:
         return not isinstance(listed, Invoice) or listed.is_issued
-    if listed_at < known.seen_from + CLOCK_SKEW:
+    if listed_at < stored.seen_from + CLOCK_SKEW:
         return False
-    return _without_links(derive_fields(listed, known, listed_at)) != _without_links(known.content)
+    return _without_links(derive_fields(listed, stored, listed_at)) != _without_links(stored.content)
 
 
 def _without_links(snapshot: Snapshot) -> Snapshot:
-    """An invoice's links have an expiry in them and are made anew for each answer; they never tell news."""
+    """Remove the links of an invoice, which Stripe creates anew, with another expiry, for each response."""
     return replace(snapshot, hosted_invoice_url=None, invoice_pdf=None) if isinstance(snapshot, Invoice) else snapshot
+
+
+# --- Results ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """An event that was not processed, or an object whose row was not as Stripe says.
+    """An event that was not processed, or an object that differs from its row.
 
-    `outcome` is what became of it, None if nothing was to be written.
+    Attributes:
+        phase: List that contained it.
+        id: Id of the event or object.
+        account_id: Account of the event or object.
+        outcome: Outcome of its processing; None if the run only reports.
     """
 
     phase: Phase
@@ -134,7 +177,7 @@ class Discrepancy:
 
     @property
     def is_drift(self) -> bool:
-        """Whether the table was not in Stripe's state, or may not be, as far as nothing was to be written."""
+        """True if the table was not in Stripe's state, or may not be in a run that only reports."""
         return self.outcome in {
             None,
             EventOutcome.APPLIED,
@@ -146,10 +189,15 @@ class Discrepancy:
 
 @dataclass(frozen=True, slots=True)
 class PageResult:
-    """What one page of a list brought, which Stripe listed not before `listed_at`.
+    """Result of one page of a list.
 
-    `after`: the id at which the next page begins; None at the end. `unknown_customer` counts the objects of
-    customers without an account.
+    Attributes:
+        phase: List that was read.
+        listed_at: Earliest time at which Stripe listed the page.
+        ids: Ids of the page.
+        unknown_customer: Number of objects whose customer belongs to no account.
+        discrepancies: Discrepancies that were found.
+        after: Id after which the next page begins; None on the last page.
     """
 
     phase: Phase
@@ -161,6 +209,6 @@ class PageResult:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """The page in numbers: what was compared, what differed, what belongs to nobody."""
+        """Numbers of compared objects, of discrepancies that are drift, and of objects without an account."""
         drift = sum(discrepancy.is_drift for discrepancy in self.discrepancies)
         return {"compared": len(self.ids), "drift": drift, "unknown_customer": self.unknown_customer}

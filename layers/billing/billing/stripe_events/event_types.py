@@ -1,4 +1,7 @@
-"""Stripe's events: what each type tells us. No event is trusted to be the newest; `sightings` decides that."""
+"""Event types of Stripe: a table of parsers, and the values that they return.
+
+No event is assumed to be the newest one. `ordering.py` decides that.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,79 +16,50 @@ from billing.stripe_events import objects
 from billing.stripe_events.objects import Json
 from billing.stripe_events.ordering import StoredObject
 
+THIN_EVENT = "v2.core.event"
+"""`object` of a thin event, which names the changed object instead of carrying it."""
+THIN_V1_PREFIX = "v1."
+"""Type prefix of a thin event about an API v1 object. The rest is the type of the equivalent snapshot event."""
+
+ID_ONLY_TYPES = frozenset({"customer"})
+"""Object types of which an id is enough. A thin event may name a deleted customer, of which nothing else is left."""
+
 
 class EventOutcome(StrEnum):
-    """What became of an event, as its marker records it."""
+    """Result of processing an event, as its marker stores it."""
 
     APPLIED = "applied"
-    """It told news: a row has another content by it, from the snapshot or from a fetch."""
+    """A row or the profile has new content, from the snapshot or from a fetch."""
     NO_CHANGE = "no_change"
-    """It told no news: what is stored already included it."""
+    """The stored state already included the event."""
     IGNORED = "ignored"
-    """Not ours: a type we do not handle, another mode, a connected account, no subscription."""
+    """The event is out of scope: unhandled type, other mode, other Stripe account, or not about a subscription."""
     UNKNOWN_CUSTOMER = "unknown_customer"
-    """Of a customer that no account has; processed again when it is seen again."""
+    """No account has the event's customer."""
     CUSTOMER_CONFLICT = "customer_conflict"
-    """Names an account that has another customer: not applied."""
+    """The metadata names an account that has another customer."""
     MISSING = "missing"
-    """Stripe does not have the object any more that had to be fetched."""
+    """Stripe no longer has an object that had to be fetched."""
     FAILED = "failed"
-    """Can never be processed: its object is not what its type says."""
+    """The event or an object cannot be parsed."""
     DUPLICATE = "duplicate"
-    """Processed before; only ever answered, never recorded."""
+    """The event was processed before, with a final outcome. This outcome is returned, never stored."""
 
     @property
     def is_final(self) -> bool:
-        """Whether seeing the event once more changes nothing. The others are worth another look."""
+        """True if processing the event again changes nothing. With another outcome it is processed again."""
         return self in {EventOutcome.APPLIED, EventOutcome.NO_CHANGE, EventOutcome.IGNORED, EventOutcome.DUPLICATE}
 
 
-THIN = "v2.core.event"
-"""What the `object` of a thin event says: one that names what changed instead of carrying it."""
-THIN_OF_V1 = "v1."
-"""Begins the type of a thin event about an object of API v1; what follows is the type of its ordinary event."""
-
-ID_ONLY_TYPES = frozenset({"customer"})
-"""Objects of which an event needs no more than the id: all that is left of a customer that is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class RelatedObject:
-    """What a thin event is about: `type` is what the `object` of Stripe's object says, as in "checkout.session"."""
-
-    type: str
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class StripeEvent:
-    """The envelope of an event. `connected_account` is set for events of Stripe Connect accounts.
-
-    A thin event has a `related` object, and no `object` of its own before that was looked up.
-    """
-
-    id: str
-    type: str
-    created: datetime
-    livemode: bool
-    connected_account: str | None
-    api_version: str | None
-    object: Json
-    related: RelatedObject | None = None
-
-    @property
-    def reader(self) -> "EventParser | None":
-        """What reads the object; None for a type that is not handled."""
-        is_of_v1 = self.related is not None and self.type.startswith(THIN_OF_V1)
-        return EVENT_PARSERS.get(self.type.removeprefix(THIN_OF_V1) if is_of_v1 else self.type)
-
+# --- Objects of events ------------------------------------------------------------------------------------------------
 
 type Snapshot = Subscription | Invoice
+"""State of one of Stripe's objects, as an event carries it, Stripe returns it or a row stores it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchedObject:
-    """An object fetched from Stripe, and the interval of Stripe's clock in which it was Stripe's state."""
+    """An object fetched from Stripe, and an interval of Stripe's clock within which `content` was its state."""
 
     content: Snapshot
     seen_from: datetime
@@ -94,9 +68,14 @@ class FetchedObject:
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
-    """One row an event is about. Without a snapshot the event only names it.
+    """Reference to an object that an event is about, and that has a row.
 
-    `fetch_required`: so it does with this one, which says where the row lies and is no proof of Stripe's state.
+    Attributes:
+        kind: Class of the object.
+        id: Id in Stripe.
+        snapshot: State that the event carries; None if the event only names the object.
+        fetch_required: True if `snapshot` only locates the row. It is no evidence of Stripe's state at the time of the
+            event, so the object has to be fetched.
     """
 
     kind: type[Subscription] | type[Invoice]
@@ -106,34 +85,93 @@ class ObjectRef:
 
 
 @dataclass(frozen=True, slots=True)
-class ParsedEvent:
-    """What an event tells: of which customer, perhaps of which account, about which rows.
+class RelatedObject:
+    """Object that a thin event names.
 
-    `missing_has_ended`: a subscription of them that Stripe does not have has ended.
+    Attributes:
+        type: Value of the object's `object` field, for example "checkout.session".
+        id: Id in Stripe.
+    """
+
+    type: str
+    id: str
+
+
+# --- Events -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StripeEvent:
+    """An event before its object is parsed.
+
+    Attributes:
+        id: Id of the event.
+        type: Event type.
+        created: Time of the event, by Stripe's clock.
+        livemode: True for live mode.
+        connected_account: Stripe account of the event, if it is not the one that the deployment uses.
+        object: `data.object` of the event. Empty for a thin event until the related object is looked up.
+        related: Object that a thin event names.
+    """
+
+    id: str
+    type: str
+    created: datetime
+    livemode: bool
+    connected_account: str | None
+    object: Json
+    related: RelatedObject | None = None
+
+    @property
+    def parser(self) -> "EventParser | None":
+        """Parser of the object; None if the event type is not handled."""
+        is_thin_v1 = self.related is not None and self.type.startswith(THIN_V1_PREFIX)
+        return EVENT_PARSERS.get(self.type.removeprefix(THIN_V1_PREFIX) if is_thin_v1 else self.type)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedEvent:
+    """Content of an event.
+
+    Attributes:
+        customer_id: Stripe customer of the object.
+        account_id: Account in the object's metadata.
+        targets: Objects whose rows the event may change.
+        ended_checkout_id: Checkout Session that is no longer open.
+        customer_deleted: True if the customer was deleted.
+        ended_if_missing: True if a subscription that Stripe no longer has is treated as ended.
     """
 
     customer_id: str
     account_id: str | None
     targets: tuple[ObjectRef, ...] = ()
-    ends_checkout: str | None = None
+    ended_checkout_id: str | None = None
     customer_deleted: bool = False
     ended_if_missing: bool = False
 
 
 def identify(payload: object) -> tuple[str, Json]:
-    """The id of a delivery, and the delivery as an object. Raises EventUnidentified."""
+    """Return the event id of a payload, and the payload as a JSON object.
+
+    Raises:
+        EventUnidentified: The payload is not an object, or has no usable id.
+    """
     if not isinstance(payload, Mapping):
         raise EventUnidentified("The body is not a JSON object")
     try:
         return objects.required_id(payload, "id"), payload
     except EventUnprocessable as error:
-        raise EventUnidentified(f"The event cannot be identified: {error}") from error
+        raise EventUnidentified(f"The event has no usable id: {error}") from error
 
 
-def read_event(payload: Json) -> StripeEvent:
-    """The envelope of a delivery. Raises EventUnprocessable naming what is impossible in it."""
-    if payload.get("object") == THIN:
-        return _read_thin_event(payload)
+def parse_envelope(payload: Json) -> StripeEvent:
+    """Parse an Event object, except for the object that it is about.
+
+    Raises:
+        EventUnprocessable: A field is missing or has an impossible value.
+    """
+    if payload.get("object") == THIN_EVENT:
+        return _parse_thin_envelope(payload)
     data = objects.mapping(payload, "data")
     return StripeEvent(
         id=objects.required_id(payload, "id"),
@@ -141,13 +179,12 @@ def read_event(payload: Json) -> StripeEvent:
         created=objects.required_time(payload, "created"),
         livemode=objects.boolean(payload, "livemode"),
         connected_account=objects.text(payload, "account"),
-        api_version=objects.text(payload, "api_version"),
         object=objects.mapping(data, "object"),
     )
 
 
-def _read_thin_event(payload: Json) -> StripeEvent:
-    """An event notification (https://docs.stripe.com/event-destinations). Its `context` is another account's."""
+def _parse_thin_envelope(payload: Json) -> StripeEvent:
+    """Parse a thin event (https://docs.stripe.com/event-destinations). `context` names another Stripe account."""
     related = objects.mapping(payload, "related_object")
     return StripeEvent(
         id=objects.required_id(payload, "id"),
@@ -155,7 +192,6 @@ def _read_thin_event(payload: Json) -> StripeEvent:
         created=objects.required_iso_time(payload, "created"),
         livemode=objects.boolean(payload, "livemode"),
         connected_account=objects.text(payload, "context"),
-        api_version=None,
         object={},
         related=RelatedObject(objects.required_text(related, "type"), objects.required_id(related, "id"))
         if related
@@ -164,37 +200,50 @@ def _read_thin_event(payload: Json) -> StripeEvent:
 
 
 def is_out_of_scope(event: StripeEvent, *, livemode: bool) -> bool:
-    """Whether the event is of the other mode, or of an account connected to ours."""
+    """Return True if the event is of the other mode or of another Stripe account."""
     return event.livemode is not livemode or event.connected_account is not None
 
 
 def parse_event(event: StripeEvent, catalog: Catalog) -> ParsedEvent | None:
-    """What the event tells us; None if its type or object is none of ours. Raises EventUnprocessable."""
-    if event.reader is None:
+    """Parse the object of an event.
+
+    The object of a thin event is looked up before its row is read. Its state is therefore no evidence, and a fetch is
+    required.
+
+    Returns:
+        The content of the event, or None if its type or object is not handled.
+
+    Raises:
+        EventUnprocessable: A field is missing or has an impossible value.
+    """
+    if event.parser is None:
         return None
     if not event.object:
         raise EventUnprocessable("data.object is missing")
     try:
-        parsed = event.reader(event.object, catalog)
+        parsed = event.parser(event.object, catalog)
     except EventUnprocessable as error:
         raise EventUnprocessable(f"data.object: {error}") from error
     return _require_fetch(parsed) if parsed and event.related else parsed
 
 
 def _require_fetch(parsed: ParsedEvent) -> ParsedEvent:
-    """The notice of an object that was looked up before its row was read, and so proves nothing about it."""
+    """Return the event with a fetch required for each of its objects."""
     return replace(parsed, targets=tuple(replace(target, fetch_required=True) for target in parsed.targets))
 
 
+# --- Parsers ----------------------------------------------------------------------------------------------------------
+
+
 def _parse_subscription_event(source: Json, catalog: Catalog) -> ParsedEvent:
-    snapshot = objects.read_subscription(source, catalog)
+    snapshot = objects.parse_subscription(source, catalog)
     return _parsed_event(source, snapshot.customer_id, ObjectRef(Subscription, snapshot.id, snapshot))
 
 
 def _parse_invoice_event(source: Json, _catalog: Catalog) -> ParsedEvent | None:
     if source.get("customer") is None or source.get("id") is None:
         return None
-    snapshot = objects.read_invoice(source)
+    snapshot = objects.parse_invoice(source)
     return _parsed_event(source, snapshot.customer_id, ObjectRef(Invoice, snapshot.id, snapshot))
 
 
@@ -215,7 +264,7 @@ def _parse_checkout_event(source: Json, _catalog: Catalog) -> ParsedEvent | None
     subscription_id = objects.reference(source, "subscription")
     targets = (ObjectRef(Subscription, subscription_id),) if subscription_id else ()
     parsed = _parsed_event(source, customer_id, *targets)
-    return replace(parsed, ends_checkout=objects.required_id(source, "id"))
+    return replace(parsed, ended_checkout_id=objects.required_id(source, "id"))
 
 
 def _parse_customer_deleted_event(source: Json, _catalog: Catalog) -> ParsedEvent:
@@ -224,27 +273,28 @@ def _parse_customer_deleted_event(source: Json, _catalog: Catalog) -> ParsedEven
 
 
 def _parsed_event(source: Json, customer_id: str, *targets: ObjectRef) -> ParsedEvent:
-    account_id = objects.account_id_of(source)
-    return ParsedEvent(customer_id, account_id, targets)
+    return ParsedEvent(customer_id, objects.account_id_of(source), targets)
 
 
 type EventParser = Callable[[Json, Catalog], ParsedEvent | None]
 
-# https://docs.stripe.com/api/events/types, and what each is to us
+# Event types that are handled: https://docs.stripe.com/api/events/types
+# `billing setup` subscribes to these types, and reconciliation lists them. To handle another type, add a line here
+# and a sample to events/stripe/.
 EVENT_PARSERS: Mapping[str, EventParser] = {
-    # Somebody paid, or did not after all: the session names the subscription, and is no longer open.
+    # A Checkout Session is no longer open. If it was paid, it names the new subscription, without its state.
     "checkout.session.completed": _parse_checkout_event,
     "checkout.session.async_payment_succeeded": _parse_checkout_event,
     "checkout.session.async_payment_failed": _parse_checkout_event,
     "checkout.session.expired": _parse_checkout_event,
-    # The subscription itself, whole: the source of plan, status, period and cancellation.
+    # The subscription with its complete state: plan, status, period and cancellation.
     "customer.subscription.created": _parse_subscription_event,
     "customer.subscription.updated": _parse_subscription_event,
     "customer.subscription.deleted": _parse_subscription_event,
     "customer.subscription.paused": _parse_subscription_event,
     "customer.subscription.resumed": _parse_subscription_event,
     "customer.subscription.trial_will_end": _parse_subscription_event,
-    # The invoice list.
+    # The invoice with its complete state, for the list of invoices.
     "invoice.finalized": _parse_invoice_event,
     "invoice.paid": _parse_invoice_event,
     "invoice.payment_succeeded": _parse_invoice_event,
@@ -252,28 +302,39 @@ EVENT_PARSERS: Mapping[str, EventParser] = {
     "invoice.updated": _parse_invoice_event,
     "invoice.voided": _parse_invoice_event,
     "invoice.marked_uncollectible": _parse_invoice_event,
-    # Also the first to tell that the subscription it names is past due.
+    # The invoice, and often the first evidence that its subscription is `past_due`.
     "invoice.payment_failed": _parse_payment_failed_event,
-    # Its subscriptions end with it, and the account needs another customer for its next checkout.
+    # The subscriptions of the customer end, and the account needs another customer for its next checkout.
     "customer.deleted": _parse_customer_deleted_event,
 }
 
 
+# --- Derived fields ---------------------------------------------------------------------------------------------------
+
+
 def is_past_due(snapshot: Snapshot) -> bool:
-    """Whether it shows a subscription whose payment failed and may still be made."""
+    """Return True for a subscription whose payment failed and is retried."""
     return isinstance(snapshot, Subscription) and snapshot.status == "past_due"
 
 
-def derive_fields[S: Snapshot](snapshot: S, known: StoredObject[S] | None, shown: datetime) -> S:
-    """The snapshot with what we derive of it and the row: an unmapped price's plan, since when it is past due.
+def derive_fields[S: Snapshot](snapshot: S, stored: StoredObject[S] | None, observed_at: datetime) -> S:
+    """Add the fields of a subscription that Stripe does not have.
 
-    `shown` is the first time at which it is known to have been so; the row may know an earlier one.
+    | field            | value                                                                                |
+    |------------------|--------------------------------------------------------------------------------------|
+    | `plan`           | the stored plan, if the catalog does not contain the price                           |
+    | `past_due_since` | while the status is `past_due`: the stored value, or `observed_at` if there is none  |
+
+    Args:
+        snapshot: State from Stripe.
+        stored: Row as it was read; None if no row is stored.
+        observed_at: Earliest time at which the event or fetch shows this state.
     """
     if not isinstance(snapshot, Subscription):
         return snapshot
-    before = known.content if known is not None and isinstance(known.content, Subscription) else None
+    before = stored.content if stored is not None and isinstance(stored.content, Subscription) else None
     plan = before.plan if before and not snapshot.price_is_mapped else snapshot.plan
-    since = None
+    past_due_since = None
     if is_past_due(snapshot):
-        since = (before.past_due_since if before else None) or shown
-    return replace(snapshot, plan=plan, past_due_since=since)
+        past_due_since = (before.past_due_since if before else None) or observed_at
+    return replace(snapshot, plan=plan, past_due_since=past_due_since)

@@ -1,7 +1,7 @@
-"""Amazon EventBridge's envelope around Stripe's events (https://docs.stripe.com/event-destinations/eventbridge).
+"""Amazon EventBridge envelope of Stripe's events (https://docs.stripe.com/event-destinations/eventbridge).
 
-There is no signature in it. What says that an event is Stripe's is the partner event bus, on which nobody else can put
-one: PutEvents refuses sources that begin with `aws.`. So the source is held against the name that only Stripe has.
+The envelope has no signature. Its source proves its origin: it is the partner event source of Stripe, and PutEvents
+rejects every source that begins with `aws.`.
 """
 
 from collections.abc import Mapping
@@ -12,12 +12,16 @@ SOURCE_PREFIX = "aws.partner/stripe.com/"
 
 
 def stripe_event(envelope: object) -> Mapping[str, object]:
-    """The Event object in an envelope. Raises EventUnidentified for what Stripe cannot have sent."""
+    """Return the Event object in an EventBridge envelope.
+
+    Raises:
+        EventUnidentified: The envelope cannot be from Stripe.
+    """
     if not isinstance(envelope, Mapping):
         raise EventUnidentified("The message is not a JSON object")
     source, detail = envelope.get("source"), envelope.get("detail")
     if not isinstance(source, str) or not source.startswith(SOURCE_PREFIX):
-        raise EventUnidentified("The message does not come from Stripe's partner event source")
+        raise EventUnidentified("The source of the message is not Stripe's partner event source")
     if not isinstance(detail, Mapping) or detail.get("type") != envelope.get("detail-type"):
-        raise EventUnidentified("The message holds no event of the type that it announces")
+        raise EventUnidentified("The message contains no event of its detail-type")
     return detail

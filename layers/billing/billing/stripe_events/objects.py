@@ -1,7 +1,10 @@
-"""Stripe's JSON read into our values, whatever API version wrote it. Raises EventUnprocessable naming the field.
+"""Parsing of Stripe's JSON into our values, for every supported API version.
 
-Since API 2025-03-31 a subscription's period is on its items and an invoice's subscription under `parent`; before, both
-were on top. https://docs.stripe.com/changelog/basil/2025-03-31/deprecate-subscription-current-period-start-and-end
+Since API 2025-03-31 a subscription's period is on its items, and an invoice's subscription is under `parent`. Before,
+both were top-level fields.
+https://docs.stripe.com/changelog/basil/2025-03-31/deprecate-subscription-current-period-start-and-end
+
+Every function raises EventUnprocessable if a field is missing or has an impossible value. The message names the field.
 """
 
 import re
@@ -18,17 +21,20 @@ from billing.domain.subscriptions import Subscription
 type Json = Mapping[str, Any]
 
 TEXT_LENGTH_MAX = 4096
-# Control characters and halves of surrogate pairs, which DynamoDB cannot hold.
+# Control characters, and halves of surrogate pairs, which DynamoDB cannot store.
 CONTROL_CHARACTERS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 TIMESTAMP_MAX = 253402300799  # the last second of the year 9999
 INTEGER_MAX = 2**63 - 1
 
 
-def read_subscription(source: Json, catalog: Catalog) -> Subscription:
-    """A subscription object, with the plan of the item that grants the most."""
+# --- Objects ----------------------------------------------------------------------------------------------------------
+
+
+def parse_subscription(source: Json, catalog: Catalog) -> Subscription:
+    """Parse a subscription. Plan, price, quantity and period are those of the item with the highest plan."""
     item, price = _plan_item(source, catalog)
-    price_id, lookup_key = text(price, "id"), text(price, "lookup_key")
-    plan = catalog.plan_of_price(lookup_key, price_id)
+    price_id = text(price, "id")
+    plan = catalog.plan_of_price(text(price, "lookup_key"), price_id)
     return Subscription(
         id=required_id(source, "id"),
         customer_id=required_reference(source, "customer"),
@@ -37,7 +43,6 @@ def read_subscription(source: Json, catalog: Catalog) -> Subscription:
         plan=plan.id if plan else None,
         price_is_mapped=plan is not None,
         price_id=price_id,
-        price_lookup_key=lookup_key,
         quantity=integer(item, "quantity"),
         current_period_start=time(item, "current_period_start") or time(source, "current_period_start"),
         current_period_end=time(item, "current_period_end") or time(source, "current_period_end"),
@@ -49,8 +54,24 @@ def read_subscription(source: Json, catalog: Catalog) -> Subscription:
     )
 
 
-def read_invoice(source: Json) -> Invoice:
-    """An invoice object."""
+def _plan_item(subscription: Json, catalog: Catalog) -> tuple[Json, Json]:
+    """Return the item with the highest plan, and its price; both are empty if there is no item."""
+    data = mapping(subscription, "items").get("data")
+    if not isinstance(data, list):
+        raise EventUnprocessable("items.data is not a list")
+    pairs = [(item, mapping(item, "price")) for item in data if isinstance(item, Mapping)]
+    if len(pairs) != len(data):
+        raise EventUnprocessable("items.data contains a value that is not an object")
+
+    def rank(pair: tuple[Json, Json]) -> int:
+        plan = catalog.plan_of_price(text(pair[1], "lookup_key"), text(pair[1], "id"))
+        return catalog.rank(plan.id if plan else None)
+
+    return max(pairs, key=rank, default=({}, {}))
+
+
+def parse_invoice(source: Json) -> Invoice:
+    """Parse an invoice."""
     return Invoice(
         id=required_id(source, "id"),
         customer_id=required_reference(source, "customer"),
@@ -72,41 +93,32 @@ def read_invoice(source: Json) -> Invoice:
 
 
 def invoice_subscription_id(invoice: Json) -> str | None:
-    """The subscription an invoice bills, in either shape; None for a one-off invoice."""
+    """Return the subscription that an invoice bills; None for a one-off invoice."""
     return reference(_invoice_parent(invoice), "subscription") or reference(invoice, "subscription")
-
-
-def account_id_of(source: Json) -> str | None:
-    """The account that our own objects carry: `metadata.account_id`, an invoice's is its subscription's.
-
-    What could not be an account of ours is another product's, and counts as none.
-    """
-    parents = (source, _invoice_parent(source), mapping(source, "subscription_details"))
-    found = (mapping(parent, "metadata").get("account_id") for parent in parents)
-    return next((account_id for account_id in found if isinstance(account_id, str) and is_id(account_id)), None)
 
 
 def _invoice_parent(invoice: Json) -> Json:
     return mapping(mapping(invoice, "parent"), "subscription_details")
 
 
-def _plan_item(subscription: Json, catalog: Catalog) -> tuple[Json, Json]:
-    data = mapping(subscription, "items").get("data")
-    if not isinstance(data, list):
-        raise EventUnprocessable("items.data is not a list")
-    pairs = [(item, mapping(item, "price")) for item in data if isinstance(item, Mapping)]
-    if len(pairs) != len(data):
-        raise EventUnprocessable("items.data holds something that is no object")
+def account_id_of(source: Json) -> str | None:
+    """Return the account in an object's `metadata.account_id`.
 
-    def rank(pair: tuple[Json, Json]) -> int:
-        plan = catalog.plan_of_price(text(pair[1], "lookup_key"), text(pair[1], "id"))
-        return catalog.rank(plan.id if plan else None)
+    An invoice has it in the metadata of its subscription, in either form.
 
-    return max(pairs, key=rank, default=({}, {}))
+    Returns:
+        The account id. None if there is none, or if another product wrote a value that cannot be an account id.
+    """
+    parents = (source, _invoice_parent(source), mapping(source, "subscription_details"))
+    found = (mapping(parent, "metadata").get("account_id") for parent in parents)
+    return next((account_id for account_id in found if isinstance(account_id, str) and is_id(account_id)), None)
+
+
+# --- Fields -----------------------------------------------------------------------------------------------------------
 
 
 def mapping(source: Json, key: str) -> Json:
-    """An object, empty if absent."""
+    """Return an object; an empty one if it is absent."""
     value = source.get(key)
     if value is None:
         return {}
@@ -116,24 +128,26 @@ def mapping(source: Json, key: str) -> Json:
 
 
 def text(source: Json, key: str) -> str | None:
-    """A string, None if absent."""
+    """Return a string; None if it is absent."""
     value = source.get(key)
     if value is None:
         return None
     if not isinstance(value, str):
         raise EventUnprocessable(f"{key} is not a string")
-    if len(value) > TEXT_LENGTH_MAX or CONTROL_CHARACTERS.search(value):
-        raise EventUnprocessable(f"{key} is not a string of at most {TEXT_LENGTH_MAX} characters without controls")
+    if len(value) > TEXT_LENGTH_MAX:
+        raise EventUnprocessable(f"{key} has more than {TEXT_LENGTH_MAX} characters")
+    if CONTROL_CHARACTERS.search(value):
+        raise EventUnprocessable(f"{key} contains control characters")
     return value
 
 
 def required_text(source: Json, key: str) -> str:
-    """A string that must not be empty."""
+    """Return a string that is neither absent nor empty."""
     return text(source, key) or _missing(key)
 
 
 def required_id(source: Json, key: str) -> str:
-    """An id as Stripe makes them: it becomes part of a DynamoDB key."""
+    """Return an id, which becomes part of a DynamoDB key."""
     value = required_text(source, key)
     if not is_id(value):
         raise EventUnprocessable(f"{key} is not an id")
@@ -141,20 +155,20 @@ def required_id(source: Json, key: str) -> str:
 
 
 def reference(source: Json, key: str) -> str | None:
-    """An id, or the id of the expanded object that stands in its place."""
+    """Return the id of a referenced object, expanded or not; None if it is absent."""
     value = source.get(key)
     if value is None:
         return None
-    return required_id(value if isinstance(value, Mapping) else source, "id" if isinstance(value, Mapping) else key)
+    return required_id(value, "id") if isinstance(value, Mapping) else required_id(source, key)
 
 
 def required_reference(source: Json, key: str) -> str:
-    """An id or expanded object that must be there."""
+    """Return the id of a referenced object, expanded or not."""
     return reference(source, key) or _missing(key)
 
 
 def integer(source: Json, key: str) -> int | None:
-    """A whole number, None if absent."""
+    """Return an integer; None if it is absent."""
     value = source.get(key)
     if value is None:
         return None
@@ -164,13 +178,13 @@ def integer(source: Json, key: str) -> int | None:
 
 
 def required_integer(source: Json, key: str) -> int:
-    """A whole number that must be there."""
+    """Return an integer."""
     value = integer(source, key)
     return _missing(key) if value is None else value
 
 
 def boolean(source: Json, key: str) -> bool:
-    """True or false, false if absent."""
+    """Return a boolean; False if it is absent."""
     value = source.get(key)
     if value is not None and not isinstance(value, bool):
         raise EventUnprocessable(f"{key} is not a boolean")
@@ -178,7 +192,7 @@ def boolean(source: Json, key: str) -> bool:
 
 
 def time(source: Json, key: str) -> datetime | None:
-    """A Unix time in seconds, None if absent."""
+    """Return a Unix time in seconds; None if it is absent."""
     value = integer(source, key)
     if value is None:
         return None
@@ -188,12 +202,12 @@ def time(source: Json, key: str) -> datetime | None:
 
 
 def required_time(source: Json, key: str) -> datetime:
-    """A Unix time that must be there."""
+    """Return a Unix time in seconds."""
     return time(source, key) or _missing(key)
 
 
 def required_iso_time(source: Json, key: str) -> datetime:
-    """A time as API v2 writes it, RFC 3339, to the whole second; it must be there."""
+    """Return an RFC 3339 time, as in API v2, without its fraction of a second."""
     try:
         value = datetime.fromisoformat(required_text(source, key)).replace(microsecond=0)
         return value.astimezone(UTC) if value.tzinfo else _not_a_time(key)

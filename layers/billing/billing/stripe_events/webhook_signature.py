@@ -1,4 +1,4 @@
-"""Stripe's webhook signatures, on the raw bytes (https://docs.stripe.com/webhooks#verify-manually)."""
+"""Stripe webhook signatures, verified on the raw bytes (https://docs.stripe.com/webhooks#verify-manually)."""
 
 import hashlib
 import hmac
@@ -14,15 +14,25 @@ TIMESTAMP = re.compile(r"[0-9]{1,12}", re.ASCII)
 
 
 def sign(body: bytes, secret: str, at: datetime) -> str:
-    """The `Stripe-Signature` header that Stripe would send with `body`."""
+    """Return the `Stripe-Signature` header that Stripe would send with `body`."""
     timestamp = str(int(at.timestamp()))
     return f"t={timestamp},v1={_signature(body, secret, timestamp)}"
 
 
 def verify(body: bytes, header: str | None, secrets: Sequence[str], now: datetime) -> None:
-    """Accept `body` if any of `secrets` made any of the header's `v1` signatures within 300 s of `now`, either way.
+    """Verify the signature of a webhook delivery.
 
-    Raises SignatureInvalid for everything else a header may hold, ConfigurationMissing without a secret.
+    One valid `v1` signature is enough. The timestamp may differ from `now` by 300 seconds in either direction.
+
+    Args:
+        body: Raw body of the request.
+        header: `Stripe-Signature` header.
+        secrets: Signing secrets, of which any may have signed the body.
+        now: Current time.
+
+    Raises:
+        SignatureInvalid: The header is missing or malformed, or has no valid signature.
+        ConfigurationMissing: No signing secret is configured.
     """
     if not secrets or not all(secrets):
         raise ConfigurationMissing("No webhook secret is configured: run `billing setup`")
@@ -34,7 +44,7 @@ def verify(body: bytes, header: str | None, secrets: Sequence[str], now: datetim
     if len(timestamps) != 1 or not TIMESTAMP.fullmatch(timestamps[0]) or not signatures:
         raise SignatureInvalid("The Stripe-Signature header has no timestamp or no v1 signature")
     if abs(now.timestamp() - int(timestamps[0])) > TOLERANCE_SECONDS:
-        raise SignatureInvalid("The Stripe-Signature timestamp is too far from the present")
+        raise SignatureInvalid("The timestamp of the Stripe-Signature header is too far from the current time")
     expected = [_signature(body, secret, timestamps[0]).encode() for secret in secrets]
     if not any(hmac.compare_digest(one, other) for one in expected for other in signatures):
         raise SignatureInvalid("The Stripe-Signature header does not match the body")

@@ -1,0 +1,1 @@
+"""Commands of `billing`, one module each. `cli.main` registers them."""

@@ -1,0 +1,121 @@
+"""`billing import`: create accounts for the customers of an existing Stripe account."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from billing.catalog import load_catalog
+from billing.stripe_events.customer_links import LinkAction, LinkDecision
+from billing.stripe_events.drift import EVENTS_KEPT
+from cli.import_plan import collect_requests, plan_links, read_mapping, report_position, write_links
+from cli.options import DEFAULT_STACK, AsJson, DryRun, Region, StackName
+from cli.output import NEEDS_ATTENTION, Output, columns, command_output, suppress_logs
+from cli.stack import find_stack
+
+SKIPPED_SHOWN_MAX = 100
+WRITTEN = frozenset({LinkAction.CREATED, LinkAction.LINKED})
+
+MappingFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--mapping",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+        metavar="FILE",
+        help="CSV file with the columns customer and account_id. It takes precedence over metadata in Stripe.",
+    ),
+]
+
+
+def import_customers(
+    mapping: MappingFile = None,
+    stack: StackName = DEFAULT_STACK,
+    region: Region = None,
+    *,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Create accounts for the customers of a Stripe account, and load their subscriptions and invoices.
+
+    The account id of a customer is taken from a CSV file, else from metadata.account_id in Stripe. A second run changes
+    nothing. The exit code is 3 if a customer was skipped.
+    """
+    with command_output(as_json=as_json) as output:
+        deployed = find_stack(stack, region)
+        file_mapping = read_mapping(mapping)
+        with output.progress("Importing") as show:
+            # These modules import stripe.
+            from billing.services.reconciler import Reconciler, retry_stripe  # noqa: PLC0415
+            from cli.reconcile_runner import run_reconciler  # noqa: PLC0415
+            from cli.stripe_connection import connect_gateway, map_stripe_errors  # noqa: PLC0415
+
+            repository, gateway = deployed.repository(), connect_gateway(deployed)
+            with suppress_logs(), map_stripe_errors():
+                requests = collect_requests(
+                    lambda after: retry_stripe(lambda: gateway.list_customers(after)), file_mapping, show
+                )
+                decisions = plan_links(repository, requests)
+                decisions = decisions if dry_run else write_links(repository, decisions, show)
+                reconciler = Reconciler(repository, gateway, load_catalog(), deployed.livemode, dry_run=dry_run)
+                reconciler = replace(reconciler, assigns_customers=False, planned=_planned_accounts(decisions))
+                summary = run_reconciler(reconciler, datetime.now(UTC) - EVENTS_KEPT, show)
+        skipped = sorted((each for each in decisions if each.link is LinkAction.SKIPPED), key=report_position)
+        data = {"stack": stack, "dry_run": dry_run, **_as_dict(decisions, skipped, requests.unnamed)}
+        text = _as_text(decisions, requests.unnamed, dry_run=dry_run)
+        output.result(data | summary.as_dict(), f"{text}\n\n{summary.as_text()}")
+        _note_skipped(output, skipped)
+    if skipped:
+        raise typer.Exit(NEEDS_ATTENTION)
+
+
+def _note_skipped(output: Output, skipped: Sequence[LinkDecision]) -> None:
+    for each in skipped[:SKIPPED_SHOWN_MAX]:
+        request = each.request
+        output.note(f"Skipped: {request.origin}: {request.customer_id} for {request.account_id}: {each.reason}")
+    if len(skipped) > SKIPPED_SHOWN_MAX:
+        output.note(f"… and {len(skipped) - SKIPPED_SHOWN_MAX:,} more; --json shows all.")
+
+
+def _planned_accounts(decisions: Sequence[LinkDecision]) -> dict[str, str]:
+    """Return the account ids of created and linked customers by customer id."""
+    return {each.request.customer_id: each.request.account_id for each in decisions if each.link in WRITTEN}
+
+
+def _as_dict(decisions: Sequence[LinkDecision], skipped: Sequence[LinkDecision], unnamed: int) -> dict[str, Any]:
+    return {
+        "customers": {
+            "unchanged": sum(each.link is LinkAction.UNCHANGED for each in decisions),
+            "unnamed": unnamed,
+            "linked": [
+                {"customer": each.request.customer_id, "account_id": each.request.account_id, "link": each.link}
+                for each in decisions
+                if each.link in WRITTEN
+            ],
+            "skipped": [
+                {
+                    "origin": each.request.origin,
+                    "customer": each.request.customer_id,
+                    "account_id": each.request.account_id,
+                    "reason": each.reason,
+                }
+                for each in skipped
+            ],
+        }
+    }
+
+
+def _as_text(decisions: Sequence[LinkDecision], unnamed: int, *, dry_run: bool) -> str:
+    counts = Counter(each.link for each in decisions)
+    totals = [(link, counts[link]) for link in LinkAction] + [("without an account id", unnamed)]
+    written = [
+        (f"{'would be ' if dry_run else ''}{each.link}", each.request.account_id, each.request.customer_id)
+        for each in decisions
+        if each.link in WRITTEN
+    ]
+    return "\n\n".join(columns(rows) for rows in (totals, written) if rows)

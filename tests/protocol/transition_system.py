@@ -1,0 +1,485 @@
+"""Transition system of the protocol: Stripe, the table and the workers as one value, and every possible transition.
+
+The code under test is the real EventProcessor. It is a function of its event and of the responses that it receives. A
+worker is therefore an event and a list of responses. To continue a worker, the processor runs again from its beginning
+over the recorded responses, up to its first call without a response. Nothing has to be interrupted, and every state can
+be restored.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property, lru_cache, partial
+from typing import cast
+
+from billing.adapters.repository import Commit, EventContext, Repository
+from billing.domain.accounts import Profile
+from billing.domain.errors import BillingError, StoreUnavailable, StripeUnavailable
+from billing.services.event_processor import EventProcessor
+from billing.stripe_events.event_types import EventOutcome, FetchedObject, ObjectRef, Snapshot
+from billing.stripe_events.ordering import StoredObject
+from tests.protocol.model import CATALOG, moment
+from tests.protocol.stripe_model import Event, FrozenDict, Stripe, describe, second
+from tests.protocol.table_model import CONTEXT_PARTS, CallFailure, OutboxItem, Table
+
+FUNCTION_SECONDS_MAX = 60
+"""Greater than the timeout of every function in template.yaml. No worker continues after a longer wait."""
+RECONCILIATIONS_MAX = 2
+"""Number of times that events without a final outcome are replayed. One such event may depend on another."""
+
+# --- Calls of a worker ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ReadContext:
+    """Read of some parts of an event's context. `arguments` are those of `Table.read` after the parts."""
+
+    parts: tuple[str, ...]
+    arguments: tuple[str, str, str | None, Sequence[ObjectRef]]
+
+
+@dataclass(frozen=True)
+class ChooseReadOrder:
+    """DynamoDB's choice of the order in which it reads the parts."""
+
+
+@dataclass(frozen=True)
+class ReadSubscriptions:
+    """Read of all subscription rows of the account."""
+
+
+@dataclass(frozen=True)
+class Write:
+    """One transaction. `is_complete` is True if it contains the whole decision of the worker."""
+
+    commit: Commit
+    is_complete: bool = True
+
+
+@dataclass(frozen=True)
+class Retrieve:
+    """Request to Stripe, at the moment at which Stripe reads the object."""
+
+    object_id: str
+
+
+@dataclass(frozen=True)
+class ReceiveResponse:
+    """Response to the request, at the moment of its `Date` header."""
+
+
+type Call = ReadContext | ChooseReadOrder | ReadSubscriptions | Write | Retrieve | ReceiveResponse
+type Response = (
+    EventContext | Mapping[str, StoredObject[Snapshot]] | Snapshot | datetime | tuple[str, ...] | CallFailure | None
+)
+type Responses = tuple[tuple[float, Response], ...]
+
+
+class PendingCall(BaseException):
+    """The worker makes a call that has no response yet."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+
+@dataclass
+class ReplayedCalls:
+    """Repository and Stripe of one worker, which return the recorded responses in their order.
+
+    Attributes:
+        responses: Recorded responses, each with its true time. The first one is the delivery itself.
+        has_torn_reads: True if the parts of a context are read at different moments.
+        position: Number of responses that were returned.
+    """
+
+    responses: Responses
+    has_torn_reads: bool
+    position: int = 1
+
+    def call[T](self, call: Call, _kind: type[T]) -> T:
+        """Return the next recorded response.
+
+        Raises:
+            PendingCall: There is no further response.
+        """
+        if self.position == len(self.responses):
+            raise PendingCall(call)
+        _, response = self.responses[self.position]
+        self.position += 1
+        if isinstance(response, CallFailure):
+            raise response.error()
+        return cast("T", response)
+
+    def now(self) -> datetime:
+        """Return the time of the last response."""
+        return moment(self.responses[self.position - 1][0])
+
+    def read_event_context(
+        self, event_id: str, customer_id: str, account_id: str | None, targets: Sequence[ObjectRef]
+    ) -> EventContext:
+        """BatchGetItem, at one moment or part by part."""
+        arguments = (event_id, customer_id, account_id, targets)
+        if not self.has_torn_reads:
+            return self.call(ReadContext(CONTEXT_PARTS, arguments), EventContext)
+        order: tuple[str, ...] = self.call(ChooseReadOrder(), tuple)
+        parts = [self.call(ReadContext((part,), arguments), EventContext) for part in order]
+        return EventContext(
+            outcome=next((part.outcome for part in parts if part.outcome), None),
+            account_of_customer=next((part.account_of_customer for part in parts if part.account_of_customer), None),
+            profile=next((part.profile for part in parts if part.profile), None),
+            rows={key: row for part in parts for key, row in part.rows.items()},
+        )
+
+    def load_subscription_rows(self, _account_id: str) -> Mapping[str, StoredObject[Snapshot]]:
+        """Query."""
+        return self.call(ReadSubscriptions(), FrozenDict)
+
+    def commit(self, commit: Commit) -> None:
+        """TransactWriteItems."""
+        self.call(Write(commit), object)
+
+    def fetch(self, target: ObjectRef) -> FetchedObject | None:
+        """Request to Stripe. Stripe reads the object at some moment between request and response."""
+        requested = self.now()
+        content = self.call(Retrieve(target.id), object)
+        date = self.call(ReceiveResponse(), datetime)
+        return FetchedObject(cast("Snapshot", content), date - (self.now() - requested), date) if content else None
+
+
+@dataclass(frozen=True)
+class Components:
+    """Components of the system. An ablation replaces one of them, or patches the code under test."""
+
+    processor: type[EventProcessor] = EventProcessor
+    calls: type[ReplayedCalls] = ReplayedCalls
+    table: type[Table] = Table
+    patches: tuple[tuple[str, object], ...] = ()
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One delivery of an event that is in progress.
+
+    Attributes:
+        event: The event.
+        responses: All responses so far, each with its true time. The first one is the delivery itself.
+        memory: What determines the further calls: the responses, or once there is one, the decision alone. Workers with
+            equal memory behave equally and compare equal.
+    """
+
+    event: Event
+    responses: Responses = field(compare=False)
+    memory: object = ()
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.event, self.memory))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+def _decision(commit: Commit) -> tuple[object, ...]:
+    """Return everything in a commit except the time of the decision."""
+    outbound = tuple(map(OutboxItem.of, commit.outbound))
+    return (commit.marker.outcome, tuple(commit.rows), outbound, commit.profile, commit.new_customer_id)
+
+
+@lru_cache(maxsize=50_000)
+def next_call(worker: Worker, components: Components, *, has_torn_reads: bool) -> Call | EventOutcome | BillingError:
+    """Run a worker up to its next call. Returns the call, the outcome if the worker is done, or the error."""
+    calls = components.calls(worker.responses, has_torn_reads)
+    processor = components.processor(
+        repository=cast("Repository", calls),
+        catalog=CATALOG,
+        fetch=calls.fetch,
+        livemode=False,
+        now=calls.now,
+        pause=lambda _seconds: None,
+    )
+    try:
+        return processor.process(worker.event.payload)
+    except PendingCall as pending:
+        return pending.call
+    except (StripeUnavailable, StoreUnavailable) as error:
+        return error
+
+
+# --- States and transitions -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Action:
+    """An action of Stripe or of the account.
+
+    Attributes:
+        label: Description.
+        act: Returns the next state, for a clock offset in seconds.
+        emits_event: True if the action emits an event, so that the clock offset matters.
+        seconds: Time that passes.
+    """
+
+    label: str
+    act: Callable[["SystemState", float], "SystemState"]
+    emits_event: bool = False
+    seconds: float = 0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A sequence of actions, and bounds of what may go wrong meanwhile.
+
+    Attributes:
+        name: Name on the command line.
+        description: One sentence.
+        script: Actions in their order.
+        given: Actions that are complete, with all their events processed, before the script starts.
+        profile: Profile of the account; None if it does not exist at first.
+        workers: Greatest number of workers at the same time.
+        clock_offsets: Offsets in seconds of Stripe's clocks.
+        crashes: Greatest number of workers that stop.
+        fetch_failures: Greatest number of requests to Stripe that fail.
+        redeliveries: Greatest number of deliveries of events that were processed already.
+        has_torn_reads: True if the parts of a context are read at different moments.
+        is_large: True if the scenario is too large for `make test`.
+    """
+
+    name: str
+    description: str
+    script: tuple[Action, ...]
+    given: tuple[Action, ...] = ()
+    profile: Profile | None = field(default_factory=lambda: Profile("acme", version=1, customer_id="cus_1"))
+    workers: int = 2
+    clock_offsets: tuple[float, ...] = (0,)
+    crashes: int = 0
+    fetch_failures: int = 0
+    redeliveries: int = 0
+    has_torn_reads: bool = False
+    is_large: bool = False
+
+
+type Transition = Callable[[], "SystemState"]
+
+
+@dataclass(frozen=True)
+class SystemState:
+    """State of the whole system.
+
+    Attributes:
+        scenario: Scenario that is executed.
+        components: Components of the system.
+        table: DynamoDB.
+        stripe: Stripe.
+        position: Number of actions of the script that are done.
+        pending: Numbers of the events that Stripe has to deliver; a number may occur twice.
+        workers: Deliveries in progress.
+        crashes: Workers that may still stop.
+        fetch_failures: Requests to Stripe that may still fail.
+        redeliveries: Processed events that may still be delivered again.
+        reconciliations: Replays of events without a final outcome so far.
+        transition: Description of the transition that led to this state.
+    """
+
+    scenario: Scenario = field(compare=False)
+    components: Components = field(compare=False)
+    table: Table
+    stripe: Stripe = field(default_factory=Stripe)
+    position: int = 0
+    pending: tuple[int, ...] = ()
+    workers: tuple[Worker, ...] = ()
+    crashes: int = 0
+    fetch_failures: int = 0
+    redeliveries: int = 0
+    reconciliations: int = 0
+    transition: str = field(default="", compare=False)
+
+    @cached_property
+    def _hash(self) -> int:
+        bounds = (self.crashes, self.fetch_failures, self.redeliveries, self.reconciliations)
+        return hash((self.table, self.stripe, self.position, self.pending, self.workers, bounds))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @property
+    def is_final(self) -> bool:
+        """True if the script is done, every event got a 2xx, and events without a final outcome were replayed."""
+        return self._is_idle and (self.reconciliations == RECONCILIATIONS_MAX or not self._open_events)
+
+    @property
+    def _is_idle(self) -> bool:
+        return not self.workers and not self.pending and self.position == len(self.scenario.script)
+
+    @property
+    def _open_events(self) -> tuple[int, ...]:
+        """Events that reconciliation replays. Outcomes other than `unknown_customer` are not, and stay visible."""
+        outcomes = self.table.markers
+        return tuple(
+            event.number for event in self.stripe.events if outcomes.get(event.id) is EventOutcome.UNKNOWN_CUSTOMER
+        )
+
+    def transitions(self) -> Iterator[Transition]:
+        """Yield every possible transition."""
+        yield from self._actions()
+        yield from self._deliveries()
+        for worker in dict.fromkeys(self.workers):
+            yield from self._calls(worker)
+            if self.crashes:
+                yield partial(self._stop, worker)
+        if self._is_idle and not self.is_final:
+            yield self._reconcile
+
+    # --- Stripe and the account ---------------------------------------------------------------------------------------
+
+    def _actions(self) -> Iterator[Transition]:
+        if self.position == len(self.scenario.script):
+            return
+        action = self.scenario.script[self.position]
+        if action.seconds <= FUNCTION_SECONDS_MAX or not self.workers:
+            for clock_offset in self.scenario.clock_offsets if action.emits_event else (0,):
+                yield partial(self.act, action, clock_offset)
+
+    def act(self, action: Action, clock_offset: float) -> "SystemState":
+        """Return the state after an action of the script."""
+        after = action.act(self, clock_offset)
+        events = after.stripe.events[len(self.stripe.events) :]
+        return replace(
+            after,
+            position=self.position + 1,
+            pending=_sorted((*self.pending, *(event.number for event in events))),
+            transition="".join([action.label, *(f"; emits {event}" for event in events)]),
+        )
+
+    # --- Deliveries ---------------------------------------------------------------------------------------------------
+
+    def _deliveries(self) -> Iterator[Transition]:
+        if len(self.workers) == self.scenario.workers:
+            return
+        for event in self.stripe.events:
+            if event.number in self.pending:
+                rest = replace(self, pending=_without(self.pending, event.number))
+                yield partial(rest._deliver, event, "is delivered")
+            elif self.redeliveries:
+                rest = replace(self, redeliveries=self.redeliveries - 1)
+                yield partial(rest._deliver, event, "is delivered again")
+
+    def _deliver(self, event: Event, description: str) -> "SystemState":
+        """Start a worker, and let it make its first read. No relevant transition is possible in between."""
+        worker = Worker(event, ((self.stripe.time, None),))
+        started = replace(self, workers=_sorted((*self.workers, worker)), transition=f"{event.id} {description}")
+        match started._next_call(worker):
+            case ReadContext(parts, arguments):
+                return started._respond(worker, self.table.read(parts, *arguments), description)
+            case _:
+                return started
+
+    def _reconcile(self) -> "SystemState":
+        count = self.reconciliations + 1
+        return replace(self, pending=self._open_events, reconciliations=count, transition="open events are replayed")
+
+    # --- Workers ------------------------------------------------------------------------------------------------------
+
+    def _next_call(self, worker: Worker) -> Call | EventOutcome | BillingError:
+        return next_call(worker, self.components, has_torn_reads=self.scenario.has_torn_reads)
+
+    def _calls(self, worker: Worker) -> Iterator[Transition]:
+        """Yield the worker's next call with every possible response."""
+        respond = partial(partial, self._respond, worker)
+        match self._next_call(worker):
+            case ReadContext(parts, arguments):
+                yield respond(self.table.read(parts, *arguments), f"reads the {' and the '.join(parts)}")
+            case ChooseReadOrder():
+                for order in (CONTEXT_PARTS, CONTEXT_PARTS[::-1]):
+                    yield respond(order, f"starts to read, the {order[0]} first")
+            case ReadSubscriptions():
+                yield respond(self.table.subscription_rows(), "reads all subscriptions")
+            case Write(commit):
+                yield partial(self._commit, worker, commit)
+            case Retrieve(object_id):
+                content = self.stripe.current(object_id).content
+                yield respond(content, f"requests the object, Stripe reads: {describe(content)}")
+                if self.fetch_failures:
+                    failing = replace(self, fetch_failures=self.fetch_failures - 1)
+                    failure = CallFailure.STRIPE_UNAVAILABLE
+                    yield partial(failing._respond, worker, failure, "requests the object, Stripe fails")
+            case ReceiveResponse():
+                for clock_offset in self.scenario.clock_offsets:
+                    date = int(self.stripe.time + clock_offset)
+                    yield respond(moment(date), f"receives the response of Stripe, dated {second(date)}")
+            case outcome:
+                yield partial(self._remove, worker, f"responds 200, {outcome}")
+
+    def _respond(self, worker: Worker, response: Response, description: str) -> "SystemState":
+        """Return the state after a worker received a response and ran up to its next call."""
+        responses = (*worker.responses, (self.stripe.time, response))
+        match self._next_call(Worker(worker.event, responses, responses[1:])):
+            case BillingError():
+                return self._fail(worker, f"{description}; responds 500")
+            case EventOutcome() as outcome if not self.crashes:
+                return self._remove(worker, f"{description}; responds 200, {outcome}")
+            case Write(commit, is_complete=True):
+                advanced = Worker(worker.event, responses, _decision(commit))
+            case _:
+                advanced = Worker(worker.event, responses, responses[1:])
+        workers = _sorted((*_without(self.workers, worker), advanced))
+        return replace(self, workers=workers, transition=f"{worker.event.id} {description}")
+
+    def _commit(self, worker: Worker, commit: Commit) -> "SystemState":
+        after = self.table.commit(commit)
+        if after is CallFailure.CONFLICT:
+            return self._restart(worker)
+        if isinstance(after, CallFailure):
+            return self._respond(worker, after, f"fails to commit: {after.value}")
+        rows = "".join(f"; {describe(row)}" for row in commit.rows)
+        return replace(self, table=after)._respond(worker, None, f"commits {commit.marker.outcome}{rows}")
+
+    def _restart(self, worker: Worker) -> "SystemState":
+        """Reset a worker after a conflict. It keeps nothing, as if its event had just been delivered."""
+        now = self.stripe.time
+        rejected = Worker(worker.event, (*worker.responses, (now, CallFailure.CONFLICT)), object())
+        fresh = Worker(worker.event, ((now, None),))
+        assert self._next_call(rejected) == self._next_call(fresh)
+        workers = _sorted((*_without(self.workers, worker), fresh))
+        description = f"{worker.event.id} fails to commit: {CallFailure.CONFLICT.value}"
+        return replace(self, workers=workers, transition=description)
+
+    def _stop(self, worker: Worker) -> "SystemState":
+        return replace(self, crashes=self.crashes - 1)._fail(worker, "stops")
+
+    def _fail(self, worker: Worker, description: str) -> "SystemState":
+        """End a delivery without a 2xx, so that Stripe delivers the event again."""
+        pending = _sorted((*self.pending, worker.event.number))
+        return replace(self, pending=pending)._remove(worker, description)
+
+    def _remove(self, worker: Worker, description: str) -> "SystemState":
+        return replace(self, workers=_without(self.workers, worker), transition=f"{worker.event.id} {description}")
+
+
+def initial_state(scenario: Scenario, components: Components) -> SystemState:
+    """Return the first state of a scenario, after its given actions and the processing of their events."""
+    profiles = {scenario.profile.account_id: scenario.profile} if scenario.profile else {}
+    owners = {each.customer_id: key for key, each in profiles.items() if each.customer_id}
+    table = components.table(profiles=FrozenDict(profiles), owners=FrozenDict(owners))
+    state = SystemState(scenario, components, table)
+    for action in scenario.given:
+        state = replace(state.act(action, 0), position=len(scenario.script))
+        while not state.is_final:
+            state = next(state.transitions())()
+    return replace(
+        state,
+        position=0,
+        crashes=scenario.crashes,
+        fetch_failures=scenario.fetch_failures,
+        redeliveries=scenario.redeliveries,
+        reconciliations=0,
+    )
+
+
+def _sorted[T](values: tuple[T, ...]) -> tuple[T, ...]:
+    """Sort in a canonical order, so that states that differ only in order are equal."""
+    return tuple(sorted(values, key=hash))
+
+
+def _without[T](values: tuple[T, ...], value: T) -> tuple[T, ...]:
+    index = values.index(value)
+    return values[:index] + values[index + 1 :]
