@@ -20,7 +20,7 @@ from tests.api.tokens import (
     SECONDS,
     SECRET,
     SETTINGS,
-    Json,
+    JsonObject,
     Signer,
     ec_signer,
     encode,
@@ -79,7 +79,9 @@ def test_token_signed_with_a_published_key_is_accepted(tokens: SessionTokens, pr
 @pytest.mark.parametrize(
     "claims", [{**CLAIMS, "iss": "https://evil.example"}, {**CLAIMS, "exp": SECONDS - 60}, without_claim("sub")]
 )
-def test_token_with_a_valid_signature_and_an_invalid_claim_is_rejected(tokens: SessionTokens, claims: Json) -> None:
+def test_token_with_a_valid_signature_and_an_invalid_claim_is_rejected(
+    tokens: SessionTokens, claims: JsonObject
+) -> None:
     assert is_rejected(tokens, RSA.token(claims))
 
 
@@ -168,7 +170,7 @@ def test_url_in_a_token_header_is_never_requested(tokens: SessionTokens, provide
     ],
 )
 def test_published_key_for_another_purpose_or_malformed_is_not_used(
-    tokens: SessionTokens, provider: Wire, changed: Json
+    tokens: SessionTokens, provider: Wire, changed: JsonObject
 ) -> None:
     provider.answer(jwk_set({**RSA.jwk, **changed}))
     assert is_rejected(tokens, RSA.token())

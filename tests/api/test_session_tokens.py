@@ -22,7 +22,7 @@ from tests.api.tokens import (
     SECONDS,
     SECRET,
     SETTINGS,
-    Json,
+    JsonObject,
     assemble,
     encode,
     hs256,
@@ -66,7 +66,7 @@ def test_token_with_other_header_parameters_is_accepted(tokens: SessionTokens, h
         {"unknown": {"deeply": [{"nested": None}]}},
     ],
 )
-def test_token_with_unusual_but_valid_claims_is_accepted(tokens: SessionTokens, changed: Json) -> None:
+def test_token_with_unusual_but_valid_claims_is_accepted(tokens: SessionTokens, changed: JsonObject) -> None:
     assert tokens.check(sign_token({**CLAIMS, **changed}), NOW) == ACME
 
 
@@ -86,7 +86,7 @@ def test_token_without_iat_or_nbf_is_accepted(tokens: SessionTokens, name: str) 
         ("a.b", {"a.b": "acme", "a": {"b": "other"}}),
     ],
 )
-def test_account_claim_is_an_exact_name_or_else_a_dotted_path(name: str, claims: Json) -> None:
+def test_account_claim_is_an_exact_name_or_else_a_dotted_path(name: str, claims: JsonObject) -> None:
     tokens = SessionTokens(replace(SETTINGS, account_claim=name), lambda: (SECRET,), None)
     claims = {**CLAIMS, **claims, "sub": "acme"}
     assert tokens.check(sign_token(claims), NOW).account_id == "acme"
@@ -109,7 +109,7 @@ def test_account_claim_is_an_exact_name_or_else_a_dotted_path(name: str, claims:
     ],
 )
 def test_billing_access_depends_on_the_role_claim(
-    role_claim: str | None, claims: Json, *, can_manage_billing: bool
+    role_claim: str | None, claims: JsonObject, *, can_manage_billing: bool
 ) -> None:
     """Without a configured role claim every user has access."""
     tokens = SessionTokens(replace(SETTINGS, role_claim=role_claim), lambda: (SECRET,), None)

@@ -39,7 +39,7 @@ CLAIMS: Mapping[str, Any] = {
 }
 ACME = Credential(CredentialKind.SESSION_TOKEN, "acme", "user:user_1", can_manage_billing=True)
 
-type Json = Mapping[str, Any]
+type JsonObject = Mapping[str, Any]
 type Sign = Callable[[bytes], bytes]
 
 
@@ -60,12 +60,12 @@ def assemble(header: bytes, claims: bytes, sign: Sign | None = None) -> str:
     return f"{message}.{encode((sign or hs256())(message.encode()))}"
 
 
-def sign_token(claims: Json = CLAIMS, sign: Sign | None = None, **header: Any) -> str:
+def sign_token(claims: JsonObject = CLAIMS, sign: Sign | None = None, **header: Any) -> str:
     """Return a valid token, except for these claims and header parameters."""
     return assemble(json.dumps({"alg": "HS256"} | header).encode(), json.dumps(claims).encode(), sign)
 
 
-def without_claim(name: str) -> Json:
+def without_claim(name: str) -> JsonObject:
     """Return `CLAIMS` without one of them."""
     return {each: value for each, value in CLAIMS.items() if each != name}
 
@@ -77,10 +77,10 @@ class Signer:
     kid: str
     alg: str
     sign: Sign
-    jwk: Json
+    jwk: JsonObject
     public_pem: bytes
 
-    def token(self, claims: Json = CLAIMS, **header: Any) -> str:
+    def token(self, claims: JsonObject = CLAIMS, **header: Any) -> str:
         """Return a token that this key signed."""
         return sign_token(claims, self.sign, **({"alg": self.alg, "kid": self.kid} | header))
 

@@ -14,7 +14,7 @@ from billing.domain.errors import BillingError
 if TYPE_CHECKING:
     from billing.api.request_models import RequestModel
 
-type Json = dict[str, Any]
+type JsonSchema = dict[str, Any]
 
 TIME: Mapping[str, str] = {"format": "date-time"}
 URI: Mapping[str, str] = {"format": "uri"}
@@ -33,7 +33,7 @@ class DeploymentValues(StrEnum):
     RETURN_URLS = "return_urls"
 
     @property
-    def keyword(self) -> Json:
+    def keyword(self) -> JsonSchema:
         """The keyword, to add to a property's schema."""
         return {DEPLOYMENT_VALUES: self.value}
 
@@ -59,50 +59,50 @@ class OperationDeclaration:
     operation_id: str
     summary: str
     description: str
-    response: Json
+    response: JsonSchema
     request: "type[RequestModel] | None" = None
     credentials: frozenset[CredentialKind] = ACTING_CREDENTIALS
     needs_billing_role: bool = False
     has_envelope: bool = True
     errors: tuple[type[BillingError], ...] = ()
-    parameters: tuple[Json, ...] = ()
-    body: Json | None = None
+    parameters: tuple[JsonSchema, ...] = ()
+    body: JsonSchema | None = None
 
 
 # --- Schemas ----------------------------------------------------------------------------------------------------------
 
 
-def string(description: str, **keywords: object) -> Json:
+def string(description: str, **keywords: object) -> JsonSchema:
     """Return the schema of a string property."""
     return {"type": "string", "description": description} | keywords
 
 
-def integer(description: str, **keywords: object) -> Json:
+def integer(description: str, **keywords: object) -> JsonSchema:
     """Return the schema of an integer property."""
     return {"type": "integer", "description": description} | keywords
 
 
-def boolean(description: str) -> Json:
+def boolean(description: str) -> JsonSchema:
     """Return the schema of a boolean property."""
     return {"type": "boolean", "description": description}
 
 
-def map_of(values: Json, description: str) -> Json:
+def map_of(values: JsonSchema, description: str) -> JsonSchema:
     """Return the schema of an object whose keys are data, not property names."""
     return {"type": "object", "description": description, "additionalProperties": values}
 
 
-def nullable(schema: Json) -> Json:
+def nullable(schema: JsonSchema) -> JsonSchema:
     """Return a property's schema with null as a further value."""
     return schema | {"type": [schema["type"], "null"]}
 
 
-def object_of(properties: Mapping[str, Json], optional: Sequence[str] = ()) -> Json:
+def object_of(properties: Mapping[str, JsonSchema], optional: Sequence[str] = ()) -> JsonSchema:
     """Return the schema of an object with these properties and no others."""
     required = [name for name in properties if name not in optional]
     return {"type": "object", "properties": dict(properties), "additionalProperties": False, "required": required}
 
 
-def list_of(properties: Mapping[str, Json], optional: Sequence[str] = ()) -> Json:
+def list_of(properties: Mapping[str, JsonSchema], optional: Sequence[str] = ()) -> JsonSchema:
     """Return the schema of a list of objects with these properties."""
     return {"type": "array", "items": object_of(properties, optional)}

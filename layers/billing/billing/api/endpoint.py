@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from billing.api.contracts.contract import Contract, Route, render
-from billing.api.declaration import Json, OperationDeclaration
+from billing.api.declaration import JsonSchema, OperationDeclaration
 from billing.domain.credentials import CredentialKind
 
 if TYPE_CHECKING:
@@ -63,13 +63,13 @@ class Endpoint:
         return render(self.contract.envelope, {"data": renamed}) if self.operation.has_envelope else renamed
 
     @property
-    def data_schema(self) -> Json:
+    def data_schema(self) -> JsonSchema:
         """Schema of the response data, with the contract's field names."""
         return self._rename_properties(self.operation.response)
 
     # The two methods below treat a schema in the same way. Their `path` ends with "." inside a list, else it is "".
 
-    def _rename_values(self, schema: Json, value: Any, path: str = "") -> Any:  # noqa: ANN401 - JSON
+    def _rename_values(self, schema: JsonSchema, value: Any, path: str = "") -> Any:  # noqa: ANN401 - JSON
         if "properties" in schema:
             values = _declared_values(schema, value, f"{self.operation.name}.{path}")
             constants = {} if path else self.route.response.constants
@@ -82,7 +82,7 @@ class Endpoint:
             return [self._rename_values(schema["items"], each, path) for each in value]
         return value
 
-    def _rename_properties(self, schema: Json, path: str = "") -> Json:
+    def _rename_properties(self, schema: JsonSchema, path: str = "") -> JsonSchema:
         if "properties" in schema:
             names = {name: renamed for name in schema["properties"] if (renamed := self.response_name(path + name))}
             constants = {} if path else self.route.response.constants
@@ -109,7 +109,7 @@ def read_field(data: ResponseData, name: str) -> Any:  # noqa: ANN401 - JSON
     return data[name] if isinstance(data, Mapping) else getattr(data, name)
 
 
-def _declared_values(schema: Json, data: ResponseData, place: str) -> Mapping[str, Any]:
+def _declared_values(schema: JsonSchema, data: ResponseData, place: str) -> Mapping[str, Any]:
     """Return the values of a schema's properties, in the schema's order. Raises ResponseMismatch."""
     properties = schema["properties"]
     constants = {name: inner["const"] for name, inner in properties.items() if "const" in inner}

@@ -16,7 +16,7 @@ from typing import Any
 
 from billing import __version__
 from billing.api.contracts.contract import Contract, Envelope, Field
-from billing.api.declaration import DEPLOYMENT_VALUES, DeploymentValues, Json
+from billing.api.declaration import DEPLOYMENT_VALUES, DeploymentValues, JsonSchema
 from billing.api.endpoint import Endpoint
 from billing.api.openapi_descriptions import (
     ACCOUNT_PARAMETER,
@@ -37,7 +37,7 @@ OPENAPI_VERSION = "3.1.1"
 DOCUMENT_VERSION = __version__
 JSON = "application/json"
 SCHEMAS = "#/components/schemas/"
-NULL: Json = {"type": "null"}
+NULL: JsonSchema = {"type": "null"}
 VISIBLE = r"[!-\[\]-~]"  # ASCII without the backslash, which browsers treat as a slash
 
 COMMON_ERRORS = (errors.RequestInvalid, errors.ConfigurationMissing)
@@ -49,18 +49,18 @@ UNCOUNTED_ERRORS = (errors.Unauthenticated, errors.Forbidden)
 type ErrorType = type[errors.BillingError]
 
 
-def openapi_document(contract: Contract, catalog: Catalog, allowed_origins: Sequence[str]) -> Json:
+def openapi_document(contract: Contract, catalog: Catalog, allowed_origins: Sequence[str]) -> JsonSchema:
     """Return the OpenAPI document of a contract for a deployment."""
     endpoints = [Endpoint(contract, route, load_operation(name)) for name, route in contract.routes.items()]
-    paths: dict[str, Json] = {}
-    schemas: dict[str, Json] = {"Problem": PROBLEM}
+    paths: dict[str, JsonSchema] = {}
+    schemas: dict[str, JsonSchema] = {"Problem": PROBLEM}
     for endpoint in endpoints:
         route = endpoint.route
         item = paths.setdefault(route.path, _path_item(contract, route.path))
         item[route.method.lower()] = _operation(endpoint)
         schemas |= _schemas(endpoint)
     kinds = sorted({kind for endpoint in endpoints for kind in endpoint.credentials})
-    document: Json = {
+    document: JsonSchema = {
         "openapi": OPENAPI_VERSION,
         "info": {
             "title": f"Billing: the {contract.name} API",
@@ -85,7 +85,7 @@ def openapi_document(contract: Contract, catalog: Catalog, allowed_origins: Sequ
 # --- Values that depend on the deployment -----------------------------------------------------------------------------
 
 
-def deployment_values(catalog: Catalog, allowed_origins: Sequence[str]) -> dict[DeploymentValues, Json]:
+def deployment_values(catalog: Catalog, allowed_origins: Sequence[str]) -> dict[DeploymentValues, JsonSchema]:
     """Return the schema keywords of a deployment's values."""
     prices = [price.lookup_key for plan in catalog.for_sale for price in plan.prices]
     return {
@@ -105,7 +105,7 @@ def return_url_pattern(allowed_origins: Sequence[str]) -> str:
     return rf"^((?:{origins})([/?#]{VISIBLE}*)?|(?!//|[A-Za-z][A-Za-z0-9+.-]*:){VISIBLE}+)$"
 
 
-def _with_deployment_values(schema: Any, values: Mapping[DeploymentValues, Json]) -> Any:  # noqa: ANN401 - JSON
+def _with_deployment_values(schema: Any, values: Mapping[DeploymentValues, JsonSchema]) -> Any:  # noqa: ANN401 - JSON
     """Replace each `DEPLOYMENT_VALUES` keyword of a document by the deployment's values."""
     if isinstance(schema, dict):
         replaced = {
@@ -120,19 +120,19 @@ def _with_deployment_values(schema: Any, values: Mapping[DeploymentValues, Json]
 # --- Operations -------------------------------------------------------------------------------------------------------
 
 
-def _path_item(contract: Contract, path: str) -> Json:
+def _path_item(contract: Contract, path: str) -> JsonSchema:
     names = re.findall(r"\{(\w+)\}", path)
     return {"parameters": [_path_parameter(name, contract) for name in names]} if names else {}
 
 
-def _path_parameter(name: str, contract: Contract) -> Json:
+def _path_parameter(name: str, contract: Contract) -> JsonSchema:
     description = {"description": ACCOUNT_PARAMETER} if name == contract.account_parameter else {}
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} | description
 
 
-def _operation(endpoint: Endpoint) -> Json:
+def _operation(endpoint: Endpoint) -> JsonSchema:
     declaration = endpoint.operation
-    operation: Json = {
+    operation: JsonSchema = {
         "operationId": declaration.operation_id,
         "summary": declaration.summary,
         "description": declaration.description,
@@ -156,7 +156,7 @@ def _schema_name(endpoint: Endpoint) -> str:
     return "".join(word.capitalize() for word in endpoint.operation.name.split("_"))
 
 
-def _parameters(endpoint: Endpoint) -> Iterator[Json]:
+def _parameters(endpoint: Endpoint) -> Iterator[JsonSchema]:
     if endpoint.route.method == "GET":
         required = endpoint.required_request_fields
         for name, schema in _request_properties(endpoint).items():
@@ -168,7 +168,7 @@ def _parameters(endpoint: Endpoint) -> Iterator[Json]:
 # --- Requests ---------------------------------------------------------------------------------------------------------
 
 
-def _request_properties(endpoint: Endpoint) -> dict[str, Json]:
+def _request_properties(endpoint: Endpoint) -> dict[str, JsonSchema]:
     """Return the schemas of the request fields by the contract's names."""
     properties = _request_schema(endpoint).get("properties", {})
     return {
@@ -177,7 +177,7 @@ def _request_properties(endpoint: Endpoint) -> dict[str, Json]:
     }
 
 
-def _request_schema(endpoint: Endpoint) -> Json:
+def _request_schema(endpoint: Endpoint) -> JsonSchema:
     model = endpoint.operation.request
     return model.model_json_schema(ref_template=SCHEMAS + "{model}") if model else {}
 
@@ -187,7 +187,7 @@ def _accepts_null(endpoint: Endpoint, name: str) -> bool:
     return endpoint.route.method == "POST" and name not in endpoint.required_request_fields
 
 
-def _nested_models(endpoint: Endpoint) -> dict[str, Json]:
+def _nested_models(endpoint: Endpoint) -> dict[str, JsonSchema]:
     return {
         name: schema
         | {"properties": {field: _property(each, nullable=True) for field, each in schema["properties"].items()}}
@@ -195,7 +195,7 @@ def _nested_models(endpoint: Endpoint) -> dict[str, Json]:
     }
 
 
-def _property(schema: Json, *, nullable: bool) -> Json:
+def _property(schema: JsonSchema, *, nullable: bool) -> JsonSchema:
     """Return pydantic's schema of a field, without its title, and without null unless `nullable`."""
     shared = {name: schema[name] for name in ("description", DEPLOYMENT_VALUES) if name in schema}
     options = [
@@ -211,7 +211,7 @@ def _property(schema: Json, *, nullable: bool) -> Json:
 # --- Responses --------------------------------------------------------------------------------------------------------
 
 
-def _schemas(endpoint: Endpoint) -> dict[str, Json]:
+def _schemas(endpoint: Endpoint) -> dict[str, JsonSchema]:
     """Return the named schemas of an endpoint: its response, its request body, and the models nested in that."""
     name = _schema_name(endpoint)
     schemas = {f"{name}Response": _response_schema(endpoint)}
@@ -220,7 +220,7 @@ def _schemas(endpoint: Endpoint) -> dict[str, Json]:
     return schemas | _nested_models(endpoint)
 
 
-def _response_schema(endpoint: Endpoint) -> Json:
+def _response_schema(endpoint: Endpoint) -> JsonSchema:
     data = endpoint.data_schema
     if not endpoint.operation.has_envelope:
         return data
@@ -231,7 +231,7 @@ def _response_schema(endpoint: Endpoint) -> Json:
     return envelope_schema(endpoint.contract.envelope, {"data": data})
 
 
-def envelope_schema(envelope: Envelope, schemas: Mapping[str, Json]) -> Json:
+def envelope_schema(envelope: Envelope, schemas: Mapping[str, JsonSchema]) -> JsonSchema:
     """Return the schema of a filled envelope.
 
     Args:
@@ -253,17 +253,17 @@ def envelope_schema(envelope: Envelope, schemas: Mapping[str, Json]) -> Json:
     return NULL if envelope is None else {"const": envelope}
 
 
-def _object(properties: Mapping[str, Json], required: Sequence[str]) -> Json:
-    schema: Json = {"type": "object", "properties": dict(properties), "additionalProperties": False}
+def _object(properties: Mapping[str, JsonSchema], required: Sequence[str]) -> JsonSchema:
+    schema: JsonSchema = {"type": "object", "properties": dict(properties), "additionalProperties": False}
     return schema | ({"required": list(required)} if required else {})
 
 
-def _without_null(schema: Json) -> Json:
+def _without_null(schema: JsonSchema) -> JsonSchema:
     [remaining] = set(schema["type"]) - {"null"}
     return schema | {"type": remaining}
 
 
-def _success(endpoint: Endpoint) -> Json:
+def _success(endpoint: Endpoint) -> JsonSchema:
     headers = ["X-Request-Id"]
     if endpoint.credentials:
         headers += RATE_LIMIT_HEADERS
@@ -276,7 +276,7 @@ def _success(endpoint: Endpoint) -> Json:
     }
 
 
-def _header(name: str) -> Json:
+def _header(name: str) -> JsonSchema:
     return {"$ref": f"#/components/headers/{name}"}
 
 
@@ -299,7 +299,7 @@ def errors_by_status(endpoint: Endpoint) -> dict[int, list[ErrorType]]:
     return {status: [each for each in found if contract.error_mapping(each).status == status] for status in statuses}
 
 
-def _error_responses(endpoint: Endpoint) -> dict[str, Json]:
+def _error_responses(endpoint: Endpoint) -> dict[str, JsonSchema]:
     return {
         str(status): {
             "description": "; ".join(ERROR_DESCRIPTIONS[error] for error in found),
@@ -310,7 +310,7 @@ def _error_responses(endpoint: Endpoint) -> dict[str, Json]:
     }
 
 
-def _error_schema(contract: Contract, found: Sequence[ErrorType]) -> Json:
+def _error_schema(contract: Contract, found: Sequence[ErrorType]) -> JsonSchema:
     mappings = [contract.error_mapping(error) for error in found]
     names = ["message", "request_id", "timestamp"]
     if any(issubclass(error, errors.RequestInvalid) for error in found):
@@ -327,7 +327,7 @@ def _error_schema(contract: Contract, found: Sequence[ErrorType]) -> Json:
     return envelope_schema(contract.error_envelope, schemas)
 
 
-def _error_headers(found: Sequence[ErrorType], *, is_limited: bool) -> Json:
+def _error_headers(found: Sequence[ErrorType], *, is_limited: bool) -> JsonSchema:
     headers = {"X-Request-Id": _header("X-Request-Id")}
     if errors.Unauthenticated in found:
         headers["WWW-Authenticate"] = _header("WWW-Authenticate")

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from billing.api.declaration import TIME, URI, Json, string
+from billing.api.declaration import TIME, URI, JsonSchema, string
 from billing.domain import errors
 from billing.domain.credentials import CredentialKind
 
-ERROR_FIELDS: Mapping[str, Json] = {
+ERROR_FIELDS: Mapping[str, JsonSchema] = {
     "code": string("Error code, for programs."),
     "message": string("Error message, for people. It can change."),
     "type": string("Category of the error."),
@@ -20,7 +20,7 @@ ERROR_FIELDS: Mapping[str, Json] = {
     },
 }
 
-PROBLEM: Json = {
+PROBLEM: JsonSchema = {
     "type": "object",
     "properties": {
         "path": string("Path of the invalid field, parameter or header; empty for the whole body."),
@@ -56,15 +56,15 @@ SECURITY_SCHEMES: Mapping[CredentialKind, str] = {
 
 ACCOUNT_PARAMETER = "Account id; it must be the credential's account."
 
-IDEMPOTENCY_KEY: Json = {
+IDEMPOTENCY_KEY: JsonSchema = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "Makes retries safe: for 24 hours, a repeated request returns the first response.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 
-_COUNT: Json = {"type": "integer", "minimum": 0}
-HEADERS: Mapping[str, Json] = {
+_COUNT: JsonSchema = {"type": "integer", "minimum": 0}
+HEADERS: Mapping[str, JsonSchema] = {
     "X-Request-Id": {
         "description": "Request id, as in the logs.",
         "required": True,

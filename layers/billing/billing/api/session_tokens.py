@@ -31,7 +31,7 @@ COMPACT = re.compile(r"([\w-]+)\.([\w-]+)\.([\w-]+)", re.ASCII)
 PRINTABLE = re.compile(r"[ -~]{1,255}")
 """Form of a user id (OpenID Connect Core, section 2) and of a key id."""
 
-type Json = Mapping[str, Any]
+type JsonObject = Mapping[str, Any]
 type VerifySignature = Callable[[str, str, bytes, bytes], bool]
 """Verifies a signature by algorithm, key id, message and signature."""
 
@@ -67,7 +67,7 @@ class SessionTokens:
         _require(isinstance(account_id, str) and is_id(account_id), "session token with an invalid account claim")
         return Credential(CredentialKind.SESSION_TOKEN, account_id, f"user:{user_id}", self._can_manage_billing(claims))
 
-    def _verified_claims(self, token: str) -> Json:
+    def _verified_claims(self, token: str) -> JsonObject:
         parts = COMPACT.fullmatch(token) if len(token) <= LENGTH_MAX else None
         if parts is None:
             raise Unauthenticated("neither a key nor a session token")
@@ -78,7 +78,7 @@ class SessionTokens:
         _require(is_valid, "session token with an invalid signature")
         return _decode_object(parts[2])
 
-    def _is_signature_valid(self, header: Json, message: bytes, signature: bytes) -> bool:
+    def _is_signature_valid(self, header: JsonObject, message: bytes, signature: bytes) -> bool:
         """Return True if a key of this deployment for the header's algorithm made the signature."""
         algorithm, key_id = header.get("alg"), header.get("kid")
         if algorithm == "HS256":
@@ -88,7 +88,7 @@ class SessionTokens:
             return False
         return is_printable(key_id) and self.verify_by_jwks(algorithm, key_id, message, signature)
 
-    def _can_manage_billing(self, claims: Json) -> bool:
+    def _can_manage_billing(self, claims: JsonObject) -> bool:
         role_claim = self.settings.role_claim
         return role_claim is None or not self.settings.billing_roles.isdisjoint(_strings(_find(claims, role_claim)))
 
@@ -101,7 +101,7 @@ def _require(condition: object, reason: str) -> None:
         raise Unauthenticated(reason)
 
 
-def _is_current(claims: Json, now: datetime) -> bool:
+def _is_current(claims: JsonObject, now: datetime) -> bool:
     """Check `exp`, which is required, and `nbf` and `iat`, which are optional (RFC 7519, sections 4.1.4 to 4.1.6)."""
     seconds = now.timestamp()
     times = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
@@ -112,7 +112,7 @@ def _is_current(claims: Json, now: datetime) -> bool:
     return begins - LEEWAY_SECONDS <= seconds < ends + LEEWAY_SECONDS
 
 
-def _find(claims: Json, name: str) -> Any:  # noqa: ANN401 - any claim
+def _find(claims: JsonObject, name: str) -> Any:  # noqa: ANN401 - any claim
     """Return the claim with exactly that name, else the nested claim at that dotted path, else None."""
     if name in claims:
         return claims[name]
@@ -151,7 +151,7 @@ def _decode(part: str) -> bytes:
     return decoded
 
 
-def _decode_object(part: str) -> Json:
+def _decode_object(part: str) -> JsonObject:
     try:
         value = json.loads(
             _decode(part).decode(), object_pairs_hook=_reject_duplicates, parse_constant=_reject_constant
@@ -163,7 +163,7 @@ def _decode_object(part: str) -> Json:
     return value
 
 
-def _reject_duplicates(pairs: list[tuple[str, Any]]) -> Json:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:
     """Return a JSON object. Parsers treat duplicate names differently (RFC 8259, section 4), so none are accepted."""
     members = dict(pairs)
     if len(members) < len(pairs):
