@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from billing.api.contracts import CONTRACTS
+from billing.api.operations import load_operation
 from local.stack import ROOT
 from tests.conftest import template
 
@@ -20,6 +21,7 @@ PRODUCT = [
     for folder in ("layers", "functions", "cli", "stripe_simulator", "local")
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
+OPERATIONS = sorted(path.stem for path in (PACKAGE / "api/operations").glob("[a-z]*.py"))
 FUNCTION_LINES_MAX = 40
 HANDLER_LINES_MAX = 25
 
@@ -38,6 +40,8 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "bootstrap": {"domain", "stripe_events", "adapters", "services", "api", *FOUNDATION},
 }
 
+OPERATIONS_WITH_REQUEST = [name for name in OPERATIONS if load_operation(name).request]
+
 # Third-party packages and the modules that may import them, type-only imports aside.
 THIRD_PARTY: Mapping[str, set[str]] = {
     "adapters/dynamodb.py": {"botocore"},
@@ -47,7 +51,7 @@ THIRD_PARTY: Mapping[str, set[str]] = {
     "adapters/stripe_gateway.py": {"stripe"},
     "api/jwks.py": {"jwt", "urllib3"},
     "api/request_models.py": {"pydantic"},
-    "api/request_parsing.py": {"pydantic"},
+    **{f"api/operations/{name}.py": {"pydantic"} for name in OPERATIONS_WITH_REQUEST},
     "api/idempotency.py": {"aws_lambda_powertools"},
     "telemetry.py": {"aws_lambda_powertools"},
 }
@@ -174,21 +178,29 @@ HARMLESS = {
     "Config",
     "ConfigDict",
     "Contract",
-    "ErrorMapping",
+    "ErrorRow",
     "Field",
     "ItemCodec",
-    "ListField",
     "Logger",
+    "OperationDeclaration",
     "Path",
+    "RequestFields",
+    "ResponseFields",
     "Route",
     "TypeVar",
     "app.operation",
+    "boolean",
     "cache",
     "dataclass",
     "field",
     "frozenset",
+    "integer",
+    "list_of",
+    "map_of",
+    "nullable",
+    "object_of",
     "re.compile",
-    "term",
+    "string",
     "timedelta",
 }
 
@@ -287,6 +299,34 @@ def test_no_code_branches_on_a_contracts_name(path: Path) -> None:
     decisions = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Compare | ast.Match)]
     named = [ast.unparse(part) for node in decisions for part in ast.walk(node) if isinstance(part, ast.Attribute)]
     assert not [name for name in named if name.endswith("contract.name")]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operation_module_declares_the_operation_of_its_function(name: str) -> None:
+    """The module, its constant, the function's folder and the routes of the contracts have the same name."""
+    assert load_operation(name).name == name
+    assert ROOT / "functions" / name in FUNCTIONS
+    assert [each.name for each in CONTRACTS if name in each.routes]
+
+
+@each(FUNCTIONS)
+def test_function_imports_only_its_own_operation(path: Path) -> None:
+    """A request model imports pydantic, so a function without one imports no other operation's module."""
+    prefix = "billing.api.operations."
+    imported = {name.removeprefix(prefix) for name in imports_of(path / "app.py") if name.startswith(prefix)}
+    assert imported == {path.name} & set(OPERATIONS)
+
+
+def test_contracts_serve_only_declared_operations() -> None:
+    assert {name for each in CONTRACTS for name in each.routes} == set(OPERATIONS)
+
+
+@each(MODULES)
+def test_only_bootstrap_imports_inside_functions(path: Path) -> None:
+    """Imports that are deferred to save cold start time stand in one place."""
+    functions = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)]
+    deferred = [ast.unparse(node) for each in functions for node in ast.walk(each) if _imported(node)]
+    assert path in {PACKAGE / "bootstrap.py", PACKAGE / "catalog.py"} or deferred == []
 
 
 def test_every_function_is_deployed() -> None:

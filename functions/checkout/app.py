@@ -1,13 +1,13 @@
 """POST checkout: create a Checkout Session."""
 
-from billing.api.contracts.contract import Operation
-from billing.api.operation import ApiRequest, ResponseData
-from billing.api.request_models import CheckoutRequest
+from billing.api.endpoint import ResponseData
+from billing.api.operations.checkout import CHECKOUT
+from billing.api.pipeline import ApiRequest
 from billing.bootstrap import app
 from billing.services.checkout import CheckoutParams
 
 
-@app.operation(Operation.CHECKOUT, input=CheckoutRequest)
+@app.operation(CHECKOUT)
 def handler(request: ApiRequest) -> ResponseData:
     """Return the URL of a Stripe-hosted page on which the account can pay for a plan."""
     params = CheckoutParams(

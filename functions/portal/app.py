@@ -1,12 +1,12 @@
 """POST portal: create a billing portal session."""
 
-from billing.api.contracts.contract import Operation
-from billing.api.operation import ApiRequest, ResponseData
-from billing.api.request_models import PortalRequest
+from billing.api.endpoint import ResponseData
+from billing.api.operations.portal import PORTAL
+from billing.api.pipeline import ApiRequest
 from billing.bootstrap import app
 
 
-@app.operation(Operation.PORTAL, input=PortalRequest, loads_account=True)
+@app.operation(PORTAL, loads_account=True)
 def handler(request: ApiRequest) -> ResponseData:
     """Return the URL of Stripe's page for plan, payment method, invoices and cancellation."""
     return_url = request.return_url("return_url", default="/")

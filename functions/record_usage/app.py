@@ -1,13 +1,13 @@
 """POST usage: record measurements."""
 
-from billing.api.contracts.contract import Operation
-from billing.api.operation import ApiRequest, ResponseData
-from billing.api.request_models import RecordUsageRequest
+from billing.api.endpoint import ResponseData
+from billing.api.operations.record_usage import RECORD_USAGE
+from billing.api.pipeline import ApiRequest
 from billing.bootstrap import app
 from billing.domain.usage import parse_measurements, quota_of
 
 
-@app.operation(Operation.RECORD_USAGE, input=RecordUsageRequest, loads_account=True)
+@app.operation(RECORD_USAGE, loads_account=True)
 def handler(request: ApiRequest) -> ResponseData:
     """Record each measurement once, and reject a `consume` that would exceed the plan's limit."""
     measurements = parse_measurements(request.input.measurements, app.catalog)

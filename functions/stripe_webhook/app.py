@@ -1,15 +1,16 @@
 """POST webhooks: receive Stripe events."""
 
 from billing.adapters.secrets import SECRETS_AGE_SECONDS_MAX, SECRETS_REREAD_SECONDS_MIN
-from billing.api.contracts.contract import Operation
-from billing.api.operation import ApiRequest, ResponseData
+from billing.api.endpoint import ResponseData
+from billing.api.operations.stripe_webhook import STRIPE_WEBHOOK
+from billing.api.pipeline import ApiRequest
 from billing.api.request_parsing import parse_json
 from billing.bootstrap import app
 from billing.domain.errors import SignatureInvalid
 from billing.stripe_events.webhook_signature import verify
 
 
-@app.operation(Operation.STRIPE_WEBHOOK)
+@app.operation(STRIPE_WEBHOOK)
 def handler(request: ApiRequest) -> ResponseData:
     """Verify the signature and process the event. The response is 200 only once the effect is durable."""
     try:

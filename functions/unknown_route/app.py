@@ -1,5 +1,5 @@
 """`$default`: requests that no other route matches."""
 
-from billing.api.operation import unknown_route
+from billing.api.pipeline import unknown_route
 
 handler = unknown_route

@@ -1,12 +1,13 @@
 """GET usage: usage against the plan's limits."""
 
-from billing.api.contracts.contract import Operation
-from billing.api.operation import ApiRequest, ResponseData, as_dict
+from billing.api.endpoint import ResponseData
+from billing.api.operations.usage import USAGE
+from billing.api.pipeline import ApiRequest
 from billing.bootstrap import app
 from billing.domain.usage import quota_of, summarize_usage
 
 
-@app.operation(Operation.USAGE, loads_account=True)
+@app.operation(USAGE, loads_account=True)
 def handler(request: ApiRequest) -> ResponseData:
     """Return every metric of the catalog for the current period."""
     quota = quota_of(request.account, app.catalog, request.now, app.settings.past_due_grace)
@@ -15,7 +16,5 @@ def handler(request: ApiRequest) -> ResponseData:
         "plan": quota.plan.id,
         "period_start": quota.period.start,
         "period_end": quota.period.end,
-        "usage": [
-            as_dict(each) for each in summarize_usage(app.catalog.metrics, quota, request.account.gauges | counters)
-        ],
+        "usage": summarize_usage(app.catalog.metrics, quota, {**request.account.gauges, **counters}),
     }

@@ -1,4 +1,4 @@
-"""Credentials: only a key that the table knows counts, and one that was revoked stops counting within 60 seconds."""
+"""Authentication with API keys: stored keys are accepted, and revoked keys rejected within 60 seconds."""
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,10 +21,10 @@ PUBLISHABLE_KEY = "pk_test_" + "b" * 32
 
 @dataclass
 class Keys:
-    """The store as authentication sees it, with every digest that it was asked for."""
+    """Repository of keys; `looked_up` has every requested digest."""
 
     records: dict[str, KeyRecord] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    looked_up: list[str] = field(default_factory=list)
 
     def add(self, key: str, account_id: str = "acme", kind: str = "secret") -> None:
         self.records[digest_of(key)] = KeyRecord(f"key_{len(self.records)}", account_id, kind, NOW, key[-4:])
@@ -33,13 +33,13 @@ class Keys:
         self.records[digest_of(key)] = replace(self.records[digest_of(key)], revoked=NOW)
 
     def find_key(self, digest: str) -> KeyRecord | None:
-        self.asked.append(digest)
+        self.looked_up.append(digest)
         return self.records.get(digest)
 
 
 @pytest.fixture
 def keys() -> Keys:
-    """A table with acme's keys, one of each kind."""
+    """Repository with two keys of acme, one of each kind."""
     keys = Keys()
     keys.add(KEY)
     keys.add(PUBLISHABLE_KEY, kind="publishable")
@@ -48,47 +48,49 @@ def keys() -> Keys:
 
 @pytest.fixture
 def authenticator(keys: Keys) -> Authenticator:
-    """A process that has seen no credential yet."""
+    """Authenticator with an empty cache."""
     return Authenticator(cast(Repository, keys))
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The monotonic clock, to be moved by hand; it starts at 0, as on a machine just booted."""
+    """The monotonic clock in seconds, starting at 0."""
     clock = [0.0]
     monkeypatch.setattr("billing.api.authentication.time.monotonic", lambda: clock[0])
     return clock
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-def test_a_known_key_acts_for_its_account(authenticator: Authenticator, scheme: str) -> None:
-    """A key names its account; the scheme's case does not matter (RFC 9110)."""
+def test_key_authenticates_its_account_with_any_case_of_the_scheme(authenticator: Authenticator, scheme: str) -> None:
+    """The scheme is case-insensitive (RFC 9110, section 11.1)."""
     assert authenticator.authenticate(f"{scheme} {KEY}", NOW).account_id == "acme"
 
 
 @pytest.mark.parametrize(
     ("key", "kind"), [(KEY, CredentialKind.SECRET_KEY), (PUBLISHABLE_KEY, CredentialKind.PUBLISHABLE_KEY)]
 )
-def test_a_keys_kind_is_known(authenticator: Authenticator, keys: Keys, key: str, kind: CredentialKind) -> None:
-    """What a key may do follows from its kind, also when it is remembered; each key counts requests of its own."""
+def test_credential_has_the_kind_of_the_key_and_a_subject_of_its_own(
+    authenticator: Authenticator, keys: Keys, key: str, kind: CredentialKind
+) -> None:
+    """Also from the cache. Rate limits count by subject, which must not contain the key."""
     credentials = [authenticator.authenticate(f"Bearer {key}", NOW) for _ in range(2)]
     assert {(each.kind, each.account_id, each.can_manage_billing) for each in credentials} == {(kind, "acme", True)}
-    assert len(keys.asked) == 1
+    assert len(keys.looked_up) == 1
     other = authenticator.authenticate(f"Bearer {PUBLISHABLE_KEY if key == KEY else KEY}", NOW)
     assert {each.subject for each in credentials} != {other.subject}
     assert key not in credentials[0].subject
 
 
 @pytest.mark.parametrize(("key", "kind"), [(KEY, "publishable"), (PUBLISHABLE_KEY, "secret")])
-def test_a_key_is_of_the_kind_it_was_made_as(keys: Keys, authenticator: Authenticator, key: str, kind: str) -> None:
-    """What a key looks like does not raise what it may do: the stored kind must be the same."""
+def test_key_whose_prefix_is_of_another_kind_than_stored_is_rejected(
+    keys: Keys, authenticator: Authenticator, key: str, kind: str
+) -> None:
     keys.add(key, kind=kind)
     with pytest.raises(Unauthenticated):
         authenticator.authenticate(f"Bearer {key}", NOW)
 
 
-def test_a_live_deployment_takes_live_keys(keys: Keys) -> None:
-    """And no others, also if they are in its table."""
+def test_live_deployment_accepts_live_keys_and_rejects_stored_test_keys(keys: Keys) -> None:
     live = new_key(KeyKind.SECRET, livemode=True)
     keys.add(live)
     authenticator = Authenticator(cast(Repository, keys), livemode=True)
@@ -122,45 +124,39 @@ def test_a_live_deployment_takes_live_keys(keys: Keys) -> None:
         "Bearer " + "a" * 100_000,
     ],
 )
-def test_a_malformed_credential_never_reaches_the_store(
+def test_malformed_credential_is_rejected_without_a_read(
     authenticator: Authenticator, keys: Keys, header: str | None
 ) -> None:
-    """What cannot be a key is refused before anything is looked up."""
     with pytest.raises(Unauthenticated):
         authenticator.authenticate(header, NOW)
-    assert keys.asked == []
+    assert keys.looked_up == []
 
 
 @given(header=st.text(st.characters(codec=None)))
-def test_no_text_does_more_than_be_refused(header: str) -> None:
-    """Whatever a header holds, Unauthenticated is all that is raised."""
+def test_any_text_is_rejected_with_unauthenticated(header: str) -> None:
     with pytest.raises(Unauthenticated):
         Authenticator(cast(Repository, Keys())).authenticate(f"Bearer {header}", NOW)
 
 
-def test_the_key_itself_is_never_looked_up(authenticator: Authenticator, keys: Keys) -> None:
-    """Only the digest leaves the process."""
+def test_key_is_looked_up_by_its_digest(authenticator: Authenticator, keys: Keys) -> None:
     authenticator.authenticate(f"Bearer {KEY}", NOW)
-    assert keys.asked == [digest_of(KEY)]
+    assert keys.looked_up == [digest_of(KEY)]
 
 
-def test_a_known_key_is_remembered_for_less_than_a_minute(
-    authenticator: Authenticator, keys: Keys, clock: list[float]
-) -> None:
-    """Within 60 seconds of a look-up the store is not asked again; afterwards it is."""
+def test_valid_key_is_cached_for_60_seconds(authenticator: Authenticator, keys: Keys, clock: list[float]) -> None:
     for seconds in (0.0, 30.0, 59.9):
         clock[0] = seconds
         authenticator.authenticate(f"Bearer {KEY}", NOW)
-    assert len(keys.asked) == 1
+    assert len(keys.looked_up) == 1
     clock[0] = 60.0
     authenticator.authenticate(f"Bearer {KEY}", NOW)
-    assert len(keys.asked) == 2
+    assert len(keys.looked_up) == 2
 
 
-def test_a_revoked_key_stops_within_a_minute_however_busy(
+def test_revoked_key_is_rejected_after_60_seconds_of_constant_use(
     authenticator: Authenticator, keys: Keys, clock: list[float]
 ) -> None:
-    """Using a key does not prolong what is remembered of it."""
+    """Using a key does not extend its cache entry."""
     authenticator.authenticate(f"Bearer {KEY}", NOW)
     keys.revoke(KEY)
     for second in range(60):
@@ -171,8 +167,7 @@ def test_a_revoked_key_stops_within_a_minute_however_busy(
         authenticator.authenticate(f"Bearer {KEY}", NOW)
 
 
-def test_an_unknown_key_is_looked_up_each_time(authenticator: Authenticator, keys: Keys) -> None:
-    """A key counts the moment it is created, also after it was tried in vain."""
+def test_new_key_is_accepted_at_once_after_a_rejected_attempt(authenticator: Authenticator, keys: Keys) -> None:
     later = new_key(KeyKind.SECRET, livemode=False)
     with pytest.raises(Unauthenticated):
         authenticator.authenticate(f"Bearer {later}", NOW)
@@ -180,29 +175,26 @@ def test_an_unknown_key_is_looked_up_each_time(authenticator: Authenticator, key
     assert authenticator.authenticate(f"Bearer {later}", NOW).account_id == "globex"
 
 
-def test_a_revoked_key_is_refused_like_an_unknown_one(authenticator: Authenticator, keys: Keys) -> None:
-    """Nothing tells a revoked key from one that never was."""
+def test_revoked_and_unknown_keys_have_the_same_message(authenticator: Authenticator, keys: Keys) -> None:
     keys.revoke(KEY)
-    answers = []
+    messages = []
     for key in (KEY, new_key(KeyKind.SECRET, livemode=False)):
-        with pytest.raises(Unauthenticated) as refused:
+        with pytest.raises(Unauthenticated) as rejected:
             authenticator.authenticate(f"Bearer {key}", NOW)
-        answers.append(str(refused.value))
-    assert answers[0] == answers[1]
+        messages.append(str(rejected.value))
+    assert messages[0] == messages[1]
 
 
-def test_what_is_remembered_is_bounded(authenticator: Authenticator, keys: Keys) -> None:
-    """A process that sees ever more keys does not grow with them."""
+def test_cache_size_is_bounded(authenticator: Authenticator, keys: Keys) -> None:
     for _ in range(CACHE_ENTRIES_MAX + 10):
         key = new_key(KeyKind.SECRET, livemode=False)
         keys.add(key)
         authenticator.authenticate(f"Bearer {key}", NOW)
-    assert len(authenticator._known) <= CACHE_ENTRIES_MAX
+    assert len(authenticator._cache) <= CACHE_ENTRIES_MAX
 
 
 @pytest.mark.parametrize(("kind", "prefix"), [(KeyKind.SECRET, "sk"), (KeyKind.PUBLISHABLE, "pk")])
-def test_new_keys_are_accepted_as_keys(kind: KeyKind, prefix: str) -> None:
-    """Every key that is made has the form that is accepted, is unlike all others and says its kind and mode."""
+def test_new_keys_are_unique_and_have_the_accepted_format(kind: KeyKind, prefix: str) -> None:
     made = [new_key(kind, livemode=live) for live in (True, False) for _ in range(100)]
     assert all(authentication.KEY.fullmatch(key) for key in made)
     assert len(set(made)) == len(made)

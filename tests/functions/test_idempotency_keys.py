@@ -7,7 +7,7 @@ import pytest
 import stripe
 
 from stripe_simulator import Simulator
-from tests.api.contracts.test_documents import PORTAL, REFERENCE, timeless
+from tests.api.contracts.examples import PORTAL, REFERENCE, without_timestamp
 from tests.functions.events import event, subscription
 from tests.functions.stripe_support import clear_faults, inject_fault
 from tests.functions.support import FunctionHarness, Response
@@ -167,4 +167,4 @@ def test_malformed_key_returns_the_error_body_of_each_contract(deployment: Funct
         "details": [{"path": "Idempotency-Key", "message": MALFORMED_MESSAGE}],
     }
     expected = ERROR_BODIES[contract] | {"error": ERROR_BODIES[contract]["error"] | problem}
-    assert (response.status, timeless(response.body)) == (400, expected)
+    assert (response.status, without_timestamp(response.body)) == (400, expected)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import billing.adapters.aws
-from tests.api.contracts.test_documents import PORTAL, REFERENCE, ask, timeless
+from tests.api.contracts.examples import PORTAL, REFERENCE, send_request, without_timestamp
 from tests.functions.support import FunctionHarness
 
 pytestmark = pytest.mark.engine
@@ -43,10 +43,10 @@ def test_rate_limit_exceeded_returns_429_in_each_contract(
 ) -> None:
     """The message and the headers have the same number of seconds."""
     monkeypatch.setenv("RATE_LIMIT_PER_HOUR", "1")
-    ask(deployment, "POST", PORTAL[contract])
-    response = ask(deployment, "POST", PORTAL[contract])
+    send_request(deployment, "POST", PORTAL[contract])
+    response = send_request(deployment, "POST", PORTAL[contract])
     seconds = int(response.headers["retry-after"])
-    body = timeless(response.body)
+    body = without_timestamp(response.body)
     assert 1 <= seconds <= 3600
     assert body["error"].pop("message") == f"Rate limit exceeded. Try again in {seconds} seconds"
     assert (response.status, body) == (429, without_message(BODIES[contract]))
@@ -61,7 +61,7 @@ def without_message(body: Any) -> Any:
 
 def test_rate_limit_is_shared_by_all_contracts(deployment: FunctionHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RATE_LIMIT_PER_HOUR", "3")
-    assert [ask(deployment, "POST", path).status for path in PORTAL.values()] == [400, 404, 404, 429, 429]
+    assert [send_request(deployment, "POST", path).status for path in PORTAL.values()] == [400, 404, 404, 429, 429]
 
 
 def test_rate_limit_headers_are_in_every_counted_response(deployment: FunctionHarness) -> None:
@@ -91,7 +91,7 @@ def test_request_succeeds_if_the_rate_limiter_is_slow(
     deployment: FunctionHarness, printed: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = threading.Event()
-    monkeypatch.setattr("billing.api.operation.RATE_LIMIT_SECONDS_MAX", 0.05)
+    monkeypatch.setattr("billing.api.pipeline.RATE_LIMIT_SECONDS_MAX", 0.05)
     before_update(lambda: released.wait(10))
     try:
         assert deployment.authorized("GET", "/v1/billing").status == 200

@@ -29,9 +29,9 @@ def test_log_of_a_rejected_credential_contains_the_reason(
     deployment.repository.create_key(digest_of(revoked), KeyRecord("key_2", "acme", "secret", now, "aaaa", revoked=now))
     for authorization, reason in (
         (None, "no bearer credential"),
-        (f"Bearer {revoked}", "key_2, which is revoked"),
-        (f"Bearer {new_key(KeyKind.SECRET, livemode=False)}", "an unknown key"),
-        (f"Bearer {new_key(KeyKind.SECRET, livemode=True)}", "a key of the other mode"),
+        (f"Bearer {revoked}", "revoked key key_2"),
+        (f"Bearer {new_key(KeyKind.SECRET, livemode=False)}", "unknown key"),
+        (f"Bearer {new_key(KeyKind.SECRET, livemode=True)}", "key of the other mode"),
     ):
         headers = {"Authorization": authorization} if authorization else {}
         assert deployment.call("GET", "/v1/billing", headers=headers).status == 401

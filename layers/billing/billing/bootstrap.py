@@ -5,16 +5,19 @@ tens of milliseconds and are needed by few requests. They stand here and nowhere
 """
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from billing.adapters import aws
 from billing.adapters.dynamodb import Table
 from billing.adapters.repository import Repository
 from billing.adapters.secrets import CachedSecret, StripeSecrets, parse_stripe_secrets, read_session_secrets
-from billing.api.contracts.contract import Operation
+from billing.api.authentication import Authenticator
+from billing.api.declaration import OperationDeclaration
 from billing.api.http import LambdaHandler
-from billing.api.operation import ApiRequest, OperationHandler, operation
+from billing.api.pipeline import ApiRequest, OperationHandler, operation
+from billing.api.rate_limit import RateLimiter
+from billing.api.session_tokens import SessionTokens, VerifySignature
 from billing.catalog import load_catalog
 from billing.domain.errors import ConfigurationMissing
 from billing.domain.plans import Catalog
@@ -26,11 +29,8 @@ if TYPE_CHECKING:
 
     from billing.adapters.stripe_gateway import StripeGateway
     from billing.adapters.usage_repository import UsageRepository
-    from billing.api.authentication import Authenticator
     from billing.api.idempotency import Replayable
-    from billing.api.rate_limit import RateLimiter
-    from billing.api.request_models import RequestModel
-    from billing.api.session_tokens import SessionTokens
+    from billing.api.jwks import Jwks
     from billing.services.checkout import Checkout
     from billing.services.event_processor import EventProcessor
     from billing.services.reconciliation_job import ReconciliationJob
@@ -133,30 +133,24 @@ class Application:
     # --- API ----------------------------------------------------------------------------------------------------------
 
     @cached_property
-    def session_tokens(self) -> "SessionTokens | None":
+    def session_tokens(self) -> SessionTokens | None:
         """Checker of session tokens; None if no issuer is configured."""
-        from billing.api.jwks import Jwks  # noqa: PLC0415 - the webhook has no credential
-        from billing.api.session_tokens import SessionTokens  # noqa: PLC0415 - the webhook has no credential
-
         session = self.settings.session
         if session is None:
             return None
         secrets = CachedSecret(lambda: aws.client("secretsmanager"), session.secret_id, read_session_secrets)
         shared_secrets: Callable[[], tuple[str, ...]] = secrets.get if session.secret_id else tuple
-        return SessionTokens(session, shared_secrets, Jwks(session.jwks_url) if session.jwks_url else None)
+        verify_by_jwks = _jwks_verifier(session.jwks_url) if session.jwks_url else None
+        return SessionTokens(session, shared_secrets, verify_by_jwks)
 
     @cached_property
-    def authenticator(self) -> "Authenticator":
+    def authenticator(self) -> Authenticator:
         """Checker of API keys and session tokens."""
-        from billing.api.authentication import Authenticator  # noqa: PLC0415 - the webhook has no credential
-
         return Authenticator(self.repository, self.session_tokens, self.settings.livemode)
 
     @cached_property
-    def rate_limiter(self) -> "RateLimiter":
+    def rate_limiter(self) -> RateLimiter:
         """Limiter of requests per user, key and account."""
-        from billing.api.rate_limit import RateLimiter  # noqa: PLC0415 - the webhook is not limited
-
         return RateLimiter(self.table, self.settings.rate_limit_per_minute, self.settings.rate_limit_per_hour)
 
     def run_idempotent(self, request: ApiRequest, compute: Callable[[], str], context: "LambdaContext") -> "Replayable":
@@ -164,24 +158,32 @@ class Application:
         from billing.api.idempotency import IdempotentRequest, run_idempotent  # noqa: PLC0415 - imports boto3
 
         key, content = request.idempotency_key or "", repr(request.input)
-        idempotent = IdempotentRequest(request.account_id, request.route.key, key, content)
+        idempotent = IdempotentRequest(request.account_id, request.endpoint.route.key, key, content)
         return run_idempotent(idempotent, compute, self.table, context)
 
     def operation(
-        self,
-        name: Operation,
-        *,
-        input: "type[RequestModel] | None" = None,  # noqa: A002 - the model of the operation's input
-        loads_account: bool = False,
+        self, declaration: OperationDeclaration, *, loads_account: bool = False
     ) -> Callable[[OperationHandler], LambdaHandler]:
-        """Decorate the handler of an API operation. See `billing.api.operation.operation`."""
-        return operation(self, name, input=input, loads_account=loads_account)
+        """Decorate the handler of an API operation. See `billing.api.pipeline.operation`."""
+        return operation(self, declaration, loads_account=loads_account)
 
     def reset(self) -> None:
         """Discard every client, cache and setting, as in a new process."""
         self.__dict__.clear()
         aws.reset()
         logger().clear_state()
+
+
+def _jwks_verifier(url: str) -> VerifySignature:
+    """Return a verifier that imports PyJWT and fetches the keys on first use."""
+
+    @cache
+    def jwks() -> "Jwks":
+        from billing.api.jwks import Jwks  # noqa: PLC0415 - imports cryptography
+
+        return Jwks(url)
+
+    return lambda algorithm, key_id, message, signature: jwks().verify(algorithm, key_id, message, signature)
 
 
 app = Application()

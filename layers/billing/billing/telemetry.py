@@ -3,6 +3,7 @@
 from functools import cache
 
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
 METRICS_NAMESPACE = "ServerlessBilling"
 
@@ -15,7 +16,5 @@ def logger() -> Logger:
 
 def count(metric: str) -> None:
     """Add one to a CloudWatch metric with a log entry in the embedded metric format."""
-    from aws_lambda_powertools.metrics import MetricUnit, single_metric  # noqa: PLC0415 - rarely used
-
     with single_metric(name=metric, unit=MetricUnit.Count, value=1, namespace=METRICS_NAMESPACE) as written:
         written.add_dimension(name="service", value=logger().service)

@@ -1,5 +1,5 @@
-"""The deployment of the function tests, seen through each contract."""
+"""Fixtures of the function tests: the contract tests call the same functions."""
 
-from tests.functions.conftest import deployment, stripe_secret_id
+from tests.functions.conftest import deployment, running_stripe, simulator, stripe_client, stripe_secret_id
 
-__all__ = ["deployment", "stripe_secret_id"]
+__all__ = ["deployment", "running_stripe", "simulator", "stripe_client", "stripe_secret_id"]

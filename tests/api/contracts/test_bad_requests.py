@@ -1,11 +1,9 @@
-"""One table of bad requests for all five contracts: each is refused in the contract's own words, whole bodies.
+"""Bad requests, the same for all five contracts: each is rejected with the whole error body of the contract.
 
-Every kind is sent to the portal route, which all five have, or to a path beside it.
+Every request goes to the portal route, which all five contracts have, or to a path beside it.
 """
 
 import base64
-import hashlib
-import hmac
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -18,9 +16,9 @@ import pytest
 
 from billing.adapters.repository import KeyRecord
 from billing.api.authentication import KeyKind, digest_of, new_key
-from tests.api.contracts.test_documents import PORTAL, REFERENCE, timeless
-from tests.functions.support import FunctionHarness as Deployment
-from tests.functions.support import Response as Answer
+from tests.api.contracts.examples import PORTAL, REFERENCE, without_timestamp
+from tests.api.tokens import encode, hs256, sign_token
+from tests.functions.support import FunctionHarness, Response
 
 pytestmark = pytest.mark.engine
 
@@ -31,9 +29,10 @@ VISIBLE = "must be a URL of at most 2048 visible ASCII characters"
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 KEY_FORM = "must be 1 to 255 visible ASCII characters"
 
-# What the documents call each case: the status, the code, and words of their own where they have some.
-type Told = tuple[int, str, str | None]
-CASES: Mapping[str, Mapping[str, Told]] = {
+type Expected = tuple[int, str, str | None]
+"""Status, code, and the message if the contract has one of its own."""
+
+CASES: Mapping[str, Mapping[str, Expected]] = {
     "account": {
         "invalid": (400, "VALIDATION_FAILED", None),
         "unauthenticated": (401, "UNAUTHORIZED", None),
@@ -94,10 +93,10 @@ RETURN_URL = {"account": "return_url", "teams": "returnUrl", "organization": "re
 type Details = list[dict[str, str]]
 
 
-def expected_body(contract: str, case: str, words: str, details: Details | None) -> tuple[int, Any]:
-    """The status and the whole body that a contract's document has for a case."""
-    status, code, own_words = CASES[contract][case]
-    error: dict[str, Any] = {"code": code, "message": own_words or words}
+def expected_body(contract: str, case: str, message: str, details: Details | None) -> tuple[int, Any]:
+    """Return the status and body that a contract's document has for a case."""
+    status, code, own_message = CASES[contract][case]
+    error: dict[str, Any] = {"code": code, "message": own_message or message}
     if details is not None:
         error["details"] = details
     if contract == "organization":
@@ -112,14 +111,14 @@ def expected_body(contract: str, case: str, words: str, details: Details | None)
 
 
 @dataclass(frozen=True)
-class Bad:
-    """A kind of bad request: what it changes of a good one, and what is told.
+class BadRequest:
+    """A bad request: its difference from a good one, and the expected error.
 
-    `fields` are the body with RETURN_URL standing for the contract's own name of that field; `problems` likewise.
+    In `fields` and `problems`, RETURN_URL stands for the contract's name of that field.
     """
 
     case: str
-    words: str = ""
+    message: str = ""
     problems: tuple[tuple[str, str], ...] = ()
     authorization: Callable[["Callers"], str | None] = field(default=lambda callers: f"Bearer {callers.key}")
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -135,7 +134,7 @@ class Bad:
 
 @dataclass(frozen=True)
 class Callers:
-    """Credentials of several kinds for acme, most of them no good."""
+    """Credentials of acme."""
 
     key: str
     revoked: str
@@ -145,146 +144,146 @@ class Callers:
 def token(
     claims: Mapping[str, Any] = NOTHING, *, header: Mapping[str, Any] = NOTHING, secret: str = SHARED_SECRET
 ) -> str:
-    """A session token that counts, but for what is changed; a claim of None is left out."""
-    good = {"iss": ISSUER, "aud": "billing", "sub": "user_1", "account_id": "acme", "role": "owner"}
-    merged = {**good, "exp": int(time.time()) + 600, **claims}
-    parts = [{"alg": "HS256", **header}, {name: value for name, value in merged.items() if value is not None}]
-    message = ".".join(encoded(json.dumps(part).encode()) for part in parts)
-    return f"{message}.{encoded(hmac.digest(secret.encode(), message.encode(), hashlib.sha256))}"
-
-
-def encoded(raw: bytes) -> str:
-    """Base64url without padding."""
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    """Return a session token that is valid except for these changes; a claim of None is left out."""
+    valid = {"iss": ISSUER, "aud": "billing", "sub": "user_1", "account_id": "acme", "role": "owner"}
+    merged = {**valid, "exp": int(time.time()) + 600, **claims}
+    return sign_token({name: value for name, value in merged.items() if value is not None}, hs256(secret), **header)
 
 
 def bearer(credential: str) -> Callable[[Callers], str]:
-    """That credential, whoever asks."""
+    """Return a function that returns this credential for all callers."""
     return lambda _: f"Bearer {credential}"
 
 
 NO_CREDENTIAL = "Missing, invalid or expired credential"
 
 
-def nobody(authorization: Callable[[Callers], str | None]) -> Bad:
-    """A credential that does not count: which way is never told."""
-    return Bad("unauthenticated", NO_CREDENTIAL, authorization=authorization)
+def unauthenticated(authorization: Callable[[Callers], str | None]) -> BadRequest:
+    """Return a request with an invalid credential; the message is the same for every reason."""
+    return BadRequest("unauthenticated", NO_CREDENTIAL, authorization=authorization)
 
 
-def body(words: str, **request: Any) -> Bad:
-    """A body that cannot be read as a whole."""
-    return Bad("invalid", words, (("", words),), **request)
+def invalid_body(message: str, **request: Any) -> BadRequest:
+    """Return a request whose body as a whole is invalid."""
+    return BadRequest("invalid", message, (("", message),), **request)
 
 
-def field_problem(name: str, problem: str, **request: Any) -> Bad:
-    """One field that is wrong."""
-    return Bad("invalid", problems=((name, problem),), **request)
+def field_problem(name: str, problem: str, **request: Any) -> BadRequest:
+    """Return a request with one invalid field."""
+    return BadRequest("invalid", problems=((name, problem),), **request)
 
 
-def url(value: object, problem: str) -> Bad:
-    """A return URL that is wrong."""
+def return_url(value: object, problem: str) -> BadRequest:
+    """Return a request with an invalid return URL."""
     return field_problem("RETURN_URL", problem, fields={"RETURN_URL": value})
 
 
-UNSIGNED = f"{encoded(b'{"alg":"none"}')}.{encoded(b'{}')}."
-BAD: Mapping[str, Bad] = {
-    # --- no credential that counts
-    "no Authorization": nobody(lambda _: None),
-    "empty Authorization": nobody(lambda _: ""),
-    "no scheme": nobody(lambda callers: callers.key),
-    "Basic": nobody(lambda callers: f"Basic {callers.key}"),
-    "two credentials": nobody(lambda callers: f"Bearer {callers.key} {callers.key}"),
-    "unknown key": nobody(bearer("sk_test_" + "a" * 32)),
-    "key of the other mode": nobody(lambda callers: f"Bearer {callers.key.replace('_test_', '_live_')}"),
-    "key cut short": nobody(lambda callers: f"Bearer {callers.key[:-1]}"),
-    "key with more": nobody(lambda callers: f"Bearer {callers.key}a"),
-    "revoked key": nobody(lambda callers: f"Bearer {callers.revoked}"),
-    "secret key as publishable": nobody(lambda callers: f"Bearer {callers.key.replace('sk_', 'pk_')}"),
-    "no JWT": nobody(bearer("a.b.c")),
-    "unsigned token": nobody(bearer(UNSIGNED)),
-    "token of another secret": nobody(lambda _: f"Bearer {token(secret='x' * 40)}"),
-    "token of another algorithm": nobody(lambda _: f"Bearer {token(header={'alg': 'RS256', 'kid': '1'})}"),
-    "expired token": nobody(lambda _: f"Bearer {token({'exp': int(time.time()) - 60})}"),
-    "token without an end": nobody(lambda _: f"Bearer {token({'exp': None})}"),
-    "token not yet valid": nobody(lambda _: f"Bearer {token({'nbf': int(time.time()) + 600})}"),
-    "token of another issuer": nobody(lambda _: f"Bearer {token({'iss': 'https://evil.example'})}"),
-    "token for another audience": nobody(lambda _: f"Bearer {token({'aud': 'shop'})}"),
-    "token without a user": nobody(lambda _: f"Bearer {token({'sub': None})}"),
-    "token without an account": nobody(lambda _: f"Bearer {token({'account_id': None})}"),
-    "token with an account that is none": nobody(lambda _: f"Bearer {token({'account_id': 'a#b'})}"),
-    "token with an account of another type": nobody(lambda _: f"Bearer {token({'account_id': ['acme']})}"),
-    "huge token": nobody(bearer("a" * 20_000)),
-    # --- a credential for something else
-    "publishable key": Bad(
+def invalid_key(key: str) -> BadRequest:
+    """Return a request with a malformed idempotency key."""
+    return BadRequest("key", problems=(("Idempotency-Key", KEY_FORM),), headers={"Idempotency-Key": key})
+
+
+UNSIGNED = f"{encode(b'{"alg":"none"}')}.{encode(b'{}')}."
+BAD: Mapping[str, BadRequest] = {
+    # --- Invalid credentials
+    "no Authorization": unauthenticated(lambda _: None),
+    "empty Authorization": unauthenticated(lambda _: ""),
+    "no scheme": unauthenticated(lambda callers: callers.key),
+    "Basic": unauthenticated(lambda callers: f"Basic {callers.key}"),
+    "two credentials": unauthenticated(lambda callers: f"Bearer {callers.key} {callers.key}"),
+    "unknown key": unauthenticated(bearer("sk_test_" + "a" * 32)),
+    "key of the other mode": unauthenticated(lambda callers: f"Bearer {callers.key.replace('_test_', '_live_')}"),
+    "key cut short": unauthenticated(lambda callers: f"Bearer {callers.key[:-1]}"),
+    "key with more": unauthenticated(lambda callers: f"Bearer {callers.key}a"),
+    "revoked key": unauthenticated(lambda callers: f"Bearer {callers.revoked}"),
+    "secret key as publishable": unauthenticated(lambda callers: f"Bearer {callers.key.replace('sk_', 'pk_')}"),
+    "no JWT": unauthenticated(bearer("a.b.c")),
+    "unsigned token": unauthenticated(bearer(UNSIGNED)),
+    "token of another secret": unauthenticated(lambda _: f"Bearer {token(secret='x' * 40)}"),
+    "token of another algorithm": unauthenticated(lambda _: f"Bearer {token(header={'alg': 'RS256', 'kid': '1'})}"),
+    "expired token": unauthenticated(lambda _: f"Bearer {token({'exp': int(time.time()) - 60})}"),
+    "token without an end": unauthenticated(lambda _: f"Bearer {token({'exp': None})}"),
+    "token not yet valid": unauthenticated(lambda _: f"Bearer {token({'nbf': int(time.time()) + 600})}"),
+    "token of another issuer": unauthenticated(lambda _: f"Bearer {token({'iss': 'https://evil.example'})}"),
+    "token for another audience": unauthenticated(lambda _: f"Bearer {token({'aud': 'shop'})}"),
+    "token without a user": unauthenticated(lambda _: f"Bearer {token({'sub': None})}"),
+    "token without an account": unauthenticated(lambda _: f"Bearer {token({'account_id': None})}"),
+    "token with an account that is none": unauthenticated(lambda _: f"Bearer {token({'account_id': 'a#b'})}"),
+    "token with an account of another type": unauthenticated(lambda _: f"Bearer {token({'account_id': ['acme']})}"),
+    "huge token": unauthenticated(bearer("a" * 20_000)),
+    # --- Valid credentials without access
+    "publishable key": BadRequest(
         "kind",
         "This kind of credential is not accepted here",
         authorization=lambda callers: f"Bearer {callers.publishable}",
     ),
-    "role that may not pay": Bad(
+    "role that may not pay": BadRequest(
         "forbidden",
         "The user's role does not allow this",
         authorization=lambda _: f"Bearer {token({'role': 'member'})}",
         case_in_teams="kind",  # which takes no tokens at all
     ),
-    "another team": Bad(
+    "another team": BadRequest(
         "forbidden", "The credential does not give access to this account", team="globex", only_teams=True
     ),
-    # --- idempotency keys
-    "empty idempotency key": Bad("key", problems=(("Idempotency-Key", KEY_FORM),), headers={"Idempotency-Key": ""}),
-    "long idempotency key": Bad(
+    # --- Idempotency keys
+    "empty idempotency key": BadRequest(
+        "key", problems=(("Idempotency-Key", KEY_FORM),), headers={"Idempotency-Key": ""}
+    ),
+    "long idempotency key": BadRequest(
         "key", problems=(("Idempotency-Key", KEY_FORM),), headers={"Idempotency-Key": "k" * 256}
     ),
-    "idempotency key with a space": Bad(
+    "idempotency key with a space": BadRequest(
         "key", problems=(("Idempotency-Key", KEY_FORM),), headers={"Idempotency-Key": "a b"}
     ),
-    # --- bodies
-    "no JSON": body("The body is not valid JSON: Expecting value at line 1, column 1", body="url=x"),
-    "cut JSON": body(
+    # --- Bodies
+    "no JSON": invalid_body("The body is not valid JSON: Expecting value at line 1, column 1", body="url=x"),
+    "cut JSON": invalid_body(
         "The body is not valid JSON: Expecting property name enclosed in double quotes at line 1, column 2", body="{"
     ),
-    "more than JSON": body("The body is not valid JSON: Extra data at line 1, column 3", body="{}{}"),
-    "NaN": body("The body is not valid JSON in UTF-8", body='{"a": NaN}'),
-    "no UTF-8": body(
+    "more than JSON": invalid_body("The body is not valid JSON: Extra data at line 1, column 3", body="{}{}"),
+    "NaN": invalid_body("The body is not valid JSON in UTF-8", body='{"a": NaN}'),
+    "no UTF-8": invalid_body(
         "The body is not valid JSON in UTF-8", body=base64.b64encode(b'{"a": "\xff"}').decode(), is_base64=True
     ),
-    "no base64": body("The body is not valid base64", body="*", is_base64=True),
-    "nested too deep": body("The body is not valid JSON in UTF-8", body="[" * 100_000),
-    "list": body("The body must be a JSON object", body="[]"),
-    "null": body("The body must be a JSON object", body="null"),
-    "number": body("The body must be a JSON object", body="1"),
-    "over 256 KB": body("The body has more than 262144 bytes", body=json.dumps({"a": "a" * 262_144})),
-    "form": body(
+    "no base64": invalid_body("The body is not valid base64", body="*", is_base64=True),
+    "nested too deep": invalid_body("The body is not valid JSON in UTF-8", body="[" * 100_000),
+    "list": invalid_body("The body must be a JSON object", body="[]"),
+    "null": invalid_body("The body must be a JSON object", body="null"),
+    "number": invalid_body("The body must be a JSON object", body="1"),
+    "over 256 KB": invalid_body("The body has more than 262144 bytes", body=json.dumps({"a": "a" * 262_144})),
+    "form": invalid_body(
         "The Content-Type header must be application/json",
         body="{}",
         headers={"Content-Type": "application/x-www-form-urlencoded"},
     ),
-    "no content type": body(
+    "no content type": invalid_body(
         "The Content-Type header must be application/json", body="{}", headers={"Content-Type": ""}
     ),
     "unknown field": field_problem("coupon", "is not a known field", fields={"coupon": "x"}),
     "field of another account": field_problem("customer", "is not a known field", fields={"customer": "cus_1"}),
-    "return URL on another origin": url("https://evil.example/", ORIGINS),
-    "return URL without a scheme": url("//evil.example/", ORIGINS),
-    "return URL of a script": url("javascript:alert(1)", ORIGINS),
-    "return URL with a user": url("http://localhost:3000@evil.example/", ORIGINS),
-    "return URL with a line break": url("/a\nb", VISIBLE),
-    "return URL is a number": url(1, "Input should be a valid string"),
-    "return URL is a list": url(["/"], "Input should be a valid string"),
-    "return URL is empty": url("", "String should have at least 1 character"),
-    # --- paths and methods
-    "unknown path": Bad("unknown", beside="/nothing"),
-    "path with a slash more": Bad("unknown", beside="/"),
-    "PUT": Bad("method", method="PUT"),
-    "DELETE": Bad("method", method="DELETE"),
-    "PATCH": Bad("method", method="PATCH"),
+    "return URL on another origin": return_url("https://evil.example/", ORIGINS),
+    "return URL without a scheme": return_url("//evil.example/", ORIGINS),
+    "return URL of a script": return_url("javascript:alert(1)", ORIGINS),
+    "return URL with a user": return_url("http://localhost:3000@evil.example/", ORIGINS),
+    "return URL with a line break": return_url("/a\nb", VISIBLE),
+    "return URL is a number": return_url(1, "Input should be a valid string"),
+    "return URL is a list": return_url(["/"], "Input should be a valid string"),
+    "return URL is empty": return_url("", "String should have at least 1 character"),
+    # --- Paths and methods
+    "unknown path": BadRequest("unknown", beside="/nothing"),
+    "path with a slash more": BadRequest("unknown", beside="/"),
+    "PUT": BadRequest("method", method="PUT"),
+    "DELETE": BadRequest("method", method="DELETE"),
+    "PATCH": BadRequest("method", method="PATCH"),
 }
 
 
 @pytest.fixture
 def callers(
-    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, stripe_secret_id: Callable[[dict[str, Any]], str]
+    deployment: FunctionHarness, monkeypatch: pytest.MonkeyPatch, stripe_secret_id: Callable[[dict[str, Any]], str]
 ) -> Callers:
-    """A deployment that takes session tokens too, from users of whom only owners may pay."""
+    """Credentials for a deployment that accepts session tokens; only owners have a billing role."""
     environment = {
         "SESSION_ISSUER": ISSUER,
         "SESSION_AUDIENCE": "billing",
@@ -303,8 +302,8 @@ def callers(
     return Callers(deployment.key, revoked, publishable)
 
 
-def send(deployment: Deployment, callers: Callers, contract: str, bad: Bad) -> Answer:
-    """The bad request, to a contract's portal route or beside it."""
+def send(deployment: FunctionHarness, callers: Callers, contract: str, bad: BadRequest) -> Response:
+    """Send a bad request to a contract's portal route or beside it."""
     template, _ = PORTAL[contract]
     fields = None if bad.fields is None else {name_in(contract, name): value for name, value in bad.fields.items()}
     authorization = bad.authorization(callers)
@@ -322,12 +321,12 @@ def send(deployment: Deployment, callers: Callers, contract: str, bad: Bad) -> A
 
 
 def name_in(contract: str, name: str) -> str:
-    """A field's name in a contract; the portal contract has none and so knows none."""
+    """Return a field's name in a contract."""
     return RETURN_URL.get(contract, "returnUrl") if name == "RETURN_URL" else name
 
 
-def told(contract: str, bad: Bad) -> tuple[int, Any]:
-    """What the contract answers."""
+def expected(contract: str, bad: BadRequest) -> tuple[int, Any]:
+    """Return the expected status and body."""
     path = PORTAL[contract][0].format(teamId=bad.team) + bad.beside
     if bad.case == "unknown":
         return expected_body(contract, "unknown", f"There is nothing at {path}", None)
@@ -336,27 +335,25 @@ def told(contract: str, bad: Bad) -> tuple[int, Any]:
     if contract == "teams" and bad.case_in_teams:
         return expected_body(contract, bad.case_in_teams, "", None)
     if not bad.problems:
-        return expected_body(contract, bad.case, bad.words, None)
+        return expected_body(contract, bad.case, bad.message, None)
     problems = [(name_in(contract, name), problem) for name, problem in bad.problems]
     if contract == "portal":
         problems = [(name, "is not a known field" if name == "returnUrl" else problem) for name, problem in problems]
-    words = "; ".join(f"{name}: {problem}" if name else problem for name, problem in problems)
-    return expected_body(contract, bad.case, words, [{"path": name, "message": each} for name, each in problems])
+    message = "; ".join(f"{name}: {problem}" if name else problem for name, problem in problems)
+    return expected_body(contract, bad.case, message, [{"path": name, "message": each} for name, each in problems])
 
 
 @pytest.mark.parametrize("contract", CASES)
-def test_every_bad_request_is_told_in_the_contracts_words(
-    deployment: Deployment, callers: Callers, contract: str, subtests: pytest.Subtests
+def test_bad_request_returns_the_contracts_error(
+    deployment: FunctionHarness, callers: Callers, contract: str, subtests: pytest.Subtests
 ) -> None:
-    """Status and whole body, with the path of each problem."""
     for kind, bad in BAD.items():
         if bad.only_teams and contract != "teams":
             continue
         with subtests.test(kind):
-            answer = send(deployment, callers, contract, bad)
-            assert (answer.status, timeless(answer.body)) == told(contract, bad)
+            response = send(deployment, callers, contract, bad)
+            assert (response.status, without_timestamp(response.body)) == expected(contract, bad)
 
 
-def test_the_table_is_long_enough() -> None:
-    """At least forty kinds in each contract."""
+def test_bad_requests_are_at_least_40() -> None:
     assert sum(not bad.only_teams for bad in BAD.values()) >= 40

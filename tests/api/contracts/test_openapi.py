@@ -1,118 +1,47 @@
-"""Each contract's OpenAPI document: valid, complete, and of the same mind as the tables that it is made from."""
+"""OpenAPI documents: valid, complete and equal to the data that they are generated from."""
 
-import ast
-import re
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from openapi_schema_validator import OAS31Validator, oas31_format_checker
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from billing.api.contracts import CONTRACTS
-from billing.api.contracts.contract import Contract, ErrorMapping, Field, ListField, Operation, ResponseTemplate, Route
-from billing.api.openapi import answer_schema, openapi_document, return_url_pattern
-from billing.api.openapi_descriptions import ERROR_DESCRIPTIONS, FIELDS, OPERATIONS, PROPERTY_SCHEMAS
+from billing.api.contracts.contract import Contract, Envelope, Field
+from billing.api.declaration import DEPLOYMENT_VALUES, DeploymentValues
+from billing.api.openapi import deployment_values, envelope_schema, return_url_pattern
+from billing.api.openapi_descriptions import ERROR_DESCRIPTIONS, ERROR_FIELDS
 from billing.catalog import load_catalog
 from billing.domain import errors
-from billing.domain.credentials import SECRET_KEY_ONLY
-from billing.domain.errors import RequestInvalid
-from billing.domain.return_urls import resolve_return_url
-from local.stack import ROOT
-from tests.api.contracts.test_documents import NEVER_SUBSCRIBED, NO_PORTAL, PORTAL, STATUS, SUBSCRIBED, UNAUTHENTICATED
-from tests.functions.support import FunctionHarness as Deployment
-
-ORIGINS = ("http://localhost:3000", "https://app.example.com")
-METHODS = {"get", "post"}
-OF_NO_OPERATION = {errors.RouteUnknown, errors.MethodNotAllowed}
-
-WORKSHOP = Contract(
-    name="workshop",
-    base_path="/workshop/{bench}",
-    account_parameter="bench",
-    routes={
-        Operation.SUBSCRIPTION: Route(
-            "GET",
-            "/workshop/{bench}/plan",
-            not_found_if_null="status",
-            credentials=SECRET_KEY_ONLY,
-            response={"v": 1, "nothing": None, "state": Field("status"), "until": Field("current_period_end")},
-        ),
-        Operation.INVOICES: Route(
-            "GET",
-            "/workshop/{bench}/bills",
-            input={"max": "limit", "after": "cursor"},
-            required=("max",),
-            response=ListField("invoices", {"bill": Field("id")}),
-        ),
-    },
-    error={"wrong": Field("code"), "where": Field("details", optional=True)},
-    error_mappings={
-        errors.RequestInvalid: ErrorMapping(418, "teapot"),
-        errors.NeverSubscribed: ErrorMapping(418, "empty"),
-    },
-    internal_error=ErrorMapping(599, "broken"),
+from tests.api.contracts.examples import PORTAL
+from tests.api.contracts.openapi_support import (
+    ORIGINS,
+    WORKSHOP,
+    body_schema,
+    contract_named,
+    document_of,
+    endpoints_of,
+    errors_of,
+    operations_of,
+    part_of,
+    response_of,
+    without_descriptions,
 )
-"""A contract that nobody serves."""
 
 ALL = [*CONTRACTS, WORKSHOP]
+ACCOUNT = contract_named("account")
 each_contract = pytest.mark.parametrize("contract", ALL, ids=lambda contract: contract.name)
 
 
-def document_of(contract: Contract) -> dict[str, Any]:
-    """As a deployment with the catalog of this repository serves it."""
-    return openapi_document(contract, load_catalog(), ORIGINS)
-
-
-def operations_of(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every operation under its route key."""
-    for path, item in document["paths"].items():
-        for method in METHODS & item.keys():
-            yield f"{method.upper()} {path}", item[method]
-
-
-def schema_of(name: str, *path: str) -> dict[str, Any]:
-    """A part of a contract's document."""
-    found: Any = document_of(next(each for each in ALL if each.name == name))
-    for step in path:
-        found = found[step]
-    return dict(found)
-
-
-def check(body: object, contract: str, method: str, path: str, status: int) -> None:
-    """Hold a body against what the contract's document says of that answer. Raises ValidationError."""
-    document = document_of(next(each for each in CONTRACTS if each.name == contract))
-    steps = ["paths", path, method, "responses", str(status), "content", "application/json", "schema"]
-    pointer = "/".join(step.replace("~", "~0").replace("/", "~1") for step in steps)
-    OAS31Validator({**document, "$ref": f"#/{pointer}"}, format_checker=oas31_format_checker).validate(body)
-
-
-def as_dict(shape: ResponseTemplate, within: str = "") -> set[str]:
-    """Every fact that a shape names, as `FACTS` names it."""
-    if isinstance(shape, Field):
-        return {within + shape.source}
-    if isinstance(shape, ListField):
-        return as_dict(shape.shape, f"{within}{shape.source}.")
-    if isinstance(shape, dict):
-        return {source for inner in shape.values() for source in as_dict(inner, within)}
-    return set()
-
-
-# --- valid and complete -----------------------------------------------------------------------------------------------
+# --- Valid and complete -----------------------------------------------------------------------------------------------
 
 
 @each_contract
-def test_a_document_is_valid(contract: Contract) -> None:
-    """By OpenAPI's own schema, also for a contract that was made up."""
+def test_document_is_valid_openapi(contract: Contract) -> None:
     OpenAPIV31SpecValidator(document_of(contract)).validate()
 
 
 @each_contract
-def test_every_route_is_described_and_no_other(contract: Contract) -> None:
-    """Under names of their own."""
+def test_document_has_exactly_the_contracts_routes(contract: Contract) -> None:
     described = dict(operations_of(document_of(contract)))
     assert described.keys() == {route.key for route in contract.routes.values()}
     ids = [operation["operationId"] for operation in described.values()]
@@ -120,99 +49,102 @@ def test_every_route_is_described_and_no_other(contract: Contract) -> None:
 
 
 @each_contract
-def test_every_refusal_of_the_table_is_described_and_no_other(contract: Contract) -> None:
-    """Each status with its code is that of an error that some operation may meet, and every such error is there."""
-    described = set()
-    for _, operation in operations_of(document_of(contract)):
-        for status, response in operation["responses"].items():
-            schema = response["content"]["application/json"]["schema"]
-            if status != "200":
-                described |= {(int(status), code) for code in code_of(contract.error, schema)["enum"]}
-    known = {mapping for kind, mapping in contract.error_mappings.items() if kind not in OF_NO_OPERATION}
-    assert described == {(each.status, each.code) for each in known | {contract.internal_error}}
+def test_document_has_exactly_the_contracts_errors(contract: Contract) -> None:
+    described = {
+        (int(status), code)
+        for _, operation in operations_of(document_of(contract))
+        for status, response in operation["responses"].items()
+        if status != "200"
+        for code in code_schema(contract.error_envelope, body_schema(response))["enum"]
+    }
+    mappings = [contract.error_mapping(error) for error in errors_of(contract)]
+    assert described == {(mapping.status, mapping.code) for mapping in mappings}
 
 
-def code_of(shape: ResponseTemplate, schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of an error's code, wherever the contract's envelope has it."""
-    assert isinstance(shape, dict)
+def code_schema(envelope: Envelope, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of the error code, wherever the error envelope has it."""
+    assert isinstance(envelope, dict)
     [found] = [
-        schema["properties"][name] if isinstance(inner, Field) else code_of(inner, schema["properties"][name])
-        for name, inner in shape.items()
-        if "code" in as_dict(inner)
+        schema["properties"][name] if isinstance(inner, Field) else code_schema(inner, schema["properties"][name])
+        for name, inner in envelope.items()
+        if "code" in placeholders(inner)
     ]
     return dict(found)
 
 
-def test_every_fact_has_a_type_and_every_type_a_fact() -> None:
-    """What no contract answers any more is not described either."""
-    named = {source for contract in CONTRACTS for source in as_dict(contract.error)}
-    named |= {
-        source for contract in CONTRACTS for route in contract.routes.values() for source in as_dict(route.response)
+def placeholders(envelope: Envelope) -> set[str]:
+    """Return the names of an envelope's placeholders."""
+    if isinstance(envelope, Field):
+        return {envelope.source}
+    return (
+        {name for inner in envelope.values() for name in placeholders(inner)} if isinstance(envelope, dict) else set()
+    )
+
+
+@each_contract
+def test_every_error_row_of_a_contract_applies_to_an_error(contract: Contract) -> None:
+    possible = {*errors_of(contract), errors.RouteUnknown, errors.MethodNotAllowed, errors.CredentialKindForbidden}
+    assert [row for row in contract.errors if not any(issubclass(error, row) for error in possible)] == []
+
+
+def test_every_declared_error_has_a_description() -> None:
+    declared = {error for contract in CONTRACTS for each in endpoints_of(contract) for error in each.operation.errors}
+    assert declared <= ERROR_DESCRIPTIONS.keys()
+
+
+def test_every_error_field_is_in_an_envelope() -> None:
+    assert {name for contract in CONTRACTS for name in placeholders(contract.error_envelope)} == ERROR_FIELDS.keys()
+
+
+@each_contract
+def test_every_property_has_a_description(contract: Contract) -> None:
+    assert undescribed(document_of(contract)) == []
+
+
+def undescribed(schema: Any, place: str = "") -> list[str]:
+    """Return the places of properties and query parameters without a description."""
+    if isinstance(schema, list):
+        return [each for inner in schema for each in undescribed(inner, place)]
+    if not isinstance(schema, dict):
+        return []
+    properties = dict(schema.get("properties", {}))
+    if schema.get("in") == "query":
+        properties[schema["name"]] = schema["schema"]
+    leaves = {
+        name: inner if "description" in inner else inner.get("anyOf", [inner])[0] for name, inner in properties.items()
     }
-    assert named == PROPERTY_SCHEMAS.keys()
+    enough = {"description", "const", "properties", "items"}
+    found = [name for name, leaf in leaves.items() if not enough & leaf.keys() and leaf != {"type": "null"}]
+    return [f"{place}.{name}" for name in found] + [
+        each for name, inner in schema.items() for each in undescribed(inner, f"{place}.{name}")
+    ]
 
 
-def test_every_field_has_words_and_every_operation_a_description() -> None:
-    """A new one says what it is."""
-    inputs = [about.input for about in OPERATIONS.values() if about.input]
-    inner = [model for each in inputs for model in each.model_json_schema().get("$defs", {}).values()]
-    fields = {name for each in inputs for name in each.model_fields}
-    assert fields | {name for model in inner for name in model["properties"]} == FIELDS.keys()
-    assert OPERATIONS.keys() == set(Operation)
-    assert ERROR_DESCRIPTIONS.keys() >= {kind for about in OPERATIONS.values() for kind in about.raises}
+def test_deployment_values_are_filled_in() -> None:
+    assert deployment_values(load_catalog(), ORIGINS).keys() == set(DeploymentValues)
+    assert [each.name for each in ALL if DEPLOYMENT_VALUES in str(document_of(each))] == []
 
 
-@pytest.mark.parametrize("operation", Operation)
-def test_the_described_input_is_what_the_function_parses(operation: Operation) -> None:
-    """One model for both."""
-    tree = ast.parse((ROOT / "functions" / operation / "app.py").read_text())
-    [handler] = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "handler"]
-    [decorator] = [node for node in handler.decorator_list if isinstance(node, ast.Call)]
-    parsed = {keyword.arg: ast.unparse(keyword.value) for keyword in decorator.keywords}.get("input")
-    about = OPERATIONS[operation]
-    assert parsed == (about.input.__name__ if about.input else None)
+# --- Requests ---------------------------------------------------------------------------------------------------------
 
 
-# --- what it says -----------------------------------------------------------------------------------------------------
-
-
-def test_a_body_by_tier() -> None:
-    """The document's own field names, what is for sale, and where browsers may go."""
-    url = {
-        "description": FIELDS["success_url"],
-        "type": "string",
-        "minLength": 1,
-        "maxLength": 2048,
-        "pattern": return_url_pattern(ORIGINS),
-    }
-    assert schema_of("account", "components", "schemas", "CheckoutRequest") == {
+def test_checkout_body_has_the_plans_for_sale_and_the_allowed_return_urls() -> None:
+    url = {"type": "string", "minLength": 1, "maxLength": 2048, "pattern": return_url_pattern(ORIGINS)}
+    assert without_descriptions(response_of("account", "CheckoutRequest")) == {
         "type": "object",
         "properties": {
-            "tier": {
-                "description": FIELDS["tier"],
-                "type": "string",
-                "minLength": 1,
-                "maxLength": 2048,
-                "enum": ["pro", "team"],
-            },
+            "tier": {"type": "string", "minLength": 1, "maxLength": 2048, "enum": ["pro", "team"]},
             "success_url": {"anyOf": [url, {"type": "null"}]},
-            "cancel_url": {"anyOf": [url | {"description": FIELDS["cancel_url"]}, {"type": "null"}]},
-            "quantity": {
-                "description": FIELDS["quantity"],
-                "type": "integer",
-                "minimum": 1,
-                "maximum": 999_999,
-                "default": 1,
-            },
+            "cancel_url": {"anyOf": [url, {"type": "null"}]},
+            "quantity": {"type": "integer", "minimum": 1, "maximum": 999_999, "default": 1},
         },
         "additionalProperties": False,
         "required": ["tier"],
     }
 
 
-def test_a_body_by_price() -> None:
-    """A price is named by its lookup key in the catalog or by its id in Stripe."""
-    body = schema_of("organization", "components", "schemas", "CheckoutRequest")
+def test_checkout_body_accepts_a_lookup_key_or_a_stripe_price_id() -> None:
+    body = response_of("organization", "CheckoutRequest")
     assert body["required"] == ["priceId"]
     assert body["properties"]["priceId"]["anyOf"] == [
         {"type": "string", "enum": ["pro_monthly", "team_monthly"]},
@@ -220,68 +152,104 @@ def test_a_body_by_price() -> None:
     ]
 
 
-def test_query_parameters() -> None:
-    """Under the document's names, never null, with what the function takes where they are left out."""
-    parameters = schema_of("subscription", "paths", "/subscription/invoices", "get")["parameters"]
+def test_query_parameters_are_optional_with_their_defaults_and_never_null() -> None:
+    operation = part_of(contract_named("subscription"), "paths", "/subscription/invoices", "get")
+    parameters = operation["parameters"]
     assert [(each["name"], each["in"], each["required"]) for each in parameters] == [
         ("limit", "query", False),
         ("status", "query", False),
         ("cursor", "query", False),
     ]
     limit, status, _ = (each["schema"] for each in parameters)
-    assert limit == {
-        "description": FIELDS["limit"],
-        "type": "integer",
-        "minimum": 1,
-        "maximum": 100,
-        "default": 10,
-    }
+    assert without_descriptions(limit) == {"type": "integer", "minimum": 1, "maximum": 100, "default": 10}
     assert set(status["enum"]) == {"paid", "open", "void", "uncollectible"}
 
 
-def test_an_answer_is_closed_and_says_what_may_be_null() -> None:
-    """Constants are constants, and so is null."""
-    answer = schema_of("organization", "components", "schemas", "SubscriptionResponse")
-    assert answer["properties"]["success"] == {"const": True}
-    assert answer["properties"]["error"] == {"type": "null"}
-    data = answer["properties"]["data"]
-    assert data["additionalProperties"] is False
-    assert data["required"] == ["plan", "status", "currentPeriodEnd", "cancelAtPeriodEnd"]
-    assert data["properties"]["currentPeriodEnd"]["type"] == ["string", "null"]
-    assert data["properties"]["currentPeriodEnd"]["format"] == "date-time"
+def test_body_is_required_only_if_a_field_is_required() -> None:
+    required = {
+        route: operation["requestBody"]["required"]
+        for contract in CONTRACTS
+        for route, operation in operations_of(document_of(contract))
+        if "requestBody" in operation
+    }
+    optional = {route for route, is_required in required.items() if not is_required}
+    assert optional == {f"POST {path}" for path, _ in PORTAL.values()}
 
 
-def test_what_an_operation_needs_is_not_null() -> None:
-    """Where the document answers 404 without a subscription, there is a status."""
-    answer = schema_of("subscription", "components", "schemas", "SubscriptionResponse")
-    assert answer["properties"]["status"]["type"] == "string"
-    assert answer["properties"]["currentPeriodEnd"]["type"] == ["string", "null"]
-
-
-def test_optional_fields_are_not_required() -> None:
-    """What was used is told only where the limit was reached."""
-    answer = schema_of("account", "components", "schemas", "RecordUsageResponse")
-    item = answer["properties"]["results"]["items"]
-    assert set(item["properties"]) == {"id", "outcome", "used", "limit"}
-    assert item["required"] == ["id", "outcome"]
-
-
-def test_the_metrics_are_the_catalogs() -> None:
-    """In what is sent and in what is answered."""
+def test_metrics_are_the_catalogs_in_requests_and_responses() -> None:
     metrics = ["projects", "api_calls", "agent_invocations", "team_members"]
-    schemas = schema_of("account", "components", "schemas")
+    schemas = part_of(ACCOUNT, "components", "schemas")
     assert schemas["MeasurementRequest"]["properties"]["metric"]["enum"] == metrics
     assert schemas["UsageResponse"]["properties"]["usage"]["items"]["properties"]["metric"]["enum"] == metrics
 
 
-def test_credentials() -> None:
-    """Each operation says which kinds it takes; two ask for none."""
-    taken = {
+# --- Responses --------------------------------------------------------------------------------------------------------
+
+
+def test_response_is_closed_with_its_constants_and_nullable_types() -> None:
+    response = response_of("organization", "SubscriptionResponse")
+    assert response["properties"]["success"] == {"const": True}
+    assert response["properties"]["error"] == {"type": "null"}
+    data = response["properties"]["data"]
+    assert data["additionalProperties"] is False
+    assert set(data["required"]) == {"plan", "status", "currentPeriodEnd", "cancelAtPeriodEnd"}
+    assert data["properties"]["currentPeriodEnd"]["type"] == ["string", "null"]
+    assert data["properties"]["currentPeriodEnd"]["format"] == "date-time"
+
+
+def test_response_field_that_returns_404_if_null_is_not_nullable() -> None:
+    response = response_of("subscription", "SubscriptionResponse")
+    assert response["properties"]["status"]["type"] == "string"
+    assert response["properties"]["currentPeriodEnd"]["type"] == ["string", "null"]
+
+
+def test_optional_response_fields_are_not_required() -> None:
+    item = response_of("account", "RecordUsageResponse")["properties"]["results"]["items"]
+    assert set(item["properties"]) == {"id", "outcome", "used", "limit"}
+    assert item["required"] == ["id", "outcome"]
+
+
+def test_envelope_schema_leaves_out_an_optional_field_without_a_value() -> None:
+    envelope = {"a": Field("x"), "b": Field("y", optional=True)}
+    assert envelope_schema(envelope, {"x": {"type": "string"}})["properties"] == {"a": {"type": "string"}}
+
+
+def test_workshop_contract_has_its_names_constants_and_statuses() -> None:
+    document = without_descriptions(document_of(WORKSHOP))
+    assert document["components"]["schemas"]["SubscriptionResponse"]["properties"] == {
+        "nothing": {"type": "null"},
+        "good": {
+            "type": "object",
+            "properties": {
+                "v": {"const": 1},
+                "state": {"type": "string"},
+                "until": {"type": ["string", "null"], "format": "date-time"},
+            },
+            "additionalProperties": False,
+            "required": ["v", "state", "until"],
+        },
+    }
+    bills = document["paths"]["/workshop/{bench}/bills"]
+    assert [(each["name"], each["in"]) for each in bills["parameters"]] == [("bench", "path")]
+    assert [(each["name"], each["required"]) for each in bills["get"]["parameters"]] == [
+        ("max", True),
+        ("after", False),
+    ]
+    assert list(bills["get"]["responses"]) == ["200", "401", "403", "418", "429", "503", "599"]
+    items = document["components"]["schemas"]["InvoicesResponse"]["properties"]["good"]["properties"]["bills"]["items"]
+    assert "bill" in items["properties"]
+
+
+# --- Credentials, headers and errors ----------------------------------------------------------------------------------
+
+
+def test_security_lists_the_credentials_of_each_operation() -> None:
+    accepted = {
         route: [kind for option in operation.get("security", ()) for kind in option]
-        for route, operation in operations_of(document_of(CONTRACTS[0]))
+        for route, operation in operations_of(document_of(ACCOUNT))
     }
     acting = ["secret_key", "session_token"]
-    assert taken == {
+    expected = {
         "GET /v1/billing": acting,
         "POST /v1/billing/checkout": acting,
         "POST /v1/billing/portal": acting,
@@ -292,24 +260,11 @@ def test_credentials() -> None:
         "GET /v1/billing/openapi.json": [],
         "POST /v1/billing/webhooks": [],
     }
+    assert {route: accepted[route] for route in expected} == expected
 
 
-def test_a_body_is_required_only_where_a_field_is() -> None:
-    """The portal contract's example sends none."""
-    required = {
-        route: operation["requestBody"]["required"]
-        for contract in CONTRACTS
-        for route, operation in operations_of(document_of(contract))
-        if "requestBody" in operation
-    }
-    assert {route for route, is_required in required.items() if not is_required} == {
-        f"POST {path}" for path, _ in PORTAL.values()
-    }
-
-
-def test_headers() -> None:
-    """Limits where a request was counted, when to try again, and what an idempotency key did."""
-    responses = schema_of("account", "paths", "/v1/billing/checkout", "post", "responses")
+def test_headers_depend_on_the_status() -> None:
+    responses = part_of(ACCOUNT, "paths", "/v1/billing/checkout", "post", "responses")
     limits = {"RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"}
     expected = {
         "200": limits | {"Idempotent-Replayed"},
@@ -326,116 +281,10 @@ def test_headers() -> None:
     assert {status: set(response["headers"]) for status, response in responses.items()} == {
         status: {"X-Request-Id"} | headers for status, headers in expected.items()
     }
-    # An existing subscription does not go away by waiting.
+    # 409 has two reasons; a retry succeeds only for a request that is still running.
     assert responses["409"]["headers"]["Retry-After"]["required"] is False
 
 
-def test_details_are_told_only_of_what_was_sent() -> None:
-    """Also where the same status has other reasons; elsewhere there are none."""
-    responses = schema_of("account", "paths", "/v1/billing/portal", "post", "responses")
-    errors_with_details = {
-        status
-        for status, response in responses.items()
-        if "details" in str(response["content"]["application/json"]["schema"])
-    }
-    assert errors_with_details == {"400"}
-
-
-def test_a_made_up_contract() -> None:
-    """Nothing of it is known beforehand."""
-    document = document_of(WORKSHOP)
-    assert document["components"]["schemas"]["SubscriptionResponse"] == {
-        "type": "object",
-        "properties": {
-            "v": {"const": 1},
-            "nothing": {"type": "null"},
-            "state": PROPERTY_SCHEMAS["status"] | {"type": "string"},
-            "until": PROPERTY_SCHEMAS["current_period_end"],
-        },
-        "additionalProperties": False,
-        "required": ["v", "nothing", "state", "until"],
-    }
-    bills = document["paths"]["/workshop/{bench}/bills"]
-    assert [(each["name"], each["in"]) for each in bills["parameters"]] == [("bench", "path")]
-    assert [(each["name"], each["required"]) for each in bills["get"]["parameters"]] == [
-        ("max", True),
-        ("after", False),
-    ]
-    assert list(bills["get"]["responses"]) == ["200", "418", "599"]
-
-
-def test_a_fact_without_a_type_is_no_document() -> None:
-    """It is missed when the document is made, not by a caller."""
-    route = replace(WORKSHOP.routes[Operation.SUBSCRIPTION], response={"x": Field("invented")})
-    with pytest.raises(KeyError, match="invented"):
-        document_of(replace(WORKSHOP, routes={Operation.SUBSCRIPTION: route}))
-
-
-def test_schemas_are_made_as_shapes_are_filled() -> None:
-    """An optional field without a fact is left out of both."""
-    shape = {"a": Field("x"), "b": Field("y", optional=True)}
-    assert answer_schema(shape, {"x": {"type": "string"}})["properties"] == {"a": {"type": "string"}}
-
-
-# --- what is answered -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("contract", SUBSCRIBED)
-def test_the_documents_own_answers_are_described(contract: str) -> None:
-    """The example bodies of the five documents."""
-    path, _ = STATUS[contract]
-    check(SUBSCRIBED[contract], contract, "get", path, 200)
-    if contract in NEVER_SUBSCRIBED:
-        check(NEVER_SUBSCRIBED[contract], contract, "get", path, 200)
-
-
-@pytest.mark.parametrize("contract", PORTAL)
-def test_the_documents_own_errors_are_described(contract: str) -> None:
-    """In every envelope."""
-    path, _ = PORTAL[contract]
-    status, body = NO_PORTAL[contract]
-    check(timed(UNAUTHENTICATED[contract]), contract, "post", path, 401)
-    check(timed(body), contract, "post", path, status)
-
-
-def timed(body: dict[str, Any]) -> dict[str, Any]:
-    """The body with a time in it again."""
-    return body | {"meta": {"timestamp": "2026-11-21T14:00:00Z"}} if "meta" in body else body
-
-
-@pytest.mark.engine
-@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
-def test_it_is_served_to_everybody(deployment: Deployment, contract: Contract) -> None:
-    """Without a credential, also where a path names the account."""
-    route = contract.routes[Operation.OPENAPI]
-    path = route.path.format(teamId="anyone")
-    answer = deployment.call("GET", path, route=route.key, parameters={"teamId": "anyone"})
-    assert (answer.status, answer.body) == (200, document_of(contract))
-
-
-# --- return URLs ------------------------------------------------------------------------------------------------------
-
-
-def is_accepted(url: str) -> bool:
-    """Whether the function takes it."""
-    try:
-        resolve_return_url("return_url", url, "/", ORIGINS)
-    except RequestInvalid:
-        return False
-    return True
-
-
-@given(
-    st.one_of(
-        st.from_regex(return_url_pattern(ORIGINS).replace("$", r"\Z"), fullmatch=True),
-        st.text(alphabet="/:?#.@\\a1[% é", min_size=1, max_size=8),
-        st.builds(
-            str.__add__,
-            st.sampled_from(["//", "///", "a:", "1:", "http:", "https://app.example.com", "https://app-example.com"]),
-            st.text(alphabet="/:?#.@\\a1[% ", max_size=4),
-        ),
-    )
-)
-def test_the_pattern_takes_what_the_function_takes(url: str) -> None:
-    """Exactly, but for origins in upper case, which only the function takes."""
-    assert bool(re.search(return_url_pattern(ORIGINS), url)) == is_accepted(url)
+def test_details_are_only_in_the_error_of_an_invalid_request() -> None:
+    responses = part_of(ACCOUNT, "paths", "/v1/billing/portal", "post", "responses")
+    assert {status for status, response in responses.items() if "details" in str(body_schema(response))} == {"400"}

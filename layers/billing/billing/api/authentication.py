@@ -1,4 +1,4 @@
-"""Who is asking: from an `Authorization` header (RFC 6750) to an account. Fails closed."""
+"""Authentication of API requests by `Authorization: Bearer …` (RFC 6750), with an API key or a session token."""
 
 import hashlib
 import re
@@ -23,36 +23,40 @@ CACHE_ENTRIES_MAX = 1000
 
 
 class KeyKind(StrEnum):
-    """What a key was made as."""
+    """Kind of an API key, as stored."""
 
     SECRET = "secret"  # noqa: S105 - its name
     PUBLISHABLE = "publishable"
 
 
-# What a key of each kind begins with, and what it is as a credential.
 KEY_FORMS: Mapping[str, tuple[str, CredentialKind]] = {
     KeyKind.SECRET: ("sk", CredentialKind.SECRET_KEY),
     KeyKind.PUBLISHABLE: ("pk", CredentialKind.PUBLISHABLE_KEY),
 }
+"""Prefix and kind of credential, by kind of key."""
 
 
 @dataclass(slots=True)
 class Authenticator:
-    """Checks credentials. A key that counts is remembered for 60 s, and works as long after its revocation.
+    """Checker of credentials. A valid key is cached for 60 seconds, so a revoked key is accepted up to 60 seconds.
 
-    Without `session_tokens` no session token counts.
+    Attributes:
+        session_tokens: Checker of session tokens; None accepts no session token.
+        livemode: Accept live keys instead of test keys.
     """
 
     repository: Repository
     session_tokens: SessionTokens | None = None
     livemode: bool = False
-    _known: dict[str, tuple[float, Credential]] = field(default_factory=dict)
+    _cache: dict[str, tuple[float, Credential]] = field(default_factory=dict)
 
     def authenticate(self, authorization: str | None, now: datetime) -> Credential:
-        """The credential of an `Authorization` header.
+        """Return the credential of an `Authorization` header.
 
-        Raises Unauthenticated, with nothing to learn from it; StoreUnavailable and IdentityProviderUnavailable where
-        it could not be checked.
+        Raises:
+            Unauthenticated: The credential is not valid. The message is the same for every reason.
+            StoreUnavailable: The key cannot be checked.
+            IdentityProviderUnavailable: The session token cannot be checked.
         """
         bearer = BEARER.fullmatch((authorization or "").strip())
         if bearer is None:
@@ -60,41 +64,41 @@ class Authenticator:
         if key := KEY.fullmatch(bearer[1]):
             return self._check_key(key)
         if self.session_tokens is None:
-            raise Unauthenticated("neither a key nor, without SessionIssuer, a session token")
+            raise Unauthenticated("not a key, and session tokens are not configured")
         return self.session_tokens.check(bearer[1], now)
 
     def _check_key(self, key: re.Match[str]) -> Credential:
         if (key[2] == "live") != self.livemode:
-            raise Unauthenticated("a key of the other mode")
+            raise Unauthenticated("key of the other mode")
         digest = digest_of(key[0])
-        expires, credential = self._known.get(digest, (0.0, None))
+        expires, credential = self._cache.get(digest, (0.0, None))
         if credential and time.monotonic() < expires:
             return credential
-        self._known.pop(digest, None)
+        self._cache.pop(digest, None)
         credential = _credential(key[1], self.repository.find_key(digest))
-        if len(self._known) >= CACHE_ENTRIES_MAX:
-            self._known.clear()
-        self._known[digest] = (time.monotonic() + CACHE_SECONDS_MAX, credential)
+        if len(self._cache) >= CACHE_ENTRIES_MAX:
+            self._cache.clear()
+        self._cache[digest] = (time.monotonic() + CACHE_SECONDS_MAX, credential)
         return credential
 
 
 def _credential(prefix: str, record: KeyRecord | None) -> Credential:
     if record is None:
-        raise Unauthenticated("an unknown key")
+        raise Unauthenticated("unknown key")
     if record.revoked is not None:
-        raise Unauthenticated(f"{record.id}, which is revoked")
+        raise Unauthenticated(f"revoked key {record.id}")
     expected_prefix, kind = KEY_FORMS[record.kind]
     if prefix != expected_prefix:
-        raise Unauthenticated(f"{record.id}, as another kind of key")
+        raise Unauthenticated(f"key {record.id} with the prefix of another kind")
     return Credential(kind, record.account_id, subject=f"key:{record.id}")
 
 
 def new_key(kind: KeyKind, *, livemode: bool) -> str:
-    """A key with 190 bits of randomness, in the form of Stripe's own."""
+    """Return a new API key with 190 bits of randomness, in the format of Stripe's keys."""
     prefix, _ = KEY_FORMS[kind]
     return f"{prefix}_{'live' if livemode else 'test'}_" + "".join(secrets.choice(KEY_CHARACTERS) for _ in range(32))
 
 
 def digest_of(key: str) -> str:
-    """What is stored of a key. A plain SHA-256 is enough for a secret that cannot be guessed."""
+    """Return the stored digest of a key. SHA-256 without a salt is enough for a secret that cannot be guessed."""
     return hashlib.sha256(key.encode()).hexdigest()

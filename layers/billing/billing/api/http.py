@@ -83,12 +83,11 @@ def to_json(value: object) -> str:
 
 def _error_response(contract: Contract, error: Exception, request_id: str) -> HttpResponse:
     mapping = contract.error_mapping(type(error))
-    is_internal = mapping is contract.internal_error
-    if is_internal and isinstance(error, BillingError):
+    if mapping.is_internal and isinstance(error, BillingError):
         logger().error("Configuration error", extra={"reason": str(error)})
     data: dict[str, Any] = {
         "code": mapping.code,
-        "message": mapping.message or ("Internal server error" if is_internal else str(error)),
+        "message": mapping.message or str(error),
         "type": mapping.type,
         "request_id": request_id,
         "timestamp": datetime.now(UTC),
@@ -97,7 +96,7 @@ def _error_response(contract: Contract, error: Exception, request_id: str) -> Ht
         data["doc_url"] = mapping.doc_url
     if isinstance(error, RequestInvalid):
         data["details"] = [{"path": each.path, "message": each.message} for each in error.problems]
-    return HttpResponse(mapping.status, to_json(render(contract.error, data)), _error_headers(error))
+    return HttpResponse(mapping.status, to_json(render(contract.error_envelope, data)), _error_headers(error))
 
 
 def _cause(error: BillingError) -> dict[str, str]:

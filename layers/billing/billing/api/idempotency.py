@@ -1,6 +1,6 @@
-"""One effect for one `Idempotency-Key`, for 24 hours. Powertools keeps the answers, in our table.
+"""Idempotent requests: one effect per `Idempotency-Key`, for 24 hours. Powertools stores the responses in our table.
 
-What failed is not kept: the same key may then succeed. Imports boto3, so only requests with a key import this module.
+A failed request is not stored, so a retry with the same key runs again. Imports boto3.
 https://docs.powertools.aws.dev/lambda/python/latest/utilities/idempotency/
 """
 
@@ -31,7 +31,12 @@ RETENTION_SECONDS = 24 * 60 * 60
 
 @dataclass(frozen=True, slots=True)
 class IdempotentRequest:
-    """An account's request to a route under a key. `content` is what must be the same when the key comes again."""
+    """Request with an idempotency key.
+
+    Attributes:
+        route: Route key; a key applies to one account and one route.
+        content: Content that must be the same in every request with the key.
+    """
 
     account_id: str
     route: str
@@ -41,53 +46,65 @@ class IdempotentRequest:
 
 @dataclass(frozen=True, slots=True)
 class Replayable:
-    """An answer's text, and whether it is that of an earlier request."""
+    """Response body; `replayed` if it is the response to an earlier request."""
 
     text: str
     replayed: bool
 
 
 def run_idempotent(
-    request: IdempotentRequest, answer: Callable[[], str], table: Table, context: "LambdaContext"
+    request: IdempotentRequest, compute: Callable[[], str], table: Table, context: "LambdaContext"
 ) -> Replayable:
-    """The answer to the first request with this key.
+    """Return the response to the first request with this key.
 
-    `context` is Lambda's: it tells after which time a request without an answer is dead. Raises IdempotencyKeyReused,
-    StillRunning, StoreUnavailable, and what `answer` raises.
+    Args:
+        request: The request.
+        compute: Computes the response body of a first request.
+        table: Table that stores the responses.
+        context: Lambda's context. After the function's remaining time, an unfinished request no longer blocks its key.
+
+    Raises:
+        IdempotencyKeyReused: The first request had other content.
+        StillRunning: The first request is not finished.
+        StoreUnavailable: The response could not be read or stored.
+        BillingError: Any error of `compute`.
     """
-    config = IdempotencyConfig(
-        event_key_jmespath="key",
-        payload_validation_jmespath="content",
-        expires_after_seconds=RETENTION_SECONDS,
-        hash_function="sha256",
-        lambda_context=context,
-    )
-    ran = False
+    has_run = False
 
-    def run(*, asked: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG001 - Powertools reads it
-        nonlocal ran
-        ran = True
-        return {"text": answer()}
+    def run(*, keyed: Mapping[str, str]) -> Mapping[str, str]:  # noqa: ARG001 - Powertools reads it
+        nonlocal has_run
+        has_run = True
+        return {"text": compute()}
 
     run_once = idempotent_function(
         run,
-        data_keyword_argument="asked",
-        persistence_store=_records(table, request.account_id),
-        config=config,
+        data_keyword_argument="keyed",
+        persistence_store=_persistence(table, request.account_id),
+        config=_config(context),
         key_prefix=request.route.replace(" ", ""),
     )
     try:
-        text = run_once(asked={"key": request.key, "content": request.content})["text"]
+        text = run_once(keyed={"key": request.key, "content": request.content})["text"]
     except IdempotencyValidationError:
         raise IdempotencyKeyReused from None
     except (IdempotencyAlreadyInProgressError, IdempotencyInconsistentStateError):
         raise StillRunning from None
     except IdempotencyPersistenceLayerError as error:
         raise StoreUnavailable from error
-    return Replayable(text, replayed=not ran)
+    return Replayable(text, replayed=not has_run)
 
 
-def _records(table: Table, account_id: str) -> DynamoDBPersistenceLayer:
+def _config(context: "LambdaContext") -> IdempotencyConfig:
+    return IdempotencyConfig(
+        event_key_jmespath="key",
+        payload_validation_jmespath="content",
+        expires_after_seconds=RETENTION_SECONDS,
+        hash_function="sha256",
+        lambda_context=context,
+    )
+
+
+def _persistence(table: Table, account_id: str) -> DynamoDBPersistenceLayer:
     return DynamoDBPersistenceLayer(
         table_name=table.name,
         key_attr="pk",

@@ -1,29 +1,34 @@
-"""A contract as an OpenAPI document, made from the tables that the functions answer from: never written by hand.
+"""OpenAPI document of a contract, generated from the data that the functions use.
 
-Routes, shapes, refusals and credentials come from the contract, bodies and parameters from the operations' models,
-plans, metrics and prices from the catalog, return URLs from the deployment; types and words from `openapi_terms`.
+| part | source |
+|---|---|
+| paths, field names, envelopes, error codes | contract |
+| schemas, descriptions, credentials, errors | operation declarations |
+| plans, metrics, prices, return URLs | catalog and settings of the deployment |
+| descriptions of errors, headers and credentials | `openapi_descriptions` |
+
 https://spec.openapis.org/oas/v3.1.1.html
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from billing import __version__
-from billing.api.contracts.contract import Contract, Field, ListField, Operation, ResponseTemplate, Route
+from billing.api.contracts.contract import Contract, Envelope, Field
+from billing.api.declaration import DEPLOYMENT_VALUES, DeploymentValues, JsonSchema
+from billing.api.endpoint import Endpoint
 from billing.api.openapi_descriptions import (
     ACCOUNT_PARAMETER,
     ERROR_DESCRIPTIONS,
-    FIELDS,
+    ERROR_FIELDS,
     HEADERS,
     IDEMPOTENCY_KEY,
-    OPERATIONS,
     PROBLEM,
-    PROPERTY_SCHEMAS,
     RATE_LIMIT_HEADERS,
     SECURITY_SCHEMES,
-    Json,
 )
+from billing.api.operations import load_operation
 from billing.domain import errors
 from billing.domain.credentials import ANY_CREDENTIAL
 from billing.domain.plans import Catalog
@@ -32,310 +37,304 @@ OPENAPI_VERSION = "3.1.1"
 DOCUMENT_VERSION = __version__
 JSON = "application/json"
 SCHEMAS = "#/components/schemas/"
-NULL: Json = {"type": "null"}
-VISIBLE = r"[!-\[\]-~]"  # ASCII without the backslash, which browsers take for a slash
+NULL: JsonSchema = {"type": "null"}
+VISIBLE = r"[!-\[\]-~]"  # ASCII without the backslash, which browsers treat as a slash
 
-ALWAYS = (errors.RequestInvalid, errors.ConfigurationMissing)
-CREDENTIALED = (errors.Unauthenticated, errors.RateLimited, errors.StoreUnavailable)
-KEYED = (errors.IdempotencyKeyInvalid, errors.IdempotencyKeyReused, errors.StillRunning)
-UNCOUNTED = (errors.Unauthenticated, errors.Forbidden)
-"""What is raised before a request is counted: answers to it carry no rate limit."""
+COMMON_ERRORS = (errors.RequestInvalid, errors.ConfigurationMissing)
+CREDENTIAL_ERRORS = (errors.Unauthenticated, errors.RateLimited, errors.StoreUnavailable)
+IDEMPOTENCY_ERRORS = (errors.IdempotencyKeyInvalid, errors.IdempotencyKeyReused, errors.StillRunning)
+UNCOUNTED_ERRORS = (errors.Unauthenticated, errors.Forbidden)
+"""Errors before a request is counted; their responses have no rate limit headers."""
 
-type Kind = type[errors.BillingError]
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """The schemas that hold in one deployment: of each fact that it answers, and of each field that it takes."""
-
-    facts: Mapping[str, Json]
-    fields: Mapping[str, Json]
+type ErrorType = type[errors.BillingError]
 
 
-def openapi_document(contract: Contract, catalog: Catalog, allowed_origins: Sequence[str]) -> Json:
-    """The document of a contract in a deployment that sells this catalog. Raises KeyError for a fact without a type."""
-    terms = Terms(property_schemas(catalog), field_schemas(catalog, allowed_origins))
-    paths: dict[str, Json] = {}
-    for operation, route in contract.routes.items():
+def openapi_document(contract: Contract, catalog: Catalog, allowed_origins: Sequence[str]) -> JsonSchema:
+    """Return the OpenAPI document of a contract for a deployment."""
+    endpoints = [Endpoint(contract, route, load_operation(name)) for name, route in contract.routes.items()]
+    paths: dict[str, JsonSchema] = {}
+    schemas: dict[str, JsonSchema] = {"Problem": PROBLEM}
+    for endpoint in endpoints:
+        route = endpoint.route
         item = paths.setdefault(route.path, _path_item(contract, route.path))
-        item[route.method.lower()] = _operation(contract, operation, terms)
-    return {
+        item[route.method.lower()] = _operation(endpoint)
+        schemas |= _schemas(endpoint)
+    kinds = sorted({kind for endpoint in endpoints for kind in endpoint.credentials})
+    document: JsonSchema = {
         "openapi": OPENAPI_VERSION,
         "info": {
             "title": f"Billing: the {contract.name} API",
             "version": DOCUMENT_VERSION,
-            "description": "Times are ISO 8601 in UTC, amounts are integers in the currency's minor unit.",
+            "description": "Times are ISO 8601 in UTC. Amounts are integers in the currency's minor unit.",
         },
-        # Relative to where the document is served, which is the API itself.
+        # Relative to the URL of the document, so it is the API that served it.
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": _components(contract, terms),
-    }
-
-
-def _components(contract: Contract, terms: Terms) -> Json:
-    schemas: dict[str, Json] = {"Problem": PROBLEM}
-    for operation, route in contract.routes.items():
-        schemas |= _schemas(operation, route, terms)
-    kinds = sorted({kind for route in contract.routes.values() for kind in route.credentials})
-    return {
-        "schemas": schemas,
-        "parameters": {"IdempotencyKey": IDEMPOTENCY_KEY},
-        "headers": dict(HEADERS),
-        "securitySchemes": {
-            str(kind): {"type": "http", "scheme": "bearer", "description": SECURITY_SCHEMES[kind]} for kind in kinds
+        "components": {
+            "schemas": schemas,
+            "parameters": {"IdempotencyKey": IDEMPOTENCY_KEY},
+            "headers": dict(HEADERS),
+            "securitySchemes": {
+                str(kind): {"type": "http", "scheme": "bearer", "description": SECURITY_SCHEMES[kind]} for kind in kinds
+            },
         },
     }
+    return dict(_with_deployment_values(document, deployment_values(catalog, allowed_origins)))
 
 
-# --- What only this deployment knows ----------------------------------------------------------------------------------
+# --- Values that depend on the deployment -----------------------------------------------------------------------------
 
 
-def property_schemas(catalog: Catalog) -> dict[str, Json]:
-    """By fact: its schema, with the ids that the catalog has for it."""
-    plans = [plan.id for plan in catalog.plans]
-    known = {"plan": plans, "plans.id": plans, "usage.metric": _metrics(catalog)}
-    return {**PROPERTY_SCHEMAS, **{source: PROPERTY_SCHEMAS[source] | {"enum": ids} for source, ids in known.items()}}
-
-
-def field_schemas(catalog: Catalog, allowed_origins: Sequence[str]) -> dict[str, Json]:
-    """By field, as the operations name it: what it is for, and what this deployment takes for it."""
-    url = {"pattern": return_url_pattern(allowed_origins)}
+def deployment_values(catalog: Catalog, allowed_origins: Sequence[str]) -> dict[DeploymentValues, JsonSchema]:
+    """Return the schema keywords of a deployment's values."""
     prices = [price.lookup_key for plan in catalog.for_sale for price in plan.prices]
-    known: Mapping[str, Json] = {
-        "tier": {"enum": [plan.id for plan in catalog.for_sale]},
-        "price_id": {
+    return {
+        DeploymentValues.PLANS: {"enum": [plan.id for plan in catalog.plans]},
+        DeploymentValues.PLANS_FOR_SALE: {"enum": [plan.id for plan in catalog.for_sale]},
+        DeploymentValues.PRICES: {
             "anyOf": [{"type": "string", "enum": prices}, {"type": "string", "pattern": "^price_[A-Za-z0-9]+$"}]
         },
-        "metric": {"enum": _metrics(catalog)},
-        "success_url": url,
-        "cancel_url": url,
-        "return_url": url,
+        DeploymentValues.METRICS: {"enum": [metric.id for metric in catalog.metrics]},
+        DeploymentValues.RETURN_URLS: {"pattern": return_url_pattern(allowed_origins)},
     }
-    return {name: {"description": words} | known.get(name, {}) for name, words in FIELDS.items()}
 
 
 def return_url_pattern(allowed_origins: Sequence[str]) -> str:
-    """What `resolve_return_url` takes, as a regular expression of ECMA 262; it takes origins in upper case as well."""
+    """Return an ECMA 262 pattern for the URLs that `resolve_return_url` accepts, except origins in upper case."""
     origins = "|".join(re.sub(r"[.\[\]]", r"\\\g<0>", origin) for origin in allowed_origins)
     return rf"^((?:{origins})([/?#]{VISIBLE}*)?|(?!//|[A-Za-z][A-Za-z0-9+.-]*:){VISIBLE}+)$"
 
 
-def _metrics(catalog: Catalog) -> list[str]:
-    return [metric.id for metric in catalog.metrics]
+def _with_deployment_values(schema: Any, values: Mapping[DeploymentValues, JsonSchema]) -> Any:  # noqa: ANN401 - JSON
+    """Replace each `DEPLOYMENT_VALUES` keyword of a document by the deployment's values."""
+    if isinstance(schema, dict):
+        replaced = {
+            name: _with_deployment_values(inner, values) for name, inner in schema.items() if name != DEPLOYMENT_VALUES
+        }
+        return replaced | (values[schema[DEPLOYMENT_VALUES]] if DEPLOYMENT_VALUES in schema else {})
+    if isinstance(schema, list | tuple):
+        return [_with_deployment_values(inner, values) for inner in schema]
+    return schema
 
 
 # --- Operations -------------------------------------------------------------------------------------------------------
 
 
-def _path_item(contract: Contract, path: str) -> Json:
+def _path_item(contract: Contract, path: str) -> JsonSchema:
     names = re.findall(r"\{(\w+)\}", path)
     return {"parameters": [_path_parameter(name, contract) for name in names]} if names else {}
 
 
-def _path_parameter(name: str, contract: Contract) -> Json:
-    words = {"description": ACCOUNT_PARAMETER} if name == contract.account_parameter else {}
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} | words
+def _path_parameter(name: str, contract: Contract) -> JsonSchema:
+    description = {"description": ACCOUNT_PARAMETER} if name == contract.account_parameter else {}
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} | description
 
 
-def _operation(contract: Contract, operation: Operation, terms: Terms) -> Json:
-    about, route = OPERATIONS[operation], contract.routes[operation]
-    described: Json = {
-        "operationId": about.id,
-        "summary": about.summary,
-        "description": about.description,
-        "responses": {"200": _success(operation, route)} | _refused(contract, operation, terms),
+def _operation(endpoint: Endpoint) -> JsonSchema:
+    declaration = endpoint.operation
+    operation: JsonSchema = {
+        "operationId": declaration.operation_id,
+        "summary": declaration.summary,
+        "description": declaration.description,
+        "responses": {"200": _success(endpoint)} | _error_responses(endpoint),
     }
-    parameters = [*about.parameters, *_parameters(operation, route, terms)]
+    parameters = [*declaration.parameters, *_parameters(endpoint)]
     if parameters:
-        described["parameters"] = parameters
-    if route.method == "POST":
-        body = about.body or {"$ref": f"{SCHEMAS}{_name(operation)}Request"}
-        described["requestBody"] = {
-            "required": bool(route.required or about.body),
+        operation["parameters"] = parameters
+    if endpoint.route.method == "POST":
+        body = declaration.body or {"$ref": f"{SCHEMAS}{_schema_name(endpoint)}Request"}
+        operation["requestBody"] = {
+            "required": bool(endpoint.required_request_fields or declaration.body),
             "content": {JSON: {"schema": body}},
         }
-    if route.credentials:
-        described["security"] = [{str(kind): []} for kind in sorted(route.credentials)]
-    return described
+    if endpoint.credentials:
+        operation["security"] = [{str(kind): []} for kind in sorted(endpoint.credentials)]
+    return operation
 
 
-def _name(operation: Operation) -> str:
-    return "".join(word.capitalize() for word in operation.split("_"))
+def _schema_name(endpoint: Endpoint) -> str:
+    return "".join(word.capitalize() for word in endpoint.operation.name.split("_"))
 
 
-def _parameters(operation: Operation, route: Route, terms: Terms) -> Iterator[Json]:
-    if route.method == "GET":
-        fields, _ = _inputs(operation, route, terms)
-        for name, schema in fields.items():
-            yield {"name": name, "in": "query", "required": name in route.required, "schema": schema}
-    if _takes_idempotency_key(route):
+def _parameters(endpoint: Endpoint) -> Iterator[JsonSchema]:
+    if endpoint.route.method == "GET":
+        required = endpoint.required_request_fields
+        for name, schema in _request_properties(endpoint).items():
+            yield {"name": name, "in": "query", "required": name in required, "schema": schema}
+    if endpoint.accepts_idempotency_key:
         yield {"$ref": "#/components/parameters/IdempotencyKey"}
 
 
-def _takes_idempotency_key(route: Route) -> bool:
-    return route.method == "POST" and bool(route.credentials)
+# --- Requests ---------------------------------------------------------------------------------------------------------
 
 
-# --- What is sent -----------------------------------------------------------------------------------------------------
-
-
-def _inputs(operation: Operation, route: Route, terms: Terms) -> tuple[dict[str, Json], dict[str, Json]]:
-    """The fields of a route by the document's names, and the models within them by their own."""
-    model = OPERATIONS[operation].input
-    if model is None:
-        return {}, {}
-    found = model.model_json_schema(ref_template=SCHEMAS + "{model}")
-    fields = {
-        theirs: _field(found["properties"][ours], terms.fields[ours], nullable=_takes_null(route, theirs))
-        for theirs, ours in route.input.items()
+def _request_properties(endpoint: Endpoint) -> dict[str, JsonSchema]:
+    """Return the schemas of the request fields by the contract's names."""
+    properties = _request_schema(endpoint).get("properties", {})
+    return {
+        name: _property(properties[own], nullable=_accepts_null(endpoint, name))
+        for name, own in endpoint.request_fields.items()
     }
-    return fields, {name: _model(schema, terms) for name, schema in found.get("$defs", {}).items()}
 
 
-def _takes_null(route: Route, name: str) -> bool:
-    """A query string has no null, and a required field must not be it."""
-    return route.method == "POST" and name not in route.required
+def _request_schema(endpoint: Endpoint) -> JsonSchema:
+    model = endpoint.operation.request
+    return model.model_json_schema(ref_template=SCHEMAS + "{model}") if model else {}
 
 
-def _model(schema: Json, terms: Terms) -> Json:
-    fields = {
-        name: _field(found, terms.fields[name], nullable=True) for name, found in schema.get("properties", {}).items()
+def _accepts_null(endpoint: Endpoint, name: str) -> bool:
+    """Return True if null is accepted: not in a query string, and not for a required field."""
+    return endpoint.route.method == "POST" and name not in endpoint.required_request_fields
+
+
+def _nested_models(endpoint: Endpoint) -> dict[str, JsonSchema]:
+    return {
+        name: schema
+        | {"properties": {field: _property(each, nullable=True) for field, each in schema["properties"].items()}}
+        for name, schema in _request_schema(endpoint).get("$defs", {}).items()
     }
-    return schema | ({"properties": fields} if fields else {})
 
 
-def _field(found: Json, terms: Json, *, nullable: bool) -> Json:
-    """Pydantic's schema of a field with what this deployment knows of it, and without null where that is not taken."""
-    options = found.get("anyOf", [found])
-    schemas = [
-        {name: value for name, value in option.items() if name != "title"} | terms
-        for option in options
+def _property(schema: JsonSchema, *, nullable: bool) -> JsonSchema:
+    """Return pydantic's schema of a field, without its title, and without null unless `nullable`."""
+    shared = {name: schema[name] for name in ("description", DEPLOYMENT_VALUES) if name in schema}
+    options = [
+        {name: value for name, value in option.items() if name != "title"} | shared
+        for option in schema.get("anyOf", [schema])
         if option != NULL
     ]
-    if nullable and NULL in options:
-        schemas.append(NULL)
-    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+    if nullable and NULL in schema.get("anyOf", ()):
+        options.append(NULL)
+    return options[0] if len(options) == 1 else {"anyOf": options}
 
 
-# --- What is answered -------------------------------------------------------------------------------------------------
+# --- Responses --------------------------------------------------------------------------------------------------------
 
 
-def _schemas(operation: Operation, route: Route, terms: Terms) -> dict[str, Json]:
-    """The named schemas of an operation: its answer, its body, and the models within that."""
-    facts = terms.facts
-    if route.not_found_if_null is not None:
-        facts = {**facts, route.not_found_if_null: _without_null(facts[route.not_found_if_null])}
-    named = {f"{_name(operation)}Response": answer_schema(route.response, facts)}
-    fields, inner = _inputs(operation, route, terms)
-    if route.method == "POST" and OPERATIONS[operation].body is None:
-        named[f"{_name(operation)}Request"] = _object(fields, route.required)
-    return named | inner
+def _schemas(endpoint: Endpoint) -> dict[str, JsonSchema]:
+    """Return the named schemas of an endpoint: its response, its request body, and the models nested in that."""
+    name = _schema_name(endpoint)
+    schemas = {f"{name}Response": _response_schema(endpoint)}
+    if endpoint.route.method == "POST" and endpoint.operation.body is None:
+        schemas[f"{name}Request"] = _object(_request_properties(endpoint), endpoint.required_request_fields)
+    return schemas | _nested_models(endpoint)
 
 
-def answer_schema(shape: ResponseTemplate, facts: Mapping[str, Json], within: str = "") -> Json:
-    """What `fill` makes of a shape from facts with these schemas. Raises KeyError for one that is not optional.
+def _response_schema(endpoint: Endpoint) -> JsonSchema:
+    data = endpoint.data_schema
+    if not endpoint.operation.has_envelope:
+        return data
+    field = endpoint.route.not_found_if_null
+    if field is not None:
+        name = endpoint.response_name(field)
+        data = data | {"properties": data["properties"] | {name: _without_null(data["properties"][name])}}
+    return envelope_schema(endpoint.contract.envelope, {"data": data})
 
-    `within` names the list whose items fill it, as "invoices.", and is "" outside of lists.
+
+def envelope_schema(envelope: Envelope, schemas: Mapping[str, JsonSchema]) -> JsonSchema:
+    """Return the schema of a filled envelope.
+
+    Args:
+        envelope: The envelope.
+        schemas: Schemas of the values by name. An optional placeholder without a schema is left out.
     """
-    if isinstance(shape, Field):
-        return facts[within + shape.source]
-    if isinstance(shape, ListField):
-        items = answer_schema(shape.shape, facts, f"{within}{shape.source}.")
-        return {"type": "array", "items": items}
-    if isinstance(shape, Mapping):
-        optional = {name: inner.source for name, inner in shape.items() if isinstance(inner, Field) and inner.optional}
+    if isinstance(envelope, Field):
+        return schemas[envelope.source]
+    if isinstance(envelope, Mapping):
+        optional = {
+            name: inner.source for name, inner in envelope.items() if isinstance(inner, Field) and inner.optional
+        }
         properties = {
-            name: answer_schema(inner, facts, within)
-            for name, inner in shape.items()
-            if name not in optional or within + optional[name] in facts
+            name: envelope_schema(inner, schemas)
+            for name, inner in envelope.items()
+            if name not in optional or optional[name] in schemas
         }
         return _object(properties, [name for name in properties if name not in optional])
-    return NULL if shape is None else {"const": shape}
+    return NULL if envelope is None else {"const": envelope}
 
 
-def _object(properties: Mapping[str, Json], required: Sequence[str]) -> Json:
-    described: Json = {"type": "object", "properties": dict(properties), "additionalProperties": False}
-    return described | ({"required": list(required)} if required else {})
+def _object(properties: Mapping[str, JsonSchema], required: Sequence[str]) -> JsonSchema:
+    schema: JsonSchema = {"type": "object", "properties": dict(properties), "additionalProperties": False}
+    return schema | ({"required": list(required)} if required else {})
 
 
-def _without_null(schema: Json) -> Json:
-    [kind] = set(schema["type"]) - {"null"}
-    return schema | {"type": kind}
+def _without_null(schema: JsonSchema) -> JsonSchema:
+    [remaining] = set(schema["type"]) - {"null"}
+    return schema | {"type": remaining}
 
 
-def _success(operation: Operation, route: Route) -> Json:
+def _success(endpoint: Endpoint) -> JsonSchema:
     headers = ["X-Request-Id"]
-    if route.credentials:
+    if endpoint.credentials:
         headers += RATE_LIMIT_HEADERS
-    if _takes_idempotency_key(route):
+    if endpoint.accepts_idempotency_key:
         headers.append("Idempotent-Replayed")
     return {
-        "description": "What was asked for",
+        "description": "Success",
         "headers": {name: _header(name) for name in headers},
-        "content": {JSON: {"schema": {"$ref": f"{SCHEMAS}{_name(operation)}Response"}}},
+        "content": {JSON: {"schema": {"$ref": f"{SCHEMAS}{_schema_name(endpoint)}Response"}}},
     }
 
 
-def _header(name: str) -> Json:
+def _header(name: str) -> JsonSchema:
     return {"$ref": f"#/components/headers/{name}"}
 
 
-# --- What is refused --------------------------------------------------------------------------------------------------
+# --- Errors -----------------------------------------------------------------------------------------------------------
 
 
-def error_mappings(contract: Contract, operation: Operation) -> dict[int, list[Kind]]:
-    """Every error that an operation may meet in a contract, by the status that it is answered with."""
-    route = contract.routes[operation]
-    kinds: list[Kind] = [*ALWAYS, *OPERATIONS[operation].raises]
-    if route.credentials:
-        kinds += CREDENTIALED
-        if route.credentials < ANY_CREDENTIAL or contract.account_parameter:
-            kinds.append(errors.Forbidden)
-    if _takes_idempotency_key(route):
-        kinds += KEYED
-    if route.not_found_if_null is not None:
-        kinds.append(errors.NeverSubscribed)
-    statuses = sorted({contract.error_mapping(kind).status for kind in kinds})
-    return {status: [kind for kind in kinds if contract.error_mapping(kind).status == status] for status in statuses}
+def errors_by_status(endpoint: Endpoint) -> dict[int, list[ErrorType]]:
+    """Return every error of an endpoint, by HTTP status."""
+    contract = endpoint.contract
+    found: list[ErrorType] = [*COMMON_ERRORS, *endpoint.operation.errors]
+    if endpoint.credentials:
+        found += CREDENTIAL_ERRORS
+        if endpoint.credentials < ANY_CREDENTIAL or contract.account_parameter:
+            found.append(errors.Forbidden)
+    if endpoint.accepts_idempotency_key:
+        found += IDEMPOTENCY_ERRORS
+    if endpoint.route.not_found_if_null is not None:
+        found.append(errors.NeverSubscribed)
+    statuses = sorted({contract.error_mapping(error).status for error in found})
+    return {status: [each for each in found if contract.error_mapping(each).status == status] for status in statuses}
 
 
-def _refused(contract: Contract, operation: Operation, terms: Terms) -> dict[str, Json]:
-    is_limited = bool(contract.routes[operation].credentials)
+def _error_responses(endpoint: Endpoint) -> dict[str, JsonSchema]:
     return {
         str(status): {
-            "description": "; ".join(ERROR_DESCRIPTIONS[kind] for kind in kinds),
-            "headers": _refusal_headers(kinds, is_limited=is_limited),
-            "content": {JSON: {"schema": _error_schema(contract, kinds, terms)}},
+            "description": "; ".join(ERROR_DESCRIPTIONS[error] for error in found),
+            "headers": _error_headers(found, is_limited=bool(endpoint.credentials)),
+            "content": {JSON: {"schema": _error_schema(endpoint.contract, found)}},
         }
-        for status, kinds in error_mappings(contract, operation).items()
+        for status, found in errors_by_status(endpoint).items()
     }
 
 
-def _error_schema(contract: Contract, kinds: Sequence[Kind], terms: Terms) -> Json:
-    found = [contract.error_mapping(kind) for kind in kinds]
-    told = ["message", "request_id", "timestamp"]
-    if any(issubclass(kind, errors.RequestInvalid) for kind in kinds):
-        told.append("details")
-    known: Mapping[str, list[str | None]] = {
-        "code": [mapping.code for mapping in found],
-        "type": [mapping.type for mapping in found],
-        "doc_url": [mapping.doc_url for mapping in found],
+def _error_schema(contract: Contract, found: Sequence[ErrorType]) -> JsonSchema:
+    mappings = [contract.error_mapping(error) for error in found]
+    names = ["message", "request_id", "timestamp"]
+    if any(issubclass(error, errors.RequestInvalid) for error in found):
+        names.append("details")
+    schemas = {name: ERROR_FIELDS[name] for name in names}
+    enumerated: Mapping[str, list[str | None]] = {
+        "code": [mapping.code for mapping in mappings],
+        "type": [mapping.type for mapping in mappings],
+        "doc_url": [mapping.doc_url for mapping in mappings],
     }
-    facts = {source: terms.facts[source] for source in told}
-    for source, values in known.items():
+    for name, values in enumerated.items():
         if any(values):
-            facts[source] = terms.facts[source] | {"enum": [value for value in dict.fromkeys(values) if value]}
-    return answer_schema(contract.error, facts)
+            schemas[name] = ERROR_FIELDS[name] | {"enum": [value for value in dict.fromkeys(values) if value]}
+    return envelope_schema(contract.error_envelope, schemas)
 
 
-def _refusal_headers(kinds: Sequence[Kind], *, is_limited: bool) -> Json:
+def _error_headers(found: Sequence[ErrorType], *, is_limited: bool) -> JsonSchema:
     headers = {"X-Request-Id": _header("X-Request-Id")}
-    if errors.Unauthenticated in kinds:
+    if errors.Unauthenticated in found:
         headers["WWW-Authenticate"] = _header("WWW-Authenticate")
-    later = [issubclass(kind, errors.TryAgainLater) for kind in kinds]
-    if any(later):
-        headers["Retry-After"] = _header("Retry-After") if all(later) else HEADERS["Retry-After"] | {"required": False}
-    if is_limited and not all(issubclass(kind, UNCOUNTED) for kind in kinds):
+    temporary = [issubclass(error, errors.TryAgainLater) for error in found]
+    if any(temporary):
+        required = all(temporary)
+        headers["Retry-After"] = _header("Retry-After") if required else HEADERS["Retry-After"] | {"required": False}
+    if is_limited and not all(issubclass(error, UNCOUNTED_ERRORS) for error in found):
         headers |= {name: _header(name) for name in RATE_LIMIT_HEADERS}
     return headers

@@ -1,8 +1,13 @@
-"""How often a user, a key and an account may ask: counted in the table, so the same for all functions.
+"""Rate limits per user, key and account, counted in DynamoDB.
 
-One row an account and hour holds the account's count of the hour and each user's or key's count of each minute, so
-that one conditional update decides on both limits and takes from both, or from none. Windows are fixed: they begin with
-the minute and the hour (UTC). What is refused is not counted.
+| limit | applies to | item |
+|---|---|---|
+| per minute | each user and each key | `RATE#account` and hour, one attribute for each user or key and minute |
+| per hour | all users and secret keys of an account together | the same item |
+| per hour | each publishable key | `RATE#account#key` and hour |
+
+Both limits of a request are in one item. One conditional update increments both counters or neither.
+Windows are fixed and begin with the UTC minute and hour. Rejected requests are not counted.
 """
 
 import hashlib
@@ -22,7 +27,7 @@ EXHAUSTED_MAX = 1000
 
 @dataclass(frozen=True, slots=True)
 class RateLimitStatus:
-    """What is left in the window that has least left; `reset_seconds` until it is whole again."""
+    """Limit and remaining requests of the window with the fewest remaining; `reset_seconds` until it ends."""
 
     limit: int
     remaining: int
@@ -31,7 +36,7 @@ class RateLimitStatus:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """One of the two counts that a request adds to; `attribute` of the row `sk` holds it."""
+    """Counter of requests until `ends`; `attribute` holds it."""
 
     attribute: str
     limit: int
@@ -43,7 +48,7 @@ class _Window:
 
 @dataclass(slots=True)
 class RateLimiter:
-    """Counts requests. A window that is known to be exhausted is refused without asking the table again."""
+    """Limiter of requests. If a window is exhausted, requests are rejected without a write until it ends."""
 
     table: Table
     per_minute: int
@@ -51,22 +56,27 @@ class RateLimiter:
     _exhausted: dict[tuple[str, str], datetime] = field(default_factory=dict)
 
     def acquire(self, credential: Credential, now: datetime) -> RateLimitStatus:
-        """Count one request. Raises RateLimited, and StoreUnavailable if it could not be counted."""
+        """Count one request.
+
+        Raises:
+            RateLimited: A window is exhausted.
+            StoreUnavailable: The request could not be counted.
+        """
         hour = now.replace(minute=0, second=0, microsecond=0)
         minute = now.replace(second=0, microsecond=0)
-        row = key(f"RATE#{_limit_partition_key(credential)}", f"{hour:%Y-%m-%dT%H}")
+        item_key = key(f"RATE#{_limit_partition_key(credential)}", f"{hour:%Y-%m-%dT%H}")
         windows = (
             _Window("hour_requests", self.per_hour, hour + HOUR),
             _Window(_window_attribute(credential.subject, minute), self.per_minute, minute + MINUTE),
         )
-        known = [each for each in windows if now < self._exhausted.get((row["pk"], each.attribute), now)]
-        if known:
-            raise _limited(known, now)
+        exhausted = [each for each in windows if now < self._exhausted.get((item_key["pk"], each.attribute), now)]
+        if exhausted:
+            raise _rate_limited(exhausted, now)
         try:
-            counts = self.table.update(_take_one(row, windows, expires=hour + HOUR + RETENTION))
+            counts = self.table.update(_increment(item_key, windows, expires=hour + HOUR + RETENTION))
         except WriteRejected as error:
             counts = error.reasons["update"].item or {}
-            raise self._refuse(row["pk"], windows, counts, now) from None
+            raise self._reject(item_key["pk"], windows, counts, now) from None
         return min(
             (
                 RateLimitStatus(each.limit, each.limit - counts[each.attribute], each.seconds_left(now))
@@ -75,19 +85,21 @@ class RateLimiter:
             key=lambda status: status.remaining,
         )
 
-    def _refuse(self, pk: str, windows: Sequence[_Window], counts: Mapping[str, int], now: datetime) -> RateLimited:
+    def _reject(self, pk: str, windows: Sequence[_Window], counts: Mapping[str, int], now: datetime) -> RateLimited:
+        """Store the exhausted windows and return the error."""
         exhausted = [each for each in windows if counts.get(each.attribute, 0) >= each.limit]
         if len(self._exhausted) > EXHAUSTED_MAX:
             self._exhausted.clear()
         self._exhausted |= {(pk, each.attribute): each.ends for each in exhausted}
-        return _limited(exhausted, now)
+        return _rate_limited(exhausted, now)
 
 
-def _take_one(row: Item, windows: Sequence[_Window], expires: datetime) -> Write:
+def _increment(item_key: Item, windows: Sequence[_Window], expires: datetime) -> Write:
+    """Return the update that increments every window, on the condition that each is below its limit."""
     names = [each.attribute for each in windows]
-    limits = {f":limit_{place}": each.limit for place, each in enumerate(windows)}
+    limits = {f":limit_{number}": each.limit for number, each in enumerate(windows)}
     return update(
-        row,
+        item_key,
         f"SET expires_at = :expires ADD {', '.join(f'{name} :one' for name in names)}",
         {":one": 1, ":expires": int(expires.timestamp())} | limits,
         " AND ".join(
@@ -97,16 +109,23 @@ def _take_one(row: Item, windows: Sequence[_Window], expires: datetime) -> Write
 
 
 def _limit_partition_key(credential: Credential) -> str:
-    """Whose hour a request takes from. A publishable key is everybody's, so it must not use up its account's."""
+    """Return the partition key of the hourly limit.
+
+    A publishable key is public, so it has an hourly limit of its own and cannot exhaust the account's.
+    """
     is_public = credential.kind is CredentialKind.PUBLISHABLE_KEY
     return f"{credential.account_id}#{credential.subject}" if is_public else credential.account_id
 
 
-def _limited(windows: Sequence[_Window], now: datetime) -> RateLimited:
+def _rate_limited(windows: Sequence[_Window], now: datetime) -> RateLimited:
+    """Return the error for the window that ends last."""
     longest = max(windows, key=lambda window: window.ends)
     return RateLimited(longest.limit, longest.seconds_left(now))
 
 
 def _window_attribute(subject: str, minute: datetime) -> str:
-    """A name of ten hexadecimal digits: 40 bits keep the users of one account apart, and the row small."""
+    """Return the attribute of a user's or key's minute.
+
+    Ten hexadecimal digits (40 bits) distinguish the users of one account and keep the item small.
+    """
     return f"m{minute:%M}_{hashlib.sha256(subject.encode()).hexdigest()[:10]}"

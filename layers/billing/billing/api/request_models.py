@@ -1,75 +1,61 @@
-"""What callers may send, as models: one an operation that takes input. Only functions that need it import pydantic."""
+"""Base class and field types of request models. Only functions that read a request body or query import pydantic."""
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-QUANTITY_MAX = 999_999  # Stripe's limit for a line item
-MEASUREMENTS_MAX = 100
-MEASURED_MAX = 10**12  # thousands of them add up to what JSON readers still hold exactly: 2**53
-INVOICES_MAX = 100
-CURSOR_LENGTH_MAX = 512
+from billing.domain.errors import Problem, RequestInvalid
+
+MEASURED_MAX = 10**12
+"""Largest value of a measurement: sums of thousands of them stay below 2**53, which JSON parsers represent exactly."""
+
+MESSAGES = {
+    "missing": "is required",
+    "extra_forbidden": "is not a known field",
+    "model_type": "Input should be an object",
+}
+"""Messages by pydantic's error type, where pydantic's own message is about Python instead of JSON."""
 
 
-def _whole(value: object) -> object:
-    """JSON has one kind of number: 1.0 is the integer 1, in JSON Schema too."""
+def _integral_float(value: object) -> object:
+    """Convert 1.0 to 1: JSON does not distinguish them, and neither does JSON Schema."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _digits(value: object) -> object:
-    """A number in a query string, in its one usual form."""
-    usual = re.fullmatch(r"0|-?[1-9][0-9]{0,17}", value, re.ASCII) if isinstance(value, str) else None
-    return int(usual[0]) if usual else value
+def _decimal_digits(value: object) -> object:
+    """Convert the canonical decimal form of an integer, as a query string contains it."""
+    canonical = re.fullmatch(r"0|-?[1-9][0-9]{0,17}", value, re.ASCII) if isinstance(value, str) else None
+    return int(canonical[0]) if canonical else value
 
 
-JsonInteger = BeforeValidator(_whole)
+JsonInteger = Annotated[int, BeforeValidator(_integral_float)]
+QueryInteger = Annotated[int, BeforeValidator(_decimal_digits)]
 Text = Annotated[str, Field(min_length=1, max_length=2048)]
 
 
 class RequestModel(BaseModel):
-    """Strict: no coercion, no unknown fields."""
+    """Strict model: no coercion, no unknown fields."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
+    @classmethod
+    def parse(cls, received: Mapping[str, Any], *, from_strings: bool) -> Self:
+        """Validate the fields of a request.
 
-class CheckoutRequest(RequestModel):
-    """A plan of the catalog or one of its Stripe prices, whichever the contract takes.
+        Args:
+            received: Values by field name.
+            from_strings: The values are strings of a query.
 
-    URLs may be relative to the first allowed origin.
-    """
-
-    tier: Text | None = None
-    price_id: Text | None = None
-    success_url: Text | None = None
-    cancel_url: Text | None = None
-    quantity: Annotated[int, Field(ge=1, le=QUANTITY_MAX), JsonInteger] = 1
-
-
-class PortalRequest(RequestModel):
-    """Where the portal's way back leads."""
-
-    return_url: Text | None = None
-
-
-class InvoicesRequest(RequestModel):
-    """Which invoices: so many of a status, after those of an earlier page."""
-
-    limit: Annotated[int, Field(ge=1, le=INVOICES_MAX), BeforeValidator(_digits)] = 10
-    status: Literal["paid", "open", "void", "uncollectible"] | None = None
-    cursor: Annotated[str, Field(min_length=1, max_length=CURSOR_LENGTH_MAX)] | None = None
-
-
-class MeasurementRequest(RequestModel):
-    """What was used of a metric: more of a counter, all of a gauge. `id` makes it count once; `consume` asks first."""
-
-    id: Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
-    metric: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
-    value: Annotated[int, Field(ge=0, le=MEASURED_MAX), JsonInteger]
-    action: Literal["track", "consume"] = "track"
-
-
-class RecordUsageRequest(RequestModel):
-    """What was used, in the order in which it is to be decided on."""
-
-    measurements: Annotated[list[MeasurementRequest], Field(min_length=1, max_length=MEASUREMENTS_MAX)]
+        Raises:
+            RequestInvalid: With one problem for each invalid field.
+        """
+        try:
+            return cls.model_validate_strings(received) if from_strings else cls.model_validate(received)
+        except ValidationError as error:
+            problems = [
+                Problem(".".join(map(str, each["loc"])), MESSAGES.get(each["type"], each["msg"]))
+                for each in error.errors()
+            ]
+        raise RequestInvalid(problems)

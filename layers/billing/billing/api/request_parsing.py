@@ -1,4 +1,4 @@
-"""From the bytes of a request to an operation's input: every problem found, each with the caller's own path."""
+"""Parsing of request bodies, query strings and headers. Every problem is reported, with the caller's field names."""
 
 import base64
 import binascii
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Never
 from urllib.parse import parse_qsl
 
-from billing.api.contracts.contract import Route
+from billing.api.endpoint import Endpoint
 from billing.domain.errors import IdempotencyKeyInvalid, Problem, RequestInvalid
 
 if TYPE_CHECKING:
@@ -20,16 +20,9 @@ IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 QUERY_PARAMETERS_MAX = 100
 NAME_LENGTH_MAX = 100
 
-# Where pydantic's words are about Python rather than JSON.
-WORDS = {
-    "missing": "is required",
-    "extra_forbidden": "is not a known field",
-    "model_type": "RequestModel should be an object",
-}
-
 
 def read_body(body: str, *, is_base64: bool) -> bytes:
-    """The body as it was sent. Raises RequestInvalid."""
+    """Return the body's bytes. Raises RequestInvalid."""
     if not is_base64:
         return body.encode(errors="surrogatepass")
     try:
@@ -39,23 +32,37 @@ def read_body(body: str, *, is_base64: bool) -> bytes:
 
 
 def read_idempotency_key(headers: Mapping[str, str]) -> str | None:
-    """The `Idempotency-Key` header, if there is one. Raises IdempotencyKeyInvalid."""
+    """Return the `Idempotency-Key` header, or None. Raises IdempotencyKeyInvalid."""
     key = headers.get("idempotency-key")
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         raise IdempotencyKeyInvalid.at("Idempotency-Key", "must be 1 to 255 visible ASCII characters")
     return key
 
 
-def parse_body(
-    raw_body: bytes, headers: Mapping[str, str], route: Route, model: "type[RequestModel]"
-) -> "RequestModel":
-    """A JSON body as the operation's input; no body is an empty object. Raises RequestInvalid."""
-    received = _json_object(raw_body, headers) if raw_body else {}
-    return _parse(received, route, model, strings=False)
+def parse_body(raw_body: bytes, headers: Mapping[str, str], endpoint: Endpoint) -> "RequestModel | None":
+    """Parse a JSON body; an empty body is an empty object.
+
+    Returns:
+        The operation's input, or None if the operation has no request model.
+
+    Raises:
+        RequestInvalid: The body is not a JSON object with the endpoint's fields.
+    """
+    if endpoint.operation.request is None:
+        return None
+    received = _parse_json_object(raw_body, headers) if raw_body else {}
+    return _parse(received, endpoint, from_strings=False)
 
 
-def parse_query(query: str, route: Route, model: "type[RequestModel] | None") -> "RequestModel | None":
-    """A query string as the operation's input. Raises RequestInvalid, also for parameters where none are taken."""
+def parse_query(query: str, endpoint: Endpoint) -> "RequestModel | None":
+    """Parse a query string.
+
+    Returns:
+        The operation's input, or None if the operation has no request model.
+
+    Raises:
+        RequestInvalid: The query string is malformed or has unknown parameters.
+    """
     try:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=QUERY_PARAMETERS_MAX)
     except ValueError:
@@ -64,66 +71,32 @@ def parse_query(query: str, route: Route, model: "type[RequestModel] | None") ->
     repeated = [name for name in received if sum(name == each for each, _ in pairs) > 1]
     if repeated:
         raise RequestInvalid([Problem(name, "is given more than once") for name in repeated])
-    if model is None and not received:
-        return None
-    return _parse(received, route, model, strings=True)
+    return _parse(received, endpoint, from_strings=True)
 
 
-def _parse(
-    received: Mapping[str, Any], route: Route, model: "type[RequestModel] | None", *, strings: bool
-) -> "RequestModel":
-    problems = [
-        Problem(name[:NAME_LENGTH_MAX], f"is not a known {'parameter' if strings else 'field'}")
-        for name in received
-        if name not in route.input
-    ]
-    problems += [Problem(name, "is required") for name in route.required if received.get(name) is None]
-    renamed = {route.input[name]: value for name, value in received.items() if name in route.input}
-    if model is None:
-        raise RequestInvalid(problems)
-    from pydantic import ValidationError  # noqa: PLC0415 - 70 ms that functions without input do not spend
+def with_request_field_names(error: RequestInvalid, endpoint: Endpoint) -> RequestInvalid:
+    """Return the error with the contract's field names in place of the operation's."""
+    names = {own: received for received, own in endpoint.request_fields.items()}
 
-    try:
-        parsed = model.model_validate_strings(renamed) if strings else model.model_validate(renamed)
-    except ValidationError as error:
-        wrong = [
-            Problem(".".join(map(str, each["loc"])), WORDS.get(each["type"], each["msg"])) for each in error.errors()
-        ]
-        raise RequestInvalid([*problems, *with_request_field_names(RequestInvalid(wrong), route).problems]) from None
-    if problems:
-        raise RequestInvalid(problems)
-    return parsed
-
-
-def with_request_field_names(error: RequestInvalid, route: Route) -> RequestInvalid:
-    """Problems named by the document's fields instead of the operation's."""
-    names = {ours: theirs for theirs, ours in route.input.items()}
-
-    def renamed(path: str) -> str:
+    def rename(path: str) -> str:
         first, dot, rest = path.partition(".")
         return names.get(first, first) + dot + rest
 
-    return RequestInvalid([Problem(renamed(each.path), each.message) for each in error.problems])
-
-
-def _json_object(raw_body: bytes, headers: Mapping[str, str]) -> Mapping[str, Any]:
-    if len(raw_body) > BODY_BYTES_MAX:
-        raise RequestInvalid.at("", f"The body has more than {BODY_BYTES_MAX} bytes")
-    if not JSON_CONTENT_TYPE.fullmatch(headers.get("content-type", "")):
-        raise RequestInvalid.at("", "The Content-Type header must be application/json")
-    received = parse_json(raw_body, object_of=_without_duplicates)
-    if not isinstance(received, dict):
-        raise RequestInvalid.at("", "The body must be a JSON object")
-    return received
+    return RequestInvalid([Problem(rename(each.path), each.message) for each in error.problems])
 
 
 def parse_json(raw_body: bytes, *, object_of: Callable[[list[tuple[str, Any]]], object] | None = None) -> object:
-    """JSON as RFC 8259 has it: UTF-8, no NaN, no infinities. Raises RequestInvalid.
+    """Parse JSON strictly by RFC 8259: UTF-8, no NaN, no infinities.
 
-    `object_of` makes objects of their members, which may hold a name twice; without it the last one counts.
+    Args:
+        raw_body: The JSON text.
+        object_of: Converts the members of each object. By default the last of several members with a name is used.
+
+    Raises:
+        RequestInvalid: The body is not valid JSON.
     """
     try:
-        return json.loads(raw_body.decode(), parse_constant=_refuse_constant, object_pairs_hook=object_of)
+        return json.loads(raw_body.decode(), parse_constant=_reject_constant, object_pairs_hook=object_of)
     except json.JSONDecodeError as error:
         place = f"{error.msg} at line {error.lineno}, column {error.colno}"
         raise RequestInvalid.at("", f"The body is not valid JSON: {place}") from None
@@ -131,13 +104,42 @@ def parse_json(raw_body: bytes, *, object_of: Callable[[list[tuple[str, Any]]], 
         raise RequestInvalid.at("", "The body is not valid JSON in UTF-8") from None
 
 
-def _without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    """What a name means that is given twice, each reader decides for itself (RFC 8259, 4): none should about money."""
+def _parse(received: Mapping[str, Any], endpoint: Endpoint, *, from_strings: bool) -> "RequestModel | None":
+    fields, model = endpoint.request_fields, endpoint.operation.request
+    kind = "parameter" if from_strings else "field"
+    problems = [Problem(name[:NAME_LENGTH_MAX], f"is not a known {kind}") for name in received if name not in fields]
+    problems += [
+        Problem(name, "is required") for name in endpoint.required_request_fields if received.get(name) is None
+    ]
+    values = {fields[name]: value for name, value in received.items() if name in fields}
+    parsed = None
+    try:
+        parsed = model.parse(values, from_strings=from_strings) if model else None
+    except RequestInvalid as error:
+        problems += with_request_field_names(error, endpoint).problems
+    if problems:
+        raise RequestInvalid(problems)
+    return parsed
+
+
+def _parse_json_object(raw_body: bytes, headers: Mapping[str, str]) -> Mapping[str, Any]:
+    if len(raw_body) > BODY_BYTES_MAX:
+        raise RequestInvalid.at("", f"The body has more than {BODY_BYTES_MAX} bytes")
+    if not JSON_CONTENT_TYPE.fullmatch(headers.get("content-type", "")):
+        raise RequestInvalid.at("", "The Content-Type header must be application/json")
+    received = parse_json(raw_body, object_of=_reject_duplicates)
+    if not isinstance(received, dict):
+        raise RequestInvalid.at("", "The body must be a JSON object")
+    return received
+
+
+def _reject_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object. Parsers treat duplicate names differently (RFC 8259, section 4), so none are accepted."""
     found = dict(members)
     if len(found) < len(members):
         raise RequestInvalid.at("", "The body has a field twice in one object")
     return found
 
 
-def _refuse_constant(name: str) -> Never:
+def _reject_constant(name: str) -> Never:
     raise ValueError(name)

@@ -1,7 +1,7 @@
-"""Session tokens: the JWTs (RFC 7519) with which a product's own users ask. Whatever is doubtful does not count.
+"""Session tokens: JWTs (RFC 7519) of the product's users, issued by its identity provider.
 
-The token is read here with the standard library, whatever its algorithm; only RS256 and ES256 need more, in
-`billing.api.jwks`. Nothing that a token brings or names is used as a key, or fetched.
+Tokens are parsed and HS256 signatures verified with the standard library. RS256 and ES256 need `billing.api.jwks`.
+Keys and URLs in a token's header are never used.
 """
 
 import base64
@@ -14,83 +14,95 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Never, TypeGuard
 
-from billing.api.jwks import KEY_TYPES, Jwks
 from billing.domain.credentials import Credential, CredentialKind
 from billing.domain.errors import Unauthenticated
 from billing.domain.identifiers import is_id
 from billing.settings import SessionSettings
 
 LENGTH_MAX = 8192
-"""API Gateway takes 10,240 bytes of headers in all."""
+"""API Gateway accepts 10,240 bytes of headers in total."""
 
 LEEWAY_SECONDS = 30
-"""For which the clocks of the identity provider and of Lambda may differ."""
+"""Allowed clock difference between the identity provider and Lambda."""
 
-MALFORMED = "a session token that is not well-formed"
+JWKS_ALGORITHMS = frozenset({"RS256", "ES256"})
+MALFORMED = "malformed session token"
 COMPACT = re.compile(r"([\w-]+)\.([\w-]+)\.([\w-]+)", re.ASCII)
 PRINTABLE = re.compile(r"[ -~]{1,255}")
-"""What a user's id may be (OpenID Connect Core, 2), and a key's."""
+"""Form of a user id (OpenID Connect Core, section 2) and of a key id."""
 
-type Json = Mapping[str, Any]
+type JsonObject = Mapping[str, Any]
+type VerifySignature = Callable[[str, str, bytes, bytes], bool]
+"""Verifies a signature by algorithm, key id, message and signature."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionTokens:
-    """What a deployment takes for a session token. HS256 needs a shared secret, RS256 and ES256 need `jwks`."""
+    """Checker of session tokens.
+
+    Attributes:
+        shared_secrets: Returns the HS256 secrets.
+        verify_by_jwks: Verifies RS256 and ES256 signatures; None if no JWKS is configured.
+    """
 
     settings: SessionSettings
     shared_secrets: Callable[[], Sequence[str]]
-    jwks: Jwks | None
+    verify_by_jwks: VerifySignature | None
 
     def check(self, token: str, now: datetime) -> Credential:
-        """The user's credential. Raises Unauthenticated; IdentityProviderUnavailable where it could not be checked."""
-        claims = self._signed_claims(token)
+        """Return the user's credential.
+
+        Raises:
+            Unauthenticated: The token is not valid.
+            IdentityProviderUnavailable: The signature cannot be verified.
+        """
+        claims = self._verified_claims(token)
         user_id = claims.get("sub")
         account_id = _find(claims, self.settings.account_claim)
         audience = self.settings.audience
-        _require(_is_current(claims, now), "a session token that does not count now, by its exp, nbf and iat")
-        _require(claims.get("iss") == self.settings.issuer, "a session token of another iss")
-        _require(audience is None or audience in _texts(claims.get("aud")), "a session token for another aud")
-        _require(is_printable(user_id), "a session token whose sub is no user's id")
-        _require(isinstance(account_id, str) and is_id(account_id), "a session token whose account claim is none")
+        _require(_is_current(claims, now), "session token expired or not yet valid (exp, nbf, iat)")
+        _require(claims.get("iss") == self.settings.issuer, "session token with another iss")
+        _require(audience is None or audience in _strings(claims.get("aud")), "session token with another aud")
+        _require(is_printable(user_id), "session token with an invalid sub")
+        _require(isinstance(account_id, str) and is_id(account_id), "session token with an invalid account claim")
         return Credential(CredentialKind.SESSION_TOKEN, account_id, f"user:{user_id}", self._can_manage_billing(claims))
 
-    def _signed_claims(self, token: str) -> Json:
+    def _verified_claims(self, token: str) -> JsonObject:
         parts = COMPACT.fullmatch(token) if len(token) <= LENGTH_MAX else None
         if parts is None:
             raise Unauthenticated("neither a key nor a session token")
-        header, signature = _json_object(parts[1]), _decode(parts[3])
-        # No extension is understood here, and RFC 7515, 4.1.11 has the token refused then.
-        _require("crit" not in header, "a session token with crit")
-        signed = self._is_signed(header, token[: parts.end(2)].encode(), signature)
-        _require(signed, "a session token that no known key has signed")
-        return _json_object(parts[2])
+        header, signature = _decode_object(parts[1]), _decode(parts[3])
+        # RFC 7515, section 4.1.11: a token with an extension that is not understood must be rejected.
+        _require("crit" not in header, "session token with crit")
+        is_valid = self._is_signature_valid(header, token[: parts.end(2)].encode(), signature)
+        _require(is_valid, "session token with an invalid signature")
+        return _decode_object(parts[2])
 
-    def _is_signed(self, header: Json, message: bytes, signature: bytes) -> bool:
-        """Whether a key of this deployment, fit for the algorithm that the header names, made the signature."""
+    def _is_signature_valid(self, header: JsonObject, message: bytes, signature: bytes) -> bool:
+        """Return True if a key of this deployment for the header's algorithm made the signature."""
         algorithm, key_id = header.get("alg"), header.get("kid")
         if algorithm == "HS256":
             expected = [hmac.digest(secret.encode(), message, "sha256") for secret in self.shared_secrets()]
             return any(hmac.compare_digest(each, signature) for each in expected)
-        if self.jwks is None or not isinstance(algorithm, str) or algorithm not in KEY_TYPES:
+        if self.verify_by_jwks is None or not isinstance(algorithm, str) or algorithm not in JWKS_ALGORITHMS:
             return False
-        return is_printable(key_id) and self.jwks.has_signed(algorithm, key_id, message, signature)
+        return is_printable(key_id) and self.verify_by_jwks(algorithm, key_id, message, signature)
 
-    def _can_manage_billing(self, claims: Json) -> bool:
+    def _can_manage_billing(self, claims: JsonObject) -> bool:
         role_claim = self.settings.role_claim
-        return role_claim is None or not self.settings.billing_roles.isdisjoint(_texts(_find(claims, role_claim)))
+        return role_claim is None or not self.settings.billing_roles.isdisjoint(_strings(_find(claims, role_claim)))
 
 
-# --- claims -----------------------------------------------------------------------------------------------------------
+# --- Claims -----------------------------------------------------------------------------------------------------------
 
 
-def _require(holds: object, reason: str) -> None:
-    if not holds:
+def _require(condition: object, reason: str) -> None:
+    if not condition:
         raise Unauthenticated(reason)
 
 
-def _is_current(claims: Json, now: datetime) -> bool:
-    """RFC 7519, 4.1.4 to 4.1.6, in seconds: must expire, and not yet have; may say from when it counts."""
+def _is_current(claims: JsonObject, now: datetime) -> bool:
+    """Check `exp`, which is required, and `nbf` and `iat`, which are optional (RFC 7519, sections 4.1.4 to 4.1.6)."""
     seconds = now.timestamp()
     times = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
     if "exp" not in times or not all(type(each) in {int, float} for each in times.values()):
@@ -100,36 +112,36 @@ def _is_current(claims: Json, now: datetime) -> bool:
     return begins - LEEWAY_SECONDS <= seconds < ends + LEEWAY_SECONDS
 
 
-def _find(claims: Json, name: str) -> Any:  # noqa: ANN401 - whatever the claim holds
-    """The claim of exactly that name, else the one that its dots lead to; None where there is neither."""
+def _find(claims: JsonObject, name: str) -> Any:  # noqa: ANN401 - any claim
+    """Return the claim with exactly that name, else the nested claim at that dotted path, else None."""
     if name in claims:
         return claims[name]
     found: Any = claims
-    for step in name.split("."):
-        found = found.get(step) if isinstance(found, dict) else None
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
     return found
 
 
-def _texts(value: object) -> list[str]:
-    """A claim that holds a string or several. Raises Unauthenticated for anything else but nothing."""
+def _strings(value: object) -> list[str]:
+    """Return a claim of one or several strings as a list; None is no string. Raises Unauthenticated for other types."""
     if value is None:
         return []
-    several: list[Any] = value if isinstance(value, list) else [value]
-    if not all(isinstance(each, str) for each in several):
+    values: list[Any] = value if isinstance(value, list) else [value]
+    if not all(isinstance(each, str) for each in values):
         raise Unauthenticated(MALFORMED)
-    return several
+    return values
 
 
 def is_printable(value: object) -> TypeGuard[str]:
-    """Whether a value can be the id of a user or a key."""
+    """Return True if a value has the form of a user id or key id."""
     return isinstance(value, str) and PRINTABLE.fullmatch(value) is not None
 
 
-# --- RFC 7515's encodings ---------------------------------------------------------------------------------------------
+# --- Encodings of RFC 7515 --------------------------------------------------------------------------------------------
 
 
 def _decode(part: str) -> bytes:
-    """Base64url without padding, in its one canonical form."""
+    """Decode base64url without padding; only the canonical form is accepted."""
     try:
         decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     except binascii.Error:
@@ -139,9 +151,11 @@ def _decode(part: str) -> bytes:
     return decoded
 
 
-def _json_object(part: str) -> Json:
+def _decode_object(part: str) -> JsonObject:
     try:
-        value = json.loads(_decode(part).decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse)
+        value = json.loads(
+            _decode(part).decode(), object_pairs_hook=_reject_duplicates, parse_constant=_reject_constant
+        )
     except (ValueError, RecursionError):
         raise Unauthenticated(MALFORMED) from None
     if not isinstance(value, dict):
@@ -149,13 +163,13 @@ def _json_object(part: str) -> Json:
     return value
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> Json:
-    """A name that stands twice is read differently by different readers (RFC 8259, 4)."""
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:
+    """Return a JSON object. Parsers treat duplicate names differently (RFC 8259, section 4), so none are accepted."""
     members = dict(pairs)
     if len(members) < len(pairs):
         raise Unauthenticated(MALFORMED)
     return members
 
 
-def _refuse(_constant: str) -> Never:
+def _reject_constant(_constant: str) -> Never:
     raise Unauthenticated(MALFORMED)

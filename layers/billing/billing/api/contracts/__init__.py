@@ -1,4 +1,4 @@
-"""The API documents that are served, each as data. Another contract is another file here, listed in `CONTRACTS`."""
+"""Contracts: the API documents that are served, as data. A new contract is a module here and a line in `CONTRACTS`."""
 
 from billing.api.contracts.account_api import ACCOUNT
 from billing.api.contracts.contract import Contract

@@ -1,63 +1,74 @@
-"""What a contract is made of, and the one function that fills its shapes."""
+"""Parts of a contract: routes, field names, envelopes and error codes, all of them data."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
-from billing.domain.credentials import ACTING_CREDENTIALS, CredentialKind
+from billing.api.contracts.error_table import ErrorMapping, ErrorRow, resolve_error
+from billing.domain.credentials import ANY_CREDENTIAL, CredentialKind
 from billing.domain.errors import BillingError
 
-
-class Operation(StrEnum):
-    """What the product does for a caller; one function each in `functions/`."""
-
-    SUBSCRIPTION = "subscription"
-    CHECKOUT = "checkout"
-    PORTAL = "portal"
-    INVOICES = "invoices"
-    USAGE = "usage"
-    RECORD_USAGE = "record_usage"
-    PLANS = "plans"
-    STRIPE_WEBHOOK = "stripe_webhook"
-    OPENAPI = "openapi"
+# --- Field names ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A place in a shape that a fact of that name fills. An `optional` one is left out where there is no such fact."""
+def snake_case(name: str) -> str:
+    """Return an operation's field name as it is."""
+    return name
 
-    source: str
-    optional: bool = False
+
+def camel_case(name: str) -> str:
+    """Return `period_end` as `periodEnd`."""
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
 
 
 @dataclass(frozen=True, slots=True)
-class ListField:
-    """A list in a shape: the fact of that name is a list of facts, and each fills `shape`."""
+class RequestFields:
+    """Differences between a route's request fields and the operation's request model.
 
-    source: str
-    shape: "ResponseTemplate"
+    All names are the operation's own. Fields of nested models keep their names.
+
+    Attributes:
+        omit: Fields that the route does not accept.
+        rename: Names of fields whose name is not the operation's in the contract's case.
+        required: Required fields, besides those that the model requires.
+    """
+
+    omit: tuple[str, ...] = ()
+    rename: Mapping[str, str] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
 
 
-type ResponseTemplate = Field | ListField | str | bool | int | Mapping[str, "ResponseTemplate"] | None
+@dataclass(frozen=True, slots=True)
+class ResponseFields:
+    """Differences between a route's response fields and the operation's response schema.
+
+    `omit` and `rename` take the operation's own names; a field of a list's items is named like "invoices.id".
+
+    Attributes:
+        omit: Fields that the response does not have.
+        rename: Names of fields whose name is not the operation's in the contract's case.
+        constants: Fields with a fixed value, in front of the others.
+    """
+
+    omit: tuple[str, ...] = ()
+    rename: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, str | bool | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where an operation is served, and to whom.
+    """Method and path of an operation in a contract.
 
-    `input` maps the document's names of body fields (POST) or query parameters (GET) to the operation's own;
-    `required` are those that the document requires. Where `needs` names a fact that is null, there is nothing to
-    answer: the account never subscribed.
+    Attributes:
+        not_found_if_null: Response field that is null if the account never subscribed; the response is then an error.
     """
 
     method: str
     path: str
-    response: ResponseTemplate
-    input: Mapping[str, str] = field(default_factory=dict)
-    required: tuple[str, ...] = ()
+    request: RequestFields = RequestFields()
+    response: ResponseFields = ResponseFields()
     not_found_if_null: str | None = None
-    credentials: frozenset[CredentialKind] = ACTING_CREDENTIALS
 
     @property
     def key(self) -> str:
@@ -65,49 +76,77 @@ class Route:
         return f"{self.method} {self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorMapping:
-    """What an error is in a contract. Without a `message` of the document's the error's own words are told."""
+# --- Envelopes --------------------------------------------------------------------------------------------------------
 
-    status: int
-    code: str
-    message: str | None = None
-    type: str | None = None
-    doc_url: str | None = None
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Placeholder in an envelope for the value of that name. If `optional`, it is left out if there is no value."""
+
+    source: str
+    optional: bool = False
+
+
+type Envelope = Field | str | bool | int | Mapping[str, "Envelope"] | None
+
+DATA = Field("data")
+"""Placeholder for the response data. By itself, it is the envelope of a contract without one."""
+
+ERROR_ONLY: Envelope = {
+    "error": {
+        "code": Field("code"),
+        "message": Field("message"),
+        "details": Field("details", optional=True),
+    }
+}
+
+
+def render(envelope: Envelope, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON
+    """Fill an envelope's placeholders. Raises KeyError if the value of a required one is missing."""
+    if isinstance(envelope, Field):
+        return values[envelope.source]
+    if isinstance(envelope, Mapping):
+        return {
+            name: render(inner, values)
+            for name, inner in envelope.items()
+            if not (isinstance(inner, Field) and inner.optional and inner.source not in values)
+        }
+    return envelope
+
+
+# --- Contracts --------------------------------------------------------------------------------------------------------
+
+
+NO_DIFFERENCES = ErrorRow()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contract:
-    """One API document. `refusals` is looked up by the error's class, then by the class it derives from.
+    """An API document as data.
 
-    `account_parameter` is the path parameter that names the account, where the document has one: it must be the
-    credential's own.
+    Attributes:
+        routes: By name of the operation.
+        case: Converts the operations' field names to the contract's.
+        envelope: Body of a successful response; placeholder: `data`.
+        error_envelope: Body of an error; placeholders: `code`, `message`, `type`, `doc_url`, `request_id`,
+            `timestamp`, `details`.
+        errors: What differs from `DEFAULT_ERRORS`. A row for `BillingError` applies to all errors.
+        internal_error: What differs from `INTERNAL_ERROR`.
+        credentials: Kinds of credentials that the contract accepts, of those that an operation accepts.
+        account_parameter: Path parameter with the account's id; it must be the credential's account.
     """
 
     name: str
     base_path: str
-    routes: Mapping[Operation, Route]
-    error: ResponseTemplate
-    error_mappings: Mapping[type[BillingError], ErrorMapping]
-    internal_error: ErrorMapping
+    routes: Mapping[str, Route]
+    case: Callable[[str], str] = snake_case
+    envelope: Envelope = DATA
+    error_envelope: Envelope = field(default_factory=lambda: ERROR_ONLY)
+    errors: Mapping[type[BillingError], ErrorRow] = field(default_factory=dict)
+    internal_error: ErrorRow = NO_DIFFERENCES
+    credentials: frozenset[CredentialKind] = ANY_CREDENTIAL
     account_parameter: str | None = None
 
     def error_mapping(self, error: type[Exception]) -> ErrorMapping:
-        """The status and code of a class of errors; those of an internal error where the contract names none."""
-        classes = (self.error_mappings.get(each) for each in error.__mro__ if issubclass(each, BillingError))
-        return next((found for found in classes if found), self.internal_error)
-
-
-def render(shape: ResponseTemplate, facts: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever JSON the shape describes
-    """The shape with its fields filled from `facts`. Raises KeyError where a fact is missing that is not optional."""
-    if isinstance(shape, Field):
-        return facts[shape.source]
-    if isinstance(shape, ListField):
-        return [render(shape.shape, each) for each in facts[shape.source]]
-    if isinstance(shape, Mapping):
-        return {
-            key: render(inner, facts)
-            for key, inner in shape.items()
-            if not (isinstance(inner, Field) and inner.optional and inner.source not in facts)
-        }
-    return shape
+        """Return the status and body of an error in this contract."""
+        return resolve_error(error, self.errors, self.internal_error)

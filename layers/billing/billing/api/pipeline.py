@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
+from billing.api.authentication import Authenticator
 from billing.api.contracts import CONTRACTS
-from billing.api.contracts.contract import Contract, Operation, Route, render
+from billing.api.declaration import OperationDeclaration
+from billing.api.endpoint import Endpoint, ResponseData, read_field
 from billing.api.http import (
     NO_CONTENT,
     HttpResponse,
@@ -18,6 +21,7 @@ from billing.api.http import (
     respond,
     to_json,
 )
+from billing.api.rate_limit import RateLimiter, RateLimitStatus
 from billing.api.request_parsing import (
     parse_body,
     parse_query,
@@ -39,24 +43,16 @@ from billing.domain.return_urls import resolve_return_url
 from billing.telemetry import count, logger
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
-
+    from _typeshed import DataclassInstance
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
     from billing.adapters.repository import Repository
-    from billing.api.authentication import Authenticator
     from billing.api.idempotency import Replayable
-    from billing.api.rate_limit import RateLimiter, RateLimitStatus
-    from billing.api.request_models import RequestModel
+    from billing.domain.accounts import Account
     from billing.settings import Settings
-
-BILLING_OPERATIONS = frozenset({Operation.CHECKOUT, Operation.PORTAL})
-"""Operations that need a billing role, if the deployment configures such roles."""
 
 RATE_LIMIT_SECONDS_MAX = 1.0
 """Longest wait for the rate limiter. After it the request proceeds: a failing limiter must not block payments."""
-
-type ResponseData = Mapping[str, Any]
 
 
 class Dependencies(Protocol):
@@ -71,11 +67,11 @@ class Dependencies(Protocol):
         """Accounts."""
 
     @property
-    def authenticator(self) -> "Authenticator":
+    def authenticator(self) -> Authenticator:
         """Checker of credentials."""
 
     @property
-    def rate_limiter(self) -> "RateLimiter":
+    def rate_limiter(self) -> RateLimiter:
         """Limiter of requests."""
 
     def run_idempotent(
@@ -89,22 +85,28 @@ class ApiRequest:
     """A request that is authenticated, within its rate limits and parsed.
 
     Attributes:
-        account_id: Account of the credential; "" on routes without a credential.
+        account_id: Account of the credential; "" on endpoints without a credential.
         headers: Request headers with lower-case names.
         input: Instance of the operation's request model; None without one.
-        account: The Account, if the operation loads it.
+        loaded_account: The account, if the operation loads it.
     """
 
-    contract: Contract
-    route: Route
+    endpoint: Endpoint
     account_id: str
     now: datetime
     headers: Mapping[str, str]
     raw_body: bytes
     allowed_origins: Sequence[str]
     input: Any = None
-    account: Any = None
+    loaded_account: "Account | None" = None
     idempotency_key: str | None = None
+
+    @property
+    def account(self) -> "Account":
+        """The account, in an operation with `loads_account`."""
+        if self.loaded_account is None:
+            raise RuntimeError(f"The operation {self.endpoint.operation.name} does not load the account")
+        return self.loaded_account
 
     def return_url(self, name: str, default: str) -> str:
         """Return a URL field of the input as an absolute URL on an allowed origin. Raises RequestInvalid."""
@@ -115,35 +117,28 @@ type OperationHandler = Callable[[ApiRequest], ResponseData]
 
 
 def operation(
-    dependencies: Dependencies,
-    name: Operation,
-    *,
-    input: "type[RequestModel] | None" = None,  # noqa: A002 - the model of the operation's input
-    loads_account: bool = False,
+    dependencies: Dependencies, declaration: OperationDeclaration, *, loads_account: bool = False
 ) -> Callable[[OperationHandler], LambdaHandler]:
     """Turn an operation's function into a Lambda handler that serves every contract with a route for it.
 
     Args:
         dependencies: Clients of the deployment.
-        name: The operation.
-        input: Model of the request body (POST) or query string (GET).
+        declaration: Declaration of the operation.
         loads_account: Load the account while the rate limiter runs.
 
     Returns:
-        A decorator. The decorated function returns response data; the contract's response template selects and names
-        its fields.
+        A decorator. The decorated function returns the declared response data.
     """
 
     def decorate(run: OperationHandler) -> LambdaHandler:
         def handler(event: LambdaEvent, context: "LambdaContext") -> dict[str, Any]:
-            contract, route = _find_route(name, event["routeKey"])
+            endpoint = _find_endpoint(declaration, event["routeKey"])
 
             def handle(headers: dict[str, str]) -> HttpResponse:
-                pipeline = RequestPipeline(dependencies, contract, route, name, event, headers)
-                request = pipeline.run(input, loads_account=loads_account)
+                request = RequestPipeline(dependencies, endpoint, event, headers).run(loads_account=loads_account)
                 return _respond_once(dependencies, request, lambda: _render_response(request, run), context)
 
-            return respond(event, contract, name, handle)
+            return respond(event, endpoint.contract, declaration.name, handle)
 
         return handler
 
@@ -173,14 +168,18 @@ def unknown_route(event: LambdaEvent, _context: object) -> dict[str, Any]:
     return respond(event, contract, "unknown_route", handle)
 
 
-def as_dict(value: Any) -> ResponseData:  # noqa: ANN401 - any of the domain's dataclasses
-    """Return a dataclass's fields as response data."""
+def as_dict(value: "DataclassInstance") -> dict[str, Any]:
+    """Return a dataclass's fields, to combine them with others as response data."""
     return {each.name: getattr(value, each.name) for each in fields(value)}
 
 
-def _find_route(name: Operation, route_key: str) -> tuple[Contract, Route]:
-    routes = ((contract, contract.routes[name]) for contract in CONTRACTS if name in contract.routes)
-    return next((contract, route) for contract, route in routes if route.key == route_key)
+def _find_endpoint(declaration: OperationDeclaration, route_key: str) -> Endpoint:
+    endpoints = (
+        Endpoint(contract, contract.routes[declaration.name], declaration)
+        for contract in CONTRACTS
+        if declaration.name in contract.routes
+    )
+    return next(each for each in endpoints if each.route.key == route_key)
 
 
 def _pattern(path: str, end: str = "") -> re.Pattern[str]:
@@ -200,49 +199,46 @@ class RequestPipeline:
     """
 
     dependencies: Dependencies
-    contract: Contract
-    route: Route
-    operation: Operation
+    endpoint: Endpoint
     event: LambdaEvent
     response_headers: dict[str, str]
 
-    def run(self, model: "type[RequestModel] | None", *, loads_account: bool) -> ApiRequest:
+    def run(self, *, loads_account: bool) -> ApiRequest:
         """Authenticate, rate limit and parse the request. Raises BillingError."""
         now = datetime.now(UTC)
         headers = {name.lower(): value for name, value in self.event.get("headers", {}).items()}
         account_id, account, idempotency_key = "", None, None
-        if self.route.credentials:
+        if self.endpoint.credentials:
             credential = self._authenticate(headers, now)
             account_id = credential.account_id
             account = self._rate_limit_and_load(credential, now, loads_account=loads_account)
-            idempotency_key = read_idempotency_key(headers) if self.route.method == "POST" else None
+            idempotency_key = read_idempotency_key(headers) if self.endpoint.accepts_idempotency_key else None
         raw_body = read_body(self.event.get("body") or "", is_base64=self.event.get("isBase64Encoded", False))
         return ApiRequest(
-            contract=self.contract,
-            route=self.route,
+            endpoint=self.endpoint,
             account_id=account_id,
             now=now,
             headers=headers,
             raw_body=raw_body,
             allowed_origins=self.dependencies.settings.allowed_origins,
-            input=self._parse(raw_body, headers, model),
-            account=account,
+            input=self._parse(raw_body, headers),
+            loaded_account=account,
             idempotency_key=idempotency_key,
         )
 
     def _authenticate(self, headers: Mapping[str, str], now: datetime) -> Credential:
         credential = self.dependencies.authenticator.authenticate(headers.get("authorization"), now)
         logger().append_keys(account_id=credential.account_id, credential=_loggable(credential))
-        if credential.kind not in self.route.credentials:
+        if credential.kind not in self.endpoint.credentials:
             raise CredentialKindForbidden
-        parameter = self.contract.account_parameter
+        parameter = self.endpoint.contract.account_parameter
         if parameter and self.event["pathParameters"][parameter] != credential.account_id:
             raise Forbidden.for_account()
-        if self.operation in BILLING_OPERATIONS and not credential.can_manage_billing:
+        if self.endpoint.operation.needs_billing_role and not credential.can_manage_billing:
             raise Forbidden.for_role()
         return credential
 
-    def _rate_limit_and_load(self, credential: Credential, now: datetime, *, loads_account: bool) -> object:
+    def _rate_limit_and_load(self, credential: Credential, now: datetime, *, loads_account: bool) -> "Account | None":
         """Apply the rate limits and, at the same time, load the account if requested. Raises RateLimited."""
         acquiring = _background().submit(self.dependencies.rate_limiter.acquire, credential, now)
         account = self.dependencies.repository.load_account(credential.account_id) if loads_account else None
@@ -251,10 +247,10 @@ class RequestPipeline:
             self.response_headers.update(rate_limit_headers(status.limit, status.remaining, status.reset_seconds))
         return account
 
-    def _parse(self, raw_body: bytes, headers: Mapping[str, str], model: "type[RequestModel] | None") -> object:
-        if self.route.method == "GET":
-            return parse_query(self.event.get("rawQueryString", ""), self.route, model)
-        return parse_body(raw_body, headers, self.route, model) if model else None
+    def _parse(self, raw_body: bytes, headers: Mapping[str, str]) -> object:
+        if self.endpoint.route.method == "GET":
+            return parse_query(self.event.get("rawQueryString", ""), self.endpoint)
+        return parse_body(raw_body, headers, self.endpoint)
 
 
 def _loggable(credential: Credential) -> str:
@@ -264,13 +260,11 @@ def _loggable(credential: Credential) -> str:
 
 
 @cache
-def _background() -> "ThreadPoolExecutor":
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - the webhook is not limited
-
+def _background() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1)
 
 
-def _rate_limit_status(acquiring: "Future[RateLimitStatus]") -> "RateLimitStatus | None":
+def _rate_limit_status(acquiring: Future[RateLimitStatus]) -> RateLimitStatus | None:
     """Return the limiter's result; None if the limiter is unavailable, which is counted. Raises RateLimited."""
     try:
         error = acquiring.exception(timeout=RATE_LIMIT_SECONDS_MAX)
@@ -289,14 +283,15 @@ def _rate_limit_status(acquiring: "Future[RateLimitStatus]") -> "RateLimitStatus
 
 
 def _render_response(request: ApiRequest, run: OperationHandler) -> str:
-    route = request.route
+    endpoint = request.endpoint
     try:
         data = run(request)
     except RequestInvalid as error:
-        raise with_request_field_names(error, route) from error
-    if route.not_found_if_null is not None and data[route.not_found_if_null] is None:
+        raise with_request_field_names(error, endpoint) from error
+    field = endpoint.route.not_found_if_null
+    if field is not None and read_field(data, field) is None:
         raise NeverSubscribed
-    return to_json(render(route.response, data))
+    return to_json(endpoint.response_body(data))
 
 
 def _respond_once(
