@@ -5,6 +5,8 @@ BIN := .venv/bin
 UV := .tools/uv/bin/uv
 export SAM_CLI_TELEMETRY := 0
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/sam/bin:$(PATH)
+# Without cached bytecode, every pytest, sam and worker process compiles its imports again, for several seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## List the targets
@@ -18,13 +20,13 @@ $(UV): requirements/uv.txt
 
 .venv/.installed: requirements/dev.txt pyproject.toml $(UV)
 	$(UV) venv --quiet --clear --python $(PYTHON) .venv
-	VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip sync --quiet --require-hashes requirements/dev.txt
+	VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip sync --quiet --compile-bytecode --require-hashes requirements/dev.txt
 	VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .tools/%/.installed: requirements/%.txt $(UV)
 	$(UV) venv --quiet --clear --python $(PYTHON) .tools/$*
-	VIRTUAL_ENV=$(CURDIR)/.tools/$* $(UV) pip sync --quiet --require-hashes $<
+	VIRTUAL_ENV=$(CURDIR)/.tools/$* $(UV) pip sync --quiet --compile-bytecode --require-hashes $<
 	@touch $@
 
 CLIENT := clients/typescript
@@ -32,12 +34,8 @@ $(CLIENT)/node_modules/.installed: $(CLIENT)/package-lock.json
 	cd $(CLIENT) && npm ci --silent
 	@touch $@
 
-CATALOG := layers/billing/billing/catalog
-$(CATALOG).json: $(CATALOG).toml .venv/.installed
-	$(BIN)/python -c 'from billing import catalog; catalog.compile_tables(catalog.CATALOG_PATH, catalog.COMPILED_PATH)'
-
 .PHONY: install
-install: .venv/.installed .tools/sam/.installed .tools/emulator/.installed $(CATALOG).json ## Install every pinned dependency
+install: .venv/.installed .tools/sam/.installed .tools/emulator/.installed ## Install every pinned dependency
 
 # --- Run --------------------------------------------------------------------------------------------------------------
 .PHONY: run
@@ -54,14 +52,14 @@ sam-local: install ## Run every sample event in Docker with sam local
 
 # --- Test -------------------------------------------------------------------------------------------------------------
 .PHONY: test
-test: install ## Run all tests: the fast ones first, then those on a DynamoDB engine and on the deployed stack
-	$(BIN)/pytest -n 2 -m "not engine and not stack" --durations=5
+test: install ## Run all tests with a quarter of the random examples; TEST_PROFILE=thorough runs all examples
+	$(BIN)/pytest -n 2 -m "not engine" --ignore=tests/e2e --durations=5
 	@$(MAKE) client
 	+@$(MAKE) --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) engine e2e
 
 .PHONY: engine
 engine: install ## Run the tests on a DynamoDB engine
-	$(BIN)/pytest -m "engine and not stack" --durations=5
+	$(BIN)/pytest -m engine --ignore=tests/e2e --durations=5
 
 .PHONY: check
 check: install ## Run linters, type checker, template validation and architecture tests
@@ -71,7 +69,7 @@ check: install ## Run linters, type checker, template validation and architectur
 	for app in functions/*/app.py; do $(BIN)/mypy $$app || exit 1; done
 	$(BIN)/cfn-lint template.yaml
 	.tools/sam/bin/sam validate --lint --region us-east-1
-	$(BIN)/pytest -q tests/test_architecture.py tests/test_template.py
+	$(BIN)/pytest -q tests/test_architecture.py tests/test_vocabulary.py tests/test_template.py tests/test_version.py
 
 .PHONY: client
 client: $(CLIENT)/openapi.json $(CLIENT)/node_modules/.installed ## Build and test the TypeScript client (needs Node 20)
@@ -87,7 +85,7 @@ $(CLIENT)/openapi.json: install
 
 .PHONY: e2e
 e2e: install $(CLIENT)/node_modules/.installed ## Run the tests on the deployed stack
-	$(BIN)/pytest -m stack --durations=5
+	$(BIN)/pytest tests/e2e --durations=5
 
 .PHONY: bench
 bench: install ## Run the benchmarks of docs/explanation/performance.md

@@ -1,7 +1,7 @@
 """Many subscribed accounts in the Stripe simulator, and all or part of their state in the table."""
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -82,13 +82,13 @@ class _BatchingTable(Table):
 
     def __init__(self, table: Table) -> None:
         super().__init__(table.client, table.name)
-        self._pending: list[Write] = []
+        self._pending: dict[str, Write] = {}
 
-    def transact(self, writes: Sequence[Write]) -> None:
+    def transact(self, writes: Mapping[str, Write]) -> None:
         """Add writes to the batch, and write the batch if it is full."""
         if len(self._pending) + len(writes) > TRANSACTION_WRITES_MAX:
             self.flush()
-        self._pending += writes
+        self._pending |= {f"{len(self._pending)} {name}": write for name, write in writes.items()}
 
     def flush(self) -> None:
         """Write the pending batch."""

@@ -73,7 +73,7 @@ def main() -> None:
     accounts = int(sys.argv[1]) if len(sys.argv) > 1 else ACCOUNTS
     with simulated_fleet(accounts) as stripe_url, deployment() as deployed:
         os.environ.update(deployed.environment)
-        stripe_gateway.LISTS_A_SECOND = 1_000_000
+        stripe_gateway.BACKGROUND_REQUESTS_PER_SECOND = 1_000_000
         table = Table(client("dynamodb"), deployed.environment["TABLE_NAME"])
         write_state(table, rate_limited_gateway("sk_test_bench", stripe_url), accounts, accounts - accounts // MISSED)
         _print("situation", [name for name, _ in FIGURES])
@@ -92,7 +92,7 @@ def _measure(situation: str, stripe_url: str) -> None:
 
 def reconcile(stripe_url: str) -> RunCost:
     """Reconcile all lists once in this process. Returns the cost."""
-    stripe_gateway.LISTS_A_SECOND = 1_000_000
+    stripe_gateway.BACKGROUND_REQUESTS_PER_SECOND = 1_000_000
     reconciler.SETTLE_SECONDS = 0
     logging.disable(logging.CRITICAL)
     calls: Counter[str] = Counter()

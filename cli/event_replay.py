@@ -133,7 +133,7 @@ class EventReplayer:
             lambda target: gateway.fetch(target, catalog),
             self.stack.livemode,
             look_up=gateway.look_up,
-            may_assign_customer=lambda customer_id: not gateway.is_customer_gone(customer_id),
+            may_assign_customer=lambda customer_id: not gateway.is_customer_deleted(customer_id),
         )
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -82,7 +82,11 @@ def run_reconciler(
     Raises:
         CommandFailed: Stripe failed or rejected a request.
     """
-    summary, listed, started = ReconcileSummary(reconciler.end_missing), set[str](), datetime.max.replace(tzinfo=UTC)
+    summary, listed, started = (
+        ReconcileSummary(reconciler.options.end_missing),
+        set[str](),
+        datetime.max.replace(tzinfo=UTC),
+    )
     with map_stripe_errors():
         for page in _pages(reconciler, since, customer_ids):
             summary.add(page)
@@ -90,7 +94,7 @@ def run_reconciler(
             started = min(started, page.listed_at)
             show(f"{page.phase}: {summary.counts[page.phase]['compared']:,} compared, {summary.drift:,} differ")
         show("checking subscriptions that Stripe did not list")
-        live = reconciler.repository.list_live_subscriptions(reconciler.account_id)
+        live = reconciler.repository.list_live_subscriptions(reconciler.options.account_id)
         summary.missing += reconciler.report_missing(live, listed, started)
     return summary
 
@@ -98,4 +102,4 @@ def run_reconciler(
 def _pages(reconciler: Reconciler, since: datetime, customer_ids: Sequence[str | None]) -> Iterator[PageResult]:
     yield from reconciler.pages([Phase.EVENTS], since)
     for customer_id in customer_ids:
-        yield from replace(reconciler, customer_id=customer_id).pages([Phase.SUBSCRIPTIONS, Phase.INVOICES], since)
+        yield from reconciler.pages([Phase.SUBSCRIPTIONS, Phase.INVOICES], since, customer_id)

@@ -124,28 +124,12 @@ class LocalEnvironment:
 
 @contextmanager
 def running_environment(config: EnvironmentConfig) -> Iterator[LocalEnvironment]:
-    """Start a local environment, and stop it on exit.
-
-    All processes end on exit and on failure.
-
-    Args:
-        config: Configuration of the environment.
-
-    Yields:
-        The running environment.
+    """Start a local environment. All its processes end on exit and on failure.
 
     Raises:
         StartFailed: A port is taken, a configured service is not reachable, or a step failed.
     """
-    require_free("PORT", config.port)
-    if config.stripe is None:
-        require_free("STRIPE_PORT", config.stripe_port)
-        if config.port == config.stripe_port:
-            raise StartFailed(f"PORT and STRIPE_PORT are both {config.port}. Use different ports.")
-    if config.aws_endpoint_url:
-        _require_reachable("AWS_ENDPOINT_URL", config.aws_endpoint_url)
-    if config.stripe and config.stripe.api_base:
-        _require_reachable("STRIPE_API_BASE", config.stripe.api_base)
+    _check_ports_and_services(config)
     with ExitStack() as cleanup:
         cleanup.enter_context(_exclusive_state_dir(config.state_dir))
         startup = _Startup(config, _child_environment(config))
@@ -175,6 +159,18 @@ def running_environment(config: EnvironmentConfig) -> Iterator[LocalEnvironment]
 
 
 # --- Steps ------------------------------------------------------------------------------------------------------------
+def _check_ports_and_services(config: EnvironmentConfig) -> None:
+    require_free("PORT", config.port)
+    if config.stripe is None:
+        require_free("STRIPE_PORT", config.stripe_port)
+        if config.port == config.stripe_port:
+            raise StartFailed(f"PORT and STRIPE_PORT are both {config.port}. Use different ports.")
+    if config.aws_endpoint_url:
+        _require_reachable("AWS_ENDPOINT_URL", config.aws_endpoint_url)
+    if config.stripe and config.stripe.api_base:
+        _require_reachable("STRIPE_API_BASE", config.stripe.api_base)
+
+
 @dataclass(frozen=True, slots=True)
 class _Startup:
     """Configuration and processes of an environment while it starts."""

@@ -1,6 +1,7 @@
-"""What catalog.toml must be: the check of an edited catalog when the project is built.
+"""Schema of catalog.toml.
 
-The functions read the file without a check, since it cannot change after the build.
+The tests validate the file with it. Functions read the file without validation, because it cannot change once it is
+deployed.
 """
 
 import tomllib
@@ -12,18 +13,18 @@ Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Text = Annotated[str, Field(min_length=1, max_length=250)]
 Count = Annotated[int, Field(ge=0)]
 
-# ISO 4217 in lower case, as Stripe writes it. Whether an account can charge it is Stripe's answer to `billing setup`.
+# ISO 4217 in lower case, as in Stripe. `billing setup` fails if the Stripe account cannot charge in the currency.
 Currency = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
 
 
 class Table(BaseModel):
-    """Strict: no coercion, no key that nothing reads."""
+    """Strict table: no type coercion, no unknown keys."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 class PriceTable(Table):
-    """A recurring price."""
+    """Recurring price."""
 
     lookup_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,200}$")]
     unit_amount: Count
@@ -34,7 +35,7 @@ class PriceTable(Table):
 
 
 class PlanTable(Table):
-    """A plan. `trial_days` needs a price to try, and Stripe allows two years."""
+    """Plan. `trial_days` requires a price; Stripe allows up to two years."""
 
     id: Identifier
     name: Text
@@ -45,14 +46,14 @@ class PlanTable(Table):
     limits: dict[Identifier, Count] = {}
 
     @model_validator(mode="after")
-    def _trial_needs_a_price(self) -> Self:
+    def _trial_requires_a_price(self) -> Self:
         if self.trial_days and not self.prices:
             raise ValueError(f"plan {self.id} has a trial and no price")
         return self
 
 
 class MetricTable(Table):
-    """Something whose use is measured."""
+    """Metric that limits refer to."""
 
     id: Identifier
     name: Text
@@ -60,7 +61,7 @@ class MetricTable(Table):
 
 
 class CatalogFile(Table):
-    """The whole file."""
+    """Complete file."""
 
     plans: Annotated[list[PlanTable], Field(min_length=1)]
     metrics: list[MetricTable] = []
@@ -74,26 +75,31 @@ class CatalogFile(Table):
         return self
 
     @model_validator(mode="after")
-    def _limits_name_metrics(self) -> Self:
+    def _limits_name_known_metrics(self) -> Self:
         metrics = {metric.id for metric in self.metrics}
         for plan in self.plans:
             if unknown := sorted(plan.limits.keys() - metrics):
-                raise ValueError(f"plan {plan.id} limits what is no metric: {', '.join(unknown)}")
+                raise ValueError(f"plan {plan.id} has limits for unknown metrics: {', '.join(unknown)}")
         return self
 
     @model_validator(mode="after")
     def _first_plan_is_free(self) -> Self:
         if self.plans[0].prices:
-            raise ValueError(f"the first plan is what nobody pays for: {self.plans[0].id} must have no prices")
+            raise ValueError(f"the first plan must be free: {self.plans[0].id} has prices")
         return self
 
 
 def check_catalog(text: str) -> CatalogFile:
-    """The catalog in `text`. Raises TOMLDecodeError, and ValidationError, which says what is wrong and where."""
+    """Return the validated catalog of a TOML text.
+
+    Raises:
+        TOMLDecodeError: The text is not TOML.
+        ValidationError: A table or value is invalid. The message names its place.
+    """
     return CatalogFile.model_validate(tomllib.loads(text))
 
 
-def _require_unique(what: str, values: list[str]) -> None:
-    twice = sorted({value for value in values if values.count(value) > 1})
-    if twice:
-        raise ValueError(f"{what} used twice: {', '.join(twice)}")
+def _require_unique(name: str, values: list[str]) -> None:
+    duplicates = sorted({value for value in values if values.count(value) > 1})
+    if duplicates:
+        raise ValueError(f"{name} used twice: {', '.join(duplicates)}")

@@ -5,10 +5,12 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.loaders
 import pytest
 import yaml
 
@@ -19,6 +21,7 @@ from local import emulator
 from local.ports import free_port
 from local.processes import start, stop
 from local.stack import ROOT
+from tests.sampling import configure_hypothesis, profile
 from tests.wire import Wire, open_wire
 
 AWS_ENVIRONMENT = {
@@ -27,6 +30,16 @@ AWS_ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "eu-west-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+
+
+def pytest_configure() -> None:
+    """Set the number of random examples before any test module is imported."""
+    configure_hypothesis()
+
+
+def pytest_report_header() -> str:
+    """Name the profile of random examples."""
+    return f"random examples: {profile()} (TEST_PROFILE=thorough runs all)"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,6 +51,15 @@ def _aws_environment() -> Iterator[None]:
             patch.delenv(name)
     for name, value in AWS_ENVIRONMENT.items():
         patch.setenv(name, value)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_service_models() -> Iterator[None]:
+    """Share one botocore loader. A session with its own loader parses the service models again, for 60 ms a client."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr("botocore.session.create_loader", cache(botocore.loaders.create_loader))
     yield
     patch.undo()
 
@@ -112,6 +134,7 @@ def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     return read
 
 
+@cache
 def table_properties() -> dict[str, Any]:
     """Return the parameters for CreateTable from the template's table."""
     properties = template()["Resources"]["Table"]["Properties"]
@@ -119,6 +142,7 @@ def table_properties() -> dict[str, Any]:
     return {name: properties[name] for name in wanted}
 
 
+@cache
 def template() -> dict[str, Any]:
     """Return template.yaml. CloudFormation's tags become {tag: value}."""
 

@@ -17,15 +17,13 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_defaults_are_the_careful_ones() -> None:
-    """What a template parameter does not say: Stripe itself, test mode, 14 days of grace, no promotion codes."""
+def test_defaults_are_test_mode_and_fourteen_days_of_grace() -> None:
     found = load_settings()
     assert (found.stripe_api_base, found.livemode, found.allow_promotion_codes) == (None, False, False)
     assert found.past_due_grace == timedelta(days=14)
 
 
-def test_every_parameter_counts(environment: pytest.MonkeyPatch) -> None:
-    """Each of the template's variables reaches the setting it is for."""
+def test_every_variable_sets_its_setting(environment: pytest.MonkeyPatch) -> None:
     for name, value in {
         "STRIPE_SECRET_ID": "arn:secret",
         "STRIPE_API_BASE": "http://127.0.0.1:8001",
@@ -53,8 +51,9 @@ def test_every_parameter_counts(environment: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["TABLE_NAME", "ALLOWED_ORIGINS"])
 @pytest.mark.parametrize("value", [None, ""])
-def test_what_is_missing_is_named(environment: pytest.MonkeyPatch, name: str, value: str | None) -> None:
-    """A deployment without a table or origins refuses to work and says which variable it lacks."""
+def test_missing_variable_raises_configuration_missing_with_its_name(
+    environment: pytest.MonkeyPatch, name: str, value: str | None
+) -> None:
     if value is None:
         environment.delenv(name)
     else:

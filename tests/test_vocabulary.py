@@ -67,7 +67,6 @@ RETIRED = {
     "_told": "_report_discrepancy",
     "_translated": "_map_errors",
     "agenda": "scheduler",
-    "annotations": "sdk_types",
     "blanks": "default_fields",
     "bring_about": "apply",
     "counts_against": "conflicts_with",

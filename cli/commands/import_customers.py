@@ -2,20 +2,24 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from billing.adapters.repository import Repository
 from billing.catalog import load_catalog
 from billing.stripe_events.customer_links import LinkAction, LinkDecision
 from billing.stripe_events.drift import EVENTS_KEPT
 from cli.import_plan import collect_requests, plan_links, read_mapping, report_position, write_links
 from cli.options import DEFAULT_STACK, AsJson, DryRun, Region, StackName
 from cli.output import NEEDS_ATTENTION, Output, columns, command_output, suppress_logs
-from cli.stack import find_stack
+from cli.stack import Stack, find_stack
+
+if TYPE_CHECKING:
+    from billing.adapters.stripe_gateway import StripeGateway
+    from billing.services.reconciler import Reconciler
 
 SKIPPED_SHOWN_MAX = 100
 WRITTEN = frozenset({LinkAction.CREATED, LinkAction.LINKED})
@@ -51,7 +55,7 @@ def import_customers(
         file_mapping = read_mapping(mapping)
         with output.progress("Importing") as show:
             # These modules import stripe.
-            from billing.services.reconciler import Reconciler, retry_stripe  # noqa: PLC0415
+            from billing.services.reconciler import retry_stripe  # noqa: PLC0415
             from cli.reconcile_runner import run_reconciler  # noqa: PLC0415
             from cli.stripe_connection import connect_gateway, map_stripe_errors  # noqa: PLC0415
 
@@ -62,8 +66,7 @@ def import_customers(
                 )
                 decisions = plan_links(repository, requests)
                 decisions = decisions if dry_run else write_links(repository, decisions, show)
-                reconciler = Reconciler(repository, gateway, load_catalog(), deployed.livemode, dry_run=dry_run)
-                reconciler = replace(reconciler, assigns_customers=False, planned=_planned_accounts(decisions))
+                reconciler = _create_reconciler(deployed, repository, gateway, decisions, dry_run=dry_run)
                 summary = run_reconciler(reconciler, datetime.now(UTC) - EVENTS_KEPT, show)
         skipped = sorted((each for each in decisions if each.link is LinkAction.SKIPPED), key=report_position)
         data = {"stack": stack, "dry_run": dry_run, **_as_dict(decisions, skipped, requests.unnamed)}
@@ -82,9 +85,20 @@ def _note_skipped(output: Output, skipped: Sequence[LinkDecision]) -> None:
         output.note(f"… and {len(skipped) - SKIPPED_SHOWN_MAX:,} more; --json shows all.")
 
 
-def _planned_accounts(decisions: Sequence[LinkDecision]) -> dict[str, str]:
-    """Return the account ids of created and linked customers by customer id."""
-    return {each.request.customer_id: each.request.account_id for each in decisions if each.link in WRITTEN}
+def _create_reconciler(
+    deployed: Stack,
+    repository: Repository,
+    gateway: "StripeGateway",
+    decisions: Sequence[LinkDecision],
+    *,
+    dry_run: bool,
+) -> "Reconciler":
+    """Return a reconciler that assigns no customers. Created and linked customers match their accounts."""
+    from billing.services.reconciler import LinkPolicy, ReconcileOptions, Reconciler  # noqa: PLC0415 - imports stripe
+
+    planned = {each.request.customer_id: each.request.account_id for each in decisions if each.link in WRITTEN}
+    options, links = ReconcileOptions(dry_run=dry_run), LinkPolicy(assigns_customers=False, planned=planned)
+    return Reconciler(repository, gateway, load_catalog(), deployed.livemode, options, links)
 
 
 def _as_dict(decisions: Sequence[LinkDecision], skipped: Sequence[LinkDecision], unnamed: int) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def reconcile(
         stored = load_existing_account(repository, account) if account else None
         with output.progress("Reconciling") as show:
             # These modules import stripe.
-            from billing.services.reconciler import Reconciler  # noqa: PLC0415
+            from billing.services.reconciler import ReconcileOptions, Reconciler  # noqa: PLC0415
             from cli.reconcile_runner import run_reconciler  # noqa: PLC0415
             from cli.stripe_connection import connect_gateway  # noqa: PLC0415
 
@@ -52,9 +52,7 @@ def reconcile(
                 connect_gateway(deployed),
                 load_catalog(),
                 deployed.livemode,
-                account_id=account,
-                dry_run=dry_run,
-                end_missing=end_missing,
+                ReconcileOptions(account_id=account, dry_run=dry_run, end_missing=end_missing),
             )
             since = since or datetime.now(UTC) - EVENTS_KEPT
             with suppress_logs():

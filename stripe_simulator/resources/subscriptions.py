@@ -197,11 +197,7 @@ def update(
     changes = provided(description=description, pause_collection=pause_collection, trial_settings=trial_settings)
     schedule = provided(cancel_at=cancel_at, cancel_at_period_end=cancel_at_period_end)
     _check_not_ended(subscription, changes | schedule | provided(items=items, trial_end=trial_end))
-    if subscription["schedule"] and schedule:
-        raise InvalidRequest(
-            f"The subscription is managed by the subscription schedule `{subscription['schedule']}`, and updating any "
-            "cancelation behavior directly is not allowed. Please update the schedule instead."
-        )
+    _check_not_managed(subscription, schedule)
     if changes.get("pause_collection"):
         changes["pause_collection"] = {"resumes_at": None, **changes["pause_collection"]}
     if default_payment_method:
@@ -249,6 +245,14 @@ def _check_not_ended(subscription: Object, changes: Object) -> None:
         raise InvalidRequest(
             "A canceled subscription can only update its cancellation_details and metadata.",
             code="invalid_canceled_subscription_fields",
+        )
+
+
+def _check_not_managed(subscription: Object, cancellation: Object) -> None:
+    if subscription["schedule"] and cancellation:
+        raise InvalidRequest(
+            f"The subscription is managed by the subscription schedule `{subscription['schedule']}`, and updating any "
+            "cancelation behavior directly is not allowed. Please update the schedule instead."
         )
 
 

@@ -1,4 +1,4 @@
-"""DynamoDB's errors on the wire: StoreUnavailable, VersionConflict, or passed on as the fault of ours that they are."""
+"""DynamoDB's errors on the wire: StoreUnavailable, WriteRejected, VersionConflict, or botocore's own error."""
 
 import json
 import time
@@ -11,7 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from billing.adapters.aws import CLIENT_CONFIG, session
-from billing.adapters.dynamodb import BATCH_ATTEMPTS_MAX, Table
+from billing.adapters.dynamodb import BATCH_ATTEMPTS_MAX, CancellationReason, Table, WriteRejected, key, put, update
 from billing.adapters.repository import (
     Commit,
     EventAlreadyProcessed,
@@ -53,34 +53,45 @@ each_write = pytest.mark.parametrize("call", WRITES)
 
 
 @cache
-def connect(url: str, read_timeout: float = 4) -> Repository:
-    """A store whose client is as the functions', but asks once. Made once: a client takes botocore half a second."""
+def connect(url: str, read_timeout: float = 4) -> Table:
+    """Return a table whose client is configured as in the functions, but without retries.
+
+    It is cached, because botocore needs half a second to create a client.
+    """
     once = CLIENT_CONFIG.merge(Config(retries={"total_max_attempts": 1}, read_timeout=read_timeout))
     client: Any = session().create_client("dynamodb", endpoint_url=url, config=once)
-    return Repository(Table(client, "billing"))
+    return Table(client, "billing")
 
 
 @pytest.fixture
-def unsure(wire: Wire) -> Repository:
-    """The store over a DynamoDB that answers what it is told."""
+def table(wire: Wire) -> Table:
+    """A table on a DynamoDB whose responses the test sets."""
     return connect(wire.url)
 
 
+@pytest.fixture
+def repository(table: Table) -> Repository:
+    """A repository on that table."""
+    return Repository(table)
+
+
 def ok(body: object) -> Answer:
-    """A good answer."""
+    """Return a successful response."""
     return Answer(body=json.dumps(body).encode(), headers={"content-type": "application/x-amz-json-1.0"})
 
 
 def failure(code: str, status: int = 400, **rest: object) -> Answer:
-    """An error in DynamoDB's own shape."""
+    """Return an error response in DynamoDB's format."""
     body = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "No"} | rest
     return Answer(status, json.dumps(body).encode(), {"content-type": "application/x-amz-json-1.0"})
 
 
-def cancelled(*reasons: str) -> Answer:
-    """A transaction that was not made, with the reason of each of its writes."""
-    return failure("TransactionCanceledException", CancellationReasons=[{"Code": reason} for reason in reasons])
+def canceled(*codes: str) -> Answer:
+    """Return the error of a canceled transaction, with the reason of each of its writes."""
+    return failure("TransactionCanceledException", CancellationReasons=[{"Code": code} for code in codes])
 
+
+# --- Outages ----------------------------------------------------------------------------------------------------------
 
 # "OK to retry? Yes" in https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
 TEMPORARY = [
@@ -96,47 +107,43 @@ TEMPORARY = [
 
 @pytest.mark.parametrize("code", TEMPORARY)
 @each_call
-def test_throttling_is_worth_another_try(call: str, code: str, wire: Wire, unsure: Repository) -> None:
-    """What DynamoDB cannot do now it may do soon: nothing was written, and the caller is told so."""
+def test_retryable_error_raises_store_unavailable(call: str, code: str, wire: Wire, repository: Repository) -> None:
     wire.answer(failure(code))
-    with pytest.raises(StoreUnavailable) as refused:
-        CALLS[call](unsure)
-    assert refused.value.retry_after_seconds > 0
+    with pytest.raises(StoreUnavailable) as raised:
+        CALLS[call](repository)
+    assert raised.value.retry_after_seconds > 0
 
 
 OUTAGES = {
     "internal error": failure("InternalServerError", 500),
-    "an error nobody knows": failure("SomethingNew", 500),
+    "unknown error": failure("SomethingNew", 500),
     "unavailable": Answer(503, b"<html>Service Unavailable</html>", {}),
     "bad gateway": Answer(502, b"", {}),
-    "cut off": Answer(cut=True),
+    "connection closed": Answer(cut=True),
 }
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
 @each_call
-def test_an_outage_is_worth_another_try(call: str, outage: str, wire: Wire, unsure: Repository) -> None:
-    """Any failure on DynamoDB's side is StoreUnavailable."""
+def test_server_error_raises_store_unavailable(call: str, outage: str, wire: Wire, repository: Repository) -> None:
     wire.answer(OUTAGES[outage])
     with pytest.raises(StoreUnavailable):
-        CALLS[call](unsure)
+        CALLS[call](repository)
 
 
 @each_call
-def test_a_silent_table_is_unavailable(call: str, wire: Wire) -> None:
-    """A call that is not answered ends by itself."""
+def test_dynamodb_that_does_not_respond_raises_store_unavailable(call: str, wire: Wire) -> None:
     wire.answer(Answer(silent=True))
-    began = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(StoreUnavailable):
-        CALLS[call](connect(wire.url, read_timeout=0.05))
-    assert time.monotonic() - began < SILENCE_SECONDS
+        CALLS[call](Repository(connect(wire.url, read_timeout=0.05)))
+    assert time.monotonic() - started < SILENCE_SECONDS
 
 
 @each_call
-def test_an_unreachable_table_is_unavailable(call: str) -> None:
-    """Nobody listens: the same."""
+def test_unreachable_dynamodb_raises_store_unavailable(call: str) -> None:
     with pytest.raises(StoreUnavailable):
-        CALLS[call](connect("http://127.0.0.1:9"))
+        CALLS[call](Repository(connect("http://127.0.0.1:9")))
 
 
 @pytest.mark.parametrize(
@@ -144,61 +151,101 @@ def test_an_unreachable_table_is_unavailable(call: str) -> None:
     ["ValidationException", "ResourceNotFoundException", "AccessDeniedException", "UnrecognizedClientException"],
 )
 @each_call
-def test_a_fault_of_ours_is_not_hidden(call: str, code: str, wire: Wire, unsure: Repository) -> None:
-    """A wrong request, table, policy or credential is no outage: it passes through and is logged as it is."""
+def test_wrong_request_or_permission_raises_client_error(
+    call: str, code: str, wire: Wire, repository: Repository
+) -> None:
+    """A wrong request, table, policy or credential is a defect, not an outage: it is logged as it is."""
     wire.answer(failure(code))
     with pytest.raises(ClientError, match=code):
-        CALLS[call](unsure)
+        CALLS[call](repository)
 
 
-@pytest.mark.parametrize("reasons", [("None", "ConditionalCheckFailed"), ("None", "TransactionConflict")])
+# --- Canceled transactions --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codes", [("None", "ConditionalCheckFailed"), ("None", "TransactionConflict")])
 @each_write
-def test_another_writer_was_faster(call: str, reasons: tuple[str, ...], wire: Wire, unsure: Repository) -> None:
-    """A refused condition and a collision with another transaction are both reasons to read again."""
-    wire.answer(cancelled(*reasons))
+def test_failed_condition_or_conflict_raises_version_conflict(
+    call: str, codes: tuple[str, ...], wire: Wire, repository: Repository
+) -> None:
+    wire.answer(canceled(*codes))
     with pytest.raises(VersionConflict):
-        WRITES[call](unsure)
+        WRITES[call](repository)
 
 
-@pytest.mark.parametrize("reason", ["ThrottlingError", "ProvisionedThroughputExceeded"])
+@pytest.mark.parametrize("code", ["ThrottlingError", "ProvisionedThroughputExceeded"])
 @each_write
-def test_a_throttled_transaction_is_worth_another_try(call: str, reason: str, wire: Wire, unsure: Repository) -> None:
-    """A transaction that was only throttled says nothing of versions."""
-    wire.answer(cancelled("None", reason))
+def test_throttled_transaction_raises_store_unavailable(
+    call: str, code: str, wire: Wire, repository: Repository
+) -> None:
+    wire.answer(canceled("None", code))
     with pytest.raises(StoreUnavailable):
-        WRITES[call](unsure)
+        WRITES[call](repository)
 
 
-@pytest.mark.parametrize("reason", ["ValidationError", "ItemCollectionSizeLimitExceeded"])
+@pytest.mark.parametrize("code", ["ValidationError", "ItemCollectionSizeLimitExceeded"])
 @each_write
-def test_an_impossible_transaction_is_a_fault_of_ours(call: str, reason: str, wire: Wire, unsure: Repository) -> None:
-    """Neither another try nor another version would help."""
-    wire.answer(cancelled("None", reason))
+def test_invalid_transaction_raises_client_error(call: str, code: str, wire: Wire, repository: Repository) -> None:
+    """A retry or another version does not help."""
+    wire.answer(canceled("None", code))
     with pytest.raises(ClientError):
-        WRITES[call](unsure)
+        WRITES[call](repository)
 
 
-def test_the_markers_condition_means_a_duplicate(wire: Wire, unsure: Repository) -> None:
-    """A refused marker is an event that somebody else has committed, whatever else was refused with it."""
-    wire.answer(cancelled("ConditionalCheckFailed", "ConditionalCheckFailed"))
+def test_failed_condition_of_marker_raises_event_already_processed(wire: Wire, repository: Repository) -> None:
+    """This applies whichever other writes were rejected with the marker."""
+    wire.answer(canceled("ConditionalCheckFailed", "ConditionalCheckFailed"))
     with pytest.raises(EventAlreadyProcessed):
-        unsure.commit(COMMIT)
+        repository.commit(COMMIT)
 
 
-@pytest.mark.parametrize("reasons", [("TransactionConflict", "None"), ("TransactionConflict", "TransactionConflict")])
-def test_a_collision_on_the_marker_is_no_duplicate(reasons: tuple[str, ...], wire: Wire, unsure: Repository) -> None:
-    """The other transaction may yet fail: to answer 200 now could lose the event."""
-    wire.answer(cancelled(*reasons))
-    with pytest.raises(VersionConflict) as refused:
-        unsure.commit(COMMIT)
-    assert not refused.value.first_write_rejected
+@pytest.mark.parametrize("codes", [("TransactionConflict", "None"), ("TransactionConflict", "TransactionConflict")])
+def test_conflict_on_marker_raises_version_conflict(codes: tuple[str, ...], wire: Wire, repository: Repository) -> None:
+    """The other transaction may still fail: a response of 200 could lose the event."""
+    wire.answer(canceled(*codes))
+    with pytest.raises(VersionConflict):
+        repository.commit(COMMIT)
+
+
+def test_rejected_transaction_names_the_rejected_writes(wire: Wire, table: Table) -> None:
+    names = ("accepted", "failed", "missing", "conflicting", "throttled")
+    reasons: list[dict[str, Any]] = [
+        {"Code": "None"},
+        {"Code": "ConditionalCheckFailed", "Item": {"used": {"N": "7"}}},
+        {"Code": "ConditionalCheckFailed"},
+        {"Code": "TransactionConflict"},
+        {"Code": "ThrottlingError"},
+    ]
+    wire.answer(failure("TransactionCanceledException", CancellationReasons=reasons))
+    with pytest.raises(WriteRejected) as rejected:
+        table.transact({name: put(key("pk", name)) for name in names})
+    assert rejected.value.reasons == {
+        "failed": CancellationReason(by_condition=True, item={"used": 7}),
+        "missing": CancellationReason(by_condition=True),
+        "conflicting": CancellationReason(by_condition=False),
+        "throttled": CancellationReason(by_condition=False),
+    }
+    assert [name for name in names if rejected.value.condition_failed(name)] == ["failed", "missing"]
+    assert rejected.value.has_conflict
+    sent = [each["Put"]["Item"]["sk"]["S"] for each in json.loads(wire.only.body)["TransactItems"]]
+    assert sent == [*names]
+
+
+def test_rejected_update_returns_the_stored_item(wire: Wire, table: Table) -> None:
+    wire.answer(failure("ConditionalCheckFailedException", Item={"used": {"N": "7"}}))
+    with pytest.raises(WriteRejected) as rejected:
+        table.update(update(key("pk", "sk"), "SET used = :used", {":used": 8}, "used < :used"))
+    assert rejected.value.reasons == {"update": CancellationReason(by_condition=True, item={"used": 7})}
+    assert not rejected.value.has_conflict
+
+
+# --- Requests ---------------------------------------------------------------------------------------------------------
 
 
 @each_call
-def test_reads_are_consistent(call: str, wire: Wire, unsure: Repository) -> None:
-    """No answer is given from a replica that may lag; every write is one transaction."""
+def test_reads_are_consistent_and_writes_are_transactions(call: str, wire: Wire, repository: Repository) -> None:
     wire.answer(ok({"Items": [], "Responses": {}}))
-    CALLS[call](unsure)
+    CALLS[call](repository)
     operation = wire.only.headers["x-amz-target"].partition(".")[2]
     sent = json.loads(wire.only.body)
     if call in WRITES:
@@ -213,24 +260,23 @@ KEYS = [{"pk": {"S": "EVENT#evt_1"}, "sk": {"S": "RECEIVED"}}]
 UNPROCESSED = {"Responses": {}, "UnprocessedKeys": {"billing": {"Keys": KEYS, "ConsistentRead": True}}}
 
 
-def test_unprocessed_keys_are_asked_for_again(wire: Wire, unsure: Repository) -> None:
-    """A read that DynamoDB did only in part is completed: half a context would look like an unknown event."""
+def test_unprocessed_keys_are_requested_again(wire: Wire, repository: Repository) -> None:
+    """An incomplete context would make a processed event look new."""
     marker = KEYS[0] | {"outcome": {"S": "applied"}}
     wire.answer(ok(UNPROCESSED), ok({"Responses": {"billing": [marker]}}))
-    assert unsure.read_event_context("evt_1", "cus_1", None, ()).outcome is EventOutcome.APPLIED
+    assert repository.read_event_context("evt_1", "cus_1", None, ()).outcome is EventOutcome.APPLIED
     assert json.loads(wire.requests[1].body)["RequestItems"]["billing"]["Keys"] == KEYS
 
 
-def test_a_read_that_is_never_completed_is_unavailable(wire: Wire, unsure: Repository) -> None:
-    """DynamoDB may go on answering in part: after a few times it counts as unavailable."""
+def test_keys_that_stay_unprocessed_raise_store_unavailable(wire: Wire, repository: Repository) -> None:
     wire.answer(ok(UNPROCESSED))
     with pytest.raises(StoreUnavailable):
-        unsure.read_event_context("evt_1", "cus_1", None, ())
+        repository.read_event_context("evt_1", "cus_1", None, ())
     assert len(wire.requests) == BATCH_ATTEMPTS_MAX
 
 
-def test_the_functions_client_is_bounded() -> None:
-    """The client waits seconds, not botocore's minute, so that a function can answer before it is ended."""
+def test_client_of_the_functions_waits_seconds_and_not_a_minute() -> None:
+    """With the default of a minute, a function would end before it can respond."""
     config: Any = CLIENT_CONFIG
-    tries = config.retries["total_max_attempts"]
-    assert tries * (config.connect_timeout + config.read_timeout) < 20
+    attempts = config.retries["total_max_attempts"]
+    assert attempts * (config.connect_timeout + config.read_timeout) < 20

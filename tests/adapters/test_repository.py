@@ -37,6 +37,7 @@ from billing.stripe_events.ordering import StoredObject
 from tests.conftest import template
 from tests.protocol import model
 from tests.samples import INVOICE, NOW, SUBSCRIPTION
+from tests.sampling import examples
 
 pytestmark = pytest.mark.engine
 
@@ -399,7 +400,9 @@ def any_of[T](cls: type[T], **known: Any) -> st.SearchStrategy[T]:
     return st.builds(cls, **drawn, **{name: st.just(value) for name, value in known.items()})
 
 
-on_one_table = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+on_one_table = settings(
+    max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @on_one_table

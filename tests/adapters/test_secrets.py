@@ -123,16 +123,17 @@ def test_secret_that_may_not_be_read_raises_configuration_missing(
         app.stripe_secrets.get()
 
 
-def test_secrets_come_from_secrets_manager(secrets_manager: SecretsManager) -> None:
-    """The API key and both webhook secrets are those stored, fetched once and then remembered."""
+def test_secret_is_read_once_and_stored_in_memory(secrets_manager: SecretsManager) -> None:
     assert app.stripe_secrets.get() == StripeSecrets("sk_test_stored", ("whsec_new", "whsec_old"))
     assert app.stripe_secrets.get() is app.stripe_secrets.get()
     assert secrets_manager.calls == ["arn:secret"]
 
 
 @pytest.mark.parametrize("stored", ["{}", "[]", "null", '"text"', "not JSON"])
-def test_what_is_stored_by_hand_is_told_to_the_operator(environment: pytest.MonkeyPatch, stored: str) -> None:
-    """Through a real client: a secret that `billing setup` did not write names the command that will."""
+def test_secret_that_setup_did_not_write_raises_configuration_missing(
+    environment: pytest.MonkeyPatch, stored: str
+) -> None:
+    """The message names `billing setup`. The client is a real one."""
     aws.reset()
     with mock_aws():
         client = aws.client("secretsmanager")
@@ -142,18 +143,15 @@ def test_what_is_stored_by_hand_is_told_to_the_operator(environment: pytest.Monk
     aws.reset()
 
 
-def test_a_rotation_is_seen_within_five_minutes(secrets_manager: SecretsManager, clock: list[float]) -> None:
-    """A secret that was changed counts after five minutes at most, without a deployment."""
+def test_changed_secret_is_used_after_five_minutes(secrets_manager: SecretsManager, clock: list[float]) -> None:
     app.stripe_secrets.get()
     secrets_manager.value = STORED | {"webhook_secrets": ["whsec_newest"]}
     clock[0] += 300
     assert app.stripe_secrets.get().webhook_secrets == ("whsec_newest",)
 
 
-def test_secrets_that_do_not_fit_are_read_anew_and_not_too_often(
-    secrets_manager: SecretsManager, clock: list[float]
-) -> None:
-    """What is asked for younger is read again at once, every few seconds at most, and is what everybody has then."""
+def test_younger_secret_is_read_at_most_every_five_seconds(secrets_manager: SecretsManager, clock: list[float]) -> None:
+    """The webhook asks for a younger secret if a signature does not match. Later calls get the same secret."""
     app.stripe_secrets.get()
     secrets_manager.value = STORED | {"webhook_secrets": ["whsec_newest"]}
     clock[0] += SECRETS_REREAD_SECONDS_MIN
@@ -163,14 +161,13 @@ def test_secrets_that_do_not_fit_are_read_anew_and_not_too_often(
     assert len(secrets_manager.calls) == 2
 
 
-def test_without_a_secret_there_is_nothing_to_work_with() -> None:
-    """A function that was given no secret says so instead of asking AWS for nothing."""
+def test_missing_secret_id_raises_configuration_missing() -> None:
     with pytest.raises(ConfigurationMissing, match="STRIPE_SECRET_ID"):
         app.stripe_secrets.get()
 
 
 @pytest.mark.parametrize(
-    ("change", "lacks"),
+    ("change", "missing"),
     [
         ({"api_key": None}, "api_key"),
         ({"api_key": ""}, "api_key"),
@@ -182,9 +179,10 @@ def test_without_a_secret_there_is_nothing_to_work_with() -> None:
         ({"webhook_secrets": "whsec_new"}, "webhook_secrets"),
     ],
 )
-def test_an_incomplete_secret_is_refused(change: dict[str, object], lacks: str) -> None:
-    """A secret that `billing setup` has not filled is refused by the name of what it lacks."""
-    with pytest.raises(ConfigurationMissing, match=f"{lacks}: run `billing setup`"):
+def test_incomplete_secret_raises_configuration_missing_with_the_missing_value(
+    change: dict[str, object], missing: str
+) -> None:
+    with pytest.raises(ConfigurationMissing, match=f"{missing}: run `billing setup`"):
         read_stripe_secrets(STORED | change)
 
 
@@ -192,37 +190,37 @@ def test_an_incomplete_secret_is_refused(change: dict[str, object], lacks: str) 
     ("api_key", "mode"),
     [("sk_test_stored", "live"), ("rk_test_stored", "live"), ("sk_live_stored", "test"), ("rk_live_stored", "test")],
 )
-def test_a_key_of_the_other_mode_is_refused(
+def test_api_key_of_the_other_mode_raises_configuration_missing(
     secrets_manager: SecretsManager, environment: pytest.MonkeyPatch, api_key: str, mode: str
 ) -> None:
-    """Both modes are named, and the key is not; once the right one is stored, it counts at once."""
+    """The message names both modes, but not the key. A valid key is used as soon as it is stored."""
     environment.setenv("STRIPE_MODE", mode)
     secrets_manager.value = STORED | {"api_key": api_key}
     named = api_key.split("_")[1]
-    with pytest.raises(ConfigurationMissing) as refused:
+    with pytest.raises(ConfigurationMissing) as raised:
         app.stripe_secrets.get()
-    assert str(refused.value) == (
+    assert str(raised.value) == (
         f"The stored Stripe key is of {named} mode, and STRIPE_MODE is {mode}: "
         f"run `billing setup` with a {mode} key, or deploy with StripeMode={named}"
     )
-    right = api_key.replace(named, mode)
-    secrets_manager.value = STORED | {"api_key": right}
-    assert app.stripe_secrets.get().api_key == right
+    valid = api_key.replace(named, mode)
+    secrets_manager.value = STORED | {"api_key": valid}
+    assert app.stripe_secrets.get().api_key == valid
 
 
 @pytest.mark.parametrize("mode", ["test", "live"])
 @pytest.mark.parametrize("api_key", ["sk_org_stored", "sk_org_live_stored", "mysk_live_stored", "stored"])
-def test_a_key_that_names_no_mode_counts_in_both(
+def test_api_key_without_a_mode_is_accepted_in_both_modes(
     secrets_manager: SecretsManager, environment: pytest.MonkeyPatch, api_key: str, mode: str
 ) -> None:
-    """An organization's key, or one of another Stripe: what it is for, only Stripe knows."""
+    """The mode of an organization's key, or of a key of another server, is not in its name."""
     environment.setenv("STRIPE_MODE", mode)
     secrets_manager.value = STORED | {"api_key": api_key}
     assert app.stripe_secrets.get().api_key == api_key
 
 
-def test_secrets_are_never_printed() -> None:
-    """Neither repr nor str of the secrets holds one: values like this end up in logs and tracebacks."""
+def test_repr_and_str_contain_no_secret() -> None:
+    """They end up in logs and tracebacks."""
     secrets = read_stripe_secrets(STORED)
     for text in (repr(secrets), str(secrets), f"{secrets}", repr([secrets])):
         assert "sk_test" not in text

@@ -1,7 +1,7 @@
-"""Every request that the product sends, judged by stripe-mock: Stripe's own server of its OpenAPI document.
+"""Requests of the product, checked by stripe-mock, Stripe's server of its OpenAPI document.
 
-stripe-mock keeps no state, so the simulator gives the answers. It knows parameters by name and type on the first level;
-what is nested is checked by the simulator, against the SDK's annotations.
+stripe-mock stores nothing, so the simulator sends the responses. stripe-mock checks names and types of top-level
+parameters; the simulator checks nested ones against the SDK's types.
 """
 
 import os
@@ -30,26 +30,26 @@ from stripe_simulator import SimulatorSettings, running_simulator
 from tests.adapters.conftest import STRIPE_MOCK
 
 DOCUMENT_VERSION = "2026-08-26.dahlia"
-"""The API version of stripe-mock's document, which knows none of the younger ones that an endpoint can be made for."""
+"""API version of stripe-mock's document. It rejects webhook endpoints of later versions."""
 
 WEBHOOK_URL = "https://api.example.com/v1/billing/webhooks"
 
 
-class Judged(stripe.RequestsClient):
-    """The SDK's HTTP client; stripe-mock must take each request before the simulator gets it."""
+class CheckedClient(stripe.RequestsClient):
+    """HTTP client of the SDK that sends each request to stripe-mock, and then to the simulator."""
 
     def __init__(self, mock_url: str, simulator_url: str) -> None:
         super().__init__(timeout=10)
         self._mock_url, self._simulator_url = mock_url, simulator_url
         self.operations: set[str] = set()
 
-    def request(  # type: ignore[override]  # as RequestsClient has it
+    def request(  # type: ignore[override]  # RequestsClient's signature
         self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None
     ) -> tuple[bytes, int, Mapping[str, str]]:
-        """Have a request judged, then send it. Raises AssertionError with what stripe-mock says against it."""
-        judged_data = post_data and post_data.replace(stripe.api_version, DOCUMENT_VERSION)
+        """Send a request. Raises AssertionError with stripe-mock's error if it rejects the request."""
+        checked_data = post_data and post_data.replace(stripe.api_version, DOCUMENT_VERSION)
         mock_url = url.replace(self._simulator_url, self._mock_url)
-        body, status, _ = super().request(method, mock_url, headers, judged_data)
+        body, status, _ = super().request(method, mock_url, headers, checked_data)
         assert status < 400, f"{method} {url} {post_data}: {body.decode()}"
         self.operations.add(f"{method.upper()} {url.removeprefix(self._simulator_url).partition('?')[0]}")
         return super().request(method, url, headers, post_data)
@@ -57,7 +57,7 @@ class Judged(stripe.RequestsClient):
 
 @pytest.fixture(scope="module")
 def mock_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """stripe-mock, started for these tests."""
+    """URL of stripe-mock, started for these tests."""
     port = free_port()
     command: list[str | Path] = [str(STRIPE_MOCK), "-http-addr", f"127.0.0.1:{port}", "-https-addr", "127.0.0.1:0"]
     child = start("stripe-mock", command, os.environ, tmp_path_factory.mktemp("stripe-mock") / "log")
@@ -79,25 +79,25 @@ def _answers(url: str) -> bool:
 
 @pytest.fixture(scope="module")
 def simulator_url() -> Iterator[str]:
-    """The simulator, started for these tests."""
+    """URL of the simulator, started for these tests."""
     with running_simulator(settings=SimulatorSettings(seed=7)) as running:
         yield running.url
 
 
 @pytest.fixture
-def judged(mock_url: str, simulator_url: str) -> Judged:
-    """A judge who has seen nothing."""
-    return Judged(mock_url, simulator_url)
+def checked(mock_url: str, simulator_url: str) -> CheckedClient:
+    """A client that has sent no request."""
+    return CheckedClient(mock_url, simulator_url)
 
 
 @pytest.fixture
-def client(judged: Judged, simulator_url: str) -> stripe.StripeClient:
-    """Stripe's SDK as the product uses it, under judgement."""
-    return stripe.StripeClient("sk_test_x", base_addresses={"api": simulator_url}, http_client=judged)
+def client(checked: CheckedClient, simulator_url: str) -> stripe.StripeClient:
+    """Client of the SDK whose requests are checked."""
+    return stripe.StripeClient("sk_test_x", base_addresses={"api": simulator_url}, http_client=checked)
 
 
 def set_up(client: stripe.StripeClient, catalog: Catalog) -> str:
-    """`billing setup`, without its AWS side. Returns the portal configuration's id."""
+    """Run the Stripe part of `billing setup`. Returns the id of the portal configuration."""
     _, prices = sync_catalog(client, catalog)
     portal = sync_portal(client, "billing", catalog, prices)
     replace_webhook(client, {})
@@ -105,7 +105,7 @@ def set_up(client: stripe.StripeClient, catalog: Catalog) -> str:
 
 
 def replace_webhook(client: stripe.StripeClient, secret: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Its part about the endpoint, which makes another one. Returns what is to be stored."""
+    """Replace the webhook endpoint as `billing setup` does. Returns the new secret."""
     stored: list[Mapping[str, Any]] = []
 
     def repository(value: Mapping[str, Any]) -> SetupChange:
@@ -117,7 +117,7 @@ def replace_webhook(client: stripe.StripeClient, secret: Mapping[str, Any]) -> M
 
 
 def repriced(catalog: Catalog) -> Catalog:
-    """Every plan renamed, and every price raised."""
+    """Return the catalog with other names and higher prices."""
     return Catalog(
         tuple(
             replace(
@@ -130,24 +130,23 @@ def repriced(catalog: Catalog) -> Catalog:
     )
 
 
-def test_setup_sends_nothing_that_stripe_does_not_know(
-    client: stripe.StripeClient, judged: Judged, monkeypatch: pytest.MonkeyPatch
+def test_setup_sends_only_requests_of_stripes_openapi_document(
+    client: stripe.StripeClient, checked: CheckedClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What `billing setup` creates, updates, replaces and deletes is known to Stripe's document."""
     monkeypatch.setattr("cli.webhook_setup.sleep", lambda _seconds: None)
     set_up(client, load_catalog())
     set_up(client, repriced(load_catalog()))
     replace_webhook(client, replace_webhook(client, {}))
     resources = {"products", "prices", "webhook_endpoints", "billing_portal/configurations"}
     written = {
-        operation.removeprefix("POST /v1/") for operation in judged.operations if operation.startswith("POST /v1/")
+        operation.removeprefix("POST /v1/") for operation in checked.operations if operation.startswith("POST /v1/")
     }
     assert resources <= written
-    assert any(operation.startswith("DELETE /v1/webhook_endpoints/") for operation in judged.operations)
+    assert any(operation.startswith("DELETE /v1/webhook_endpoints/") for operation in checked.operations)
 
 
 def order(customer_id: str, price_id: str, trial_days: int) -> CheckoutOrder:
-    """Something to buy."""
+    """Return an order."""
     return CheckoutOrder(
         account_id="acme",
         customer_id=customer_id,
@@ -160,33 +159,35 @@ def order(customer_id: str, price_id: str, trial_days: int) -> CheckoutOrder:
     )
 
 
-def test_the_functions_send_nothing_that_stripe_does_not_know(client: stripe.StripeClient, judged: Judged) -> None:
-    """Every way in which the functions call Stripe is known to Stripe's document."""
+def test_functions_send_only_requests_of_stripes_openapi_document(
+    client: stripe.StripeClient, checked: CheckedClient
+) -> None:
     gateway = StripeGateway(client, set_up(client, load_catalog()))
-    judged.operations.clear()
+    checked.operations.clear()
     customer_id = gateway.create_customer("acme", "billing@acme.test", idempotency_key="customer")
-    price_id = gateway.price_id("team_monthly")
+    price_id = gateway.find_price_id("team_monthly")
     for trial_days in (0, 14):
         session = gateway.create_checkout_session(
             order(customer_id, price_id, trial_days), idempotency_key=f"checkout-{trial_days}"
         )
         assert gateway.find_checkout_session(session.id) == session
-        closed = gateway.close_checkout_session(session.id)
+        closed = gateway.expire_checkout_session(session.id)
         assert closed is not None
         assert closed.status == "expired"
     assert gateway.create_portal_session(customer_id, "https://app.example.com/").startswith("http")
     written = {"POST /v1/customers", "POST /v1/checkout/sessions", "POST /v1/billing_portal/sessions"}
-    assert written <= judged.operations
+    assert written <= checked.operations
 
 
-def test_what_is_fetched_is_asked_for_as_stripe_knows_it(client: stripe.StripeClient, judged: Judged) -> None:
-    """A subscription and its invoice are read back from ids that events name."""
+def test_fetch_sends_only_requests_of_stripes_openapi_document(
+    client: stripe.StripeClient, checked: CheckedClient
+) -> None:
     set_up(client, load_catalog())
     gateway = StripeGateway(client)
     customer = client.v1.customers.create(
         {"payment_method": "pm_card_visa", "invoice_settings": {"default_payment_method": "pm_card_visa"}}
     )
-    items: Any = [{"price": gateway.price_id("pro_monthly")}]
+    items: Any = [{"price": gateway.find_price_id("pro_monthly")}]
     subscription = client.v1.subscriptions.create({"customer": customer.id, "items": items})
     fetched = gateway.fetch(ObjectRef(Subscription, subscription.id), load_catalog())
     assert fetched is not None
@@ -197,7 +198,7 @@ def test_what_is_fetched_is_asked_for_as_stripe_knows_it(client: stripe.StripeCl
     assert invoice is not None
     assert isinstance(invoice.content, Invoice)
     assert invoice.content.subscription_id == subscription.id
-    assert {f"GET /v1/subscriptions/{subscription.id}", f"GET /v1/invoices/{invoice_id}"} <= judged.operations
+    assert {f"GET /v1/subscriptions/{subscription.id}", f"GET /v1/invoices/{invoice_id}"} <= checked.operations
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,7 @@ def test_what_is_fetched_is_asked_for_as_stripe_knows_it(client: stripe.StripeCl
         {"tax_exempt": "perhaps"},
     ],
 )
-def test_the_judge_can_see(params: Any, client: stripe.StripeClient) -> None:
-    """An unknown parameter, a wrong type and an unknown value do not pass: silence above means something."""
+def test_stripe_mock_rejects_unknown_parameters_types_and_values(params: Any, client: stripe.StripeClient) -> None:
+    """The tests above would otherwise prove nothing."""
     with pytest.raises(AssertionError):
         client.v1.customers.create(params)

@@ -1,37 +1,36 @@
-"""The limit on requests a second, on a clock of the test's own."""
+"""Token bucket on a clock that the tests move."""
 
 from billing.adapters.token_bucket import TokenBucket
 
 
 class Clock:
-    """Time that passes only while somebody sleeps."""
+    """Clock that advances only while something sleeps."""
 
     def __init__(self) -> None:
         self.now = 100.0
         self.slept: list[float] = []
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.slept.append(seconds)
         self.now += seconds
 
 
-def test_no_more_a_second_than_that() -> None:
-    """A second's worth at once, then one each tenth of a second: in ten seconds at most a second's worth too many."""
+def test_bucket_limits_the_rate_after_a_burst_of_one_second() -> None:
+    """Ten tokens at once, then one each tenth of a second."""
     clock = Clock()
     bucket = TokenBucket(10, lambda: clock.now, clock.sleep)
-    taken: list[float] = []
+    acquired: list[float] = []
     for _ in range(100):
         bucket.acquire()
-        taken.append(clock.now)
-    assert taken[9] == 100.0
-    assert abs(taken[-1] - 109.0) < 1e-6
-    busiest = max(sum(start <= each < start + 1 for each in taken) for start in taken)
+        acquired.append(clock.now)
+    assert acquired[9] == 100.0
+    assert abs(acquired[-1] - 109.0) < 1e-6
+    busiest = max(sum(start <= each < start + 1 for each in acquired) for start in acquired)
     assert busiest <= 20
 
 
-def test_idle_time_is_not_saved_up() -> None:
-    """However long nothing was asked, not more than a second's worth comes at once."""
+def test_idle_time_does_not_add_more_than_one_second_of_tokens() -> None:
     clock = Clock()
     bucket = TokenBucket(10, lambda: clock.now, clock.sleep)
     clock.now += 3600

@@ -444,3 +444,10 @@ def test_a_later_batch_that_fails_is_sent_again_whole(unsure: Unsure) -> None:
         unsure.record(*asked)
     unsure.wire.answer(cancelled(*[FOUND] * BATCH_SIZE, NONE), OK)
     assert unsure.record(*asked) == [*[MeasurementOutcome.DUPLICATE] * BATCH_SIZE, MeasurementOutcome.RECORDED]
+
+
+def test_measurements_with_the_same_id_raise_value_error(unsure: Unsure) -> None:
+    """One marker for both would count the second one without a record of it."""
+    with pytest.raises(ValueError, match="same id"):
+        unsure.record(track("m_1"), track("m_1"))
+    assert unsure.asked == []

@@ -68,7 +68,7 @@ def stripe_client(stripe_account: StripeAccount) -> stripe.StripeClient:
 @pytest.fixture
 def stripe_price(monkeypatch: pytest.MonkeyPatch, stripe_client: stripe.StripeClient) -> None:
     """Price of the catalog in the Stripe account, and no limit on the rate of list requests."""
-    monkeypatch.setattr(billing.adapters.stripe_gateway, "LISTS_A_SECOND", 10_000)
+    monkeypatch.setattr(billing.adapters.stripe_gateway, "BACKGROUND_REQUESTS_PER_SECOND", 10_000)
     create_price(stripe_client)
 
 

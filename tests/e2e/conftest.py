@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from playwright.sync_api import Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from local.environment import EnvironmentConfig, LocalEnvironment, running_environment
 from local.ports import free_port
@@ -66,17 +66,24 @@ def stripe_client(environment: LocalEnvironment) -> Iterator[StripeClient]:
         yield StripeClient(http)
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium. Playwright keeps an event loop running, so no test of the same module can call asyncio.run."""
+    with sync_playwright() as playwright:
+        # In a container, and as root, Chromium cannot create its sandbox.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()
+
+
 @pytest.fixture
-def page() -> Iterator[Page]:
-    """A page of a real browser, in which the product's own front end at localhost:3000 is a single word."""
+def page(browser: Browser) -> Iterator[Page]:
+    """A browser page. The front end at localhost:3000 answers every request with one word."""
 
     def greet(route: Route) -> None:
         route.fulfill(body="Welcome", content_type="text/plain")
 
-    with sync_playwright() as playwright:
-        # No sandbox: in a container, and as root, Chromium cannot make one.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        page = browser.new_page()
-        page.route("http://localhost:3000/**", greet)
-        yield page
-        browser.close()
+    page = browser.new_page()
+    page.route("http://localhost:3000/**", greet)
+    yield page
+    page.close()

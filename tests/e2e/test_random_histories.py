@@ -7,10 +7,11 @@ import pytest
 
 from local.environment import LocalEnvironment
 from tests.e2e.random_histories import run_histories
+from tests.sampling import examples
 
 pytestmark = pytest.mark.stack
 
-COUNT = 10
+COUNT = examples(10)
 PARALLEL = 8
 DELIVERIES_MIN = 12 * COUNT
 

@@ -11,10 +11,12 @@ from billing.api.contracts.contract import Contract, Operation
 from local.environment import LocalEnvironment
 from local.stack import ROOT
 from tests.e2e.support import AccountClient, StripeClient, eventually
+from tests.sampling import examples
 
 pytestmark = pytest.mark.stack
 
 CONFIG = ROOT / "tests/e2e/schemathesis.toml"
+OPTIONS = ("--no-color", "--max-examples", str(examples(8)))
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
@@ -33,7 +35,7 @@ def test_api_generated_requests_conform_to_openapi_document(
     # saves its start-up time.
     run = CliRunner().invoke(
         schemathesis,
-        ["--config-file", str(CONFIG), "run", str(document), "--url", environment.api_url, "--no-color"],
+        ["--config-file", str(CONFIG), "run", str(document), "--url", environment.api_url, *OPTIONS],
         env={"ACCOUNT_ID": account.account_id, "AUTHORIZATION": account.http.headers["Authorization"], "NO_PROXY": "*"},
     )
     assert run.exit_code == 0, run.output

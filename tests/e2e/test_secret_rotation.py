@@ -74,6 +74,8 @@ def test_webhook_secret_rotated_under_load_rejects_no_delivery(
 def test_invoke_after_secret_rotation_signs_with_current_secret(
     environment: LocalEnvironment, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    # No delivery is in progress, so the rotation need not wait for functions that still use the older secret.
+    monkeypatch.setattr("cli.webhook_setup.PROPAGATION_SECONDS", 0)
     billing(environment, "setup", "--rotate-webhook-secret")
     billing(environment, "setup")
     monkeypatch.setattr(local.invoke, "STATE_DIR", environment.state_dir)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from billing.stripe_events.webhook_signature import sign
 from tests.functions.events import event, invoice, subscription, subscription_event
 from tests.functions.support import WEBHOOK_SECRET, FunctionHarness, Response
+from tests.sampling import examples
 
 pytestmark = pytest.mark.engine
 
@@ -373,7 +374,7 @@ def locations(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 @settings(
-    max_examples=400,
+    max_examples=examples(400),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

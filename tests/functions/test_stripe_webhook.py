@@ -175,7 +175,7 @@ def test_failed_event_is_recorded_once_after_a_write_conflict(
     deployment: FunctionHarness, monkeypatch: pytest.MonkeyPatch, printed: Callable[[], str]
 ) -> None:
     """Two concurrent deliveries of one event can conflict at its marker."""
-    commit, conflicts = Repository.commit, iter([VersionConflict(first_write_rejected=False)])
+    commit, conflicts = Repository.commit, iter([VersionConflict()])
 
     def colliding(repository: Repository, wanted: Commit) -> None:
         for conflict in conflicts:

@@ -33,7 +33,7 @@ class CallFailure(Enum):
             case CallFailure.ALREADY_PROCESSED:
                 return EventAlreadyProcessed()
             case CallFailure.CONFLICT:
-                return VersionConflict(first_write_rejected=False)
+                return VersionConflict()
             case CallFailure.STRIPE_UNAVAILABLE:
                 return StripeUnavailable()
 

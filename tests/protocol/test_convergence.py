@@ -1,6 +1,7 @@
 """The table converges on Stripe's state under any order, duplication, concurrency, crash or failing fetch."""
 
 import random
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,11 +14,15 @@ from tests.protocol.model_checker import check, main, random_walk
 from tests.protocol.random_histories import random_history
 from tests.protocol.scenarios import SCENARIOS, changes, subscribes
 from tests.protocol.transition_system import Components, Scenario, initial_state
+from tests.sampling import examples
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quiet() -> None:
+def _suppress_logs() -> Iterator[None]:
+    level = logger().log_level
     logger().setLevel("CRITICAL")
+    yield
+    logger().setLevel(level)
 
 
 @pytest.mark.parametrize("name", [name for name, scenario in SCENARIOS.items() if not scenario.is_large])
@@ -27,7 +32,7 @@ def test_scenario_under_every_interleaving_violates_no_invariant(name: str) -> N
     assert result.interleavings > 1
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(min_value=0, max_value=2**64))
 def test_random_history_under_random_interleaving_violates_no_invariant(seed: int) -> None:
     choice = random.Random(seed)

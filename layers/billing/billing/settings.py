@@ -1,4 +1,4 @@
-"""Settings of this deployment. The only module that reads the environment."""
+"""Settings of the deployment. Only this module reads the environment."""
 
 import os
 from dataclasses import dataclass
@@ -9,9 +9,15 @@ from billing.domain.errors import ConfigurationMissing
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """What a session token must say, and where. `audience` None is any; `role_claim` None lets every user pay.
+    """Validation of session tokens.
 
-    `account_claim` and `role_claim` are names of claims, or dotted paths into nested ones.
+    Attributes:
+        audience: Required audience; None for any.
+        jwks_url: Address of the issuer's public keys; None if there are only shared secrets.
+        secret_id: Secret with the shared secrets; empty if there is none.
+        account_claim: Name of the claim with the account id, or dotted path to a nested one.
+        role_claim: Name of the claim with the user's role, or dotted path. If None, every user may manage billing.
+        billing_roles: Roles that may manage billing.
     """
 
     issuer: str
@@ -25,9 +31,14 @@ class SessionSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The template's parameters. `stripe_secret_id` names the secret in Secrets Manager; its value is not here.
+    """Parameters of the template.
 
-    Without `session` no session token counts.
+    Attributes:
+        stripe_secret_id: Name of the secret in Secrets Manager. Its value is not part of the settings.
+        stripe_api_base: Address of a server with Stripe's API; None for Stripe.
+        livemode: True for Stripe's live mode, False for test mode.
+        past_due_grace: Time for which a `past_due` subscription still grants access.
+        session: Validation of session tokens; None if none are accepted.
     """
 
     table_name: str
@@ -44,7 +55,7 @@ class Settings:
 
 
 def load_settings() -> Settings:
-    """Read the settings from the environment.
+    """Return the settings from the environment.
 
     Raises:
         ConfigurationMissing: A required variable is not set. The message names it.

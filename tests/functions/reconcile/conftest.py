@@ -38,7 +38,7 @@ def reconciliation(
     sqs = boto3.client("sqs", endpoint_url=emulator_url)
     url = sqs.create_queue(QueueName=f"reconcile-{deployment.table.name}")["QueueUrl"]
     monkeypatch.setenv("RECONCILE_QUEUE_URL", url)
-    monkeypatch.setattr(billing.adapters.stripe_gateway, "LISTS_A_SECOND", 10_000)
+    monkeypatch.setattr(billing.adapters.stripe_gateway, "BACKGROUND_REQUESTS_PER_SECOND", 10_000)
     monkeypatch.setattr(billing.services.reconciler, "SETTLE_SECONDS", 0)
     yield ReconcileFunction(url, sqs)
     sqs.delete_queue(QueueUrl=url)

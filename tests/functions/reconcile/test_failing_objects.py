@@ -143,6 +143,6 @@ def test_listed_object_that_is_unreadable_emits_the_alarm_metric(
     skip_events(deployment)
     reconciliation.start()
     output = printed()
-    [entry] = log_entries(output, "cannot be understood")
+    [entry] = log_entries(output, "Malformed object in Stripe list")
     assert (entry["object_id"], entry["reason"]) == (listed.id, "items.data is not a list")
     assert '"EventFailed":[1.0]' in output.replace(" ", "")

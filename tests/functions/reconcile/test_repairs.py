@@ -69,7 +69,7 @@ def test_drift_is_repaired_counted_and_logged(
     assert re.findall(r'"DriftRepaired":\[([\d.]+)\]', output) == ["1.0"]
     [entry] = log_entries(output, "found a difference")
     assert (entry["object_id"], entry["account_id"], entry["outcome"]) == (subscription.id, "acme", "applied")
-    pages = log_entries(output, "Reconciled a page")
+    pages = log_entries(output, "Page reconciled")
     assert [(page["phase"], page["drift"], page["unknown_customer"]) for page in pages] == [
         ("events", 0, 0),
         ("subscriptions", 1, 0),
@@ -177,7 +177,7 @@ def test_run_waits_for_the_rate_limit_before_each_list_call(
 ) -> None:
     """Other requests to Stripe must not be rate-limited because of reconciliation."""
     waits: list[float] = []
-    monkeypatch.setattr(billing.adapters.stripe_gateway, "LISTS_A_SECOND", 0.001)
+    monkeypatch.setattr(billing.adapters.stripe_gateway, "BACKGROUND_REQUESTS_PER_SECOND", 0.001)
     monkeypatch.setattr(billing.adapters.stripe_gateway, "TokenBucket", partial(TokenBucket, sleep=waits.append))
     reconciliation.start()
     assert len(waits) == len(Phase)

@@ -1,4 +1,4 @@
-"""AWS clients, created once per process and bounded in time. botocore alone: boto3 adds a tenth to every cold start."""
+"""AWS clients, created once per process, with short timeouts. boto3 is not used: it adds 10 % to every cold start."""
 
 from functools import cache
 from typing import TYPE_CHECKING, Literal, overload

@@ -1,7 +1,12 @@
-"""The one table on the wire, and the only module that talks to DynamoDB.
+"""DynamoDB table: the only module that calls DynamoDB.
 
-Rows go in and out as plain dictionaries. Errors of DynamoDB become StoreUnavailable; what a condition or another
-transaction refuses is WriteRejected. What is none of them is a fault of ours and passes through.
+Items are plain dictionaries. Errors of DynamoDB become:
+
+| DynamoDB | raised |
+|---|---|
+| throttling, 5xx, no response | StoreUnavailable |
+| a condition that failed, a transaction conflict | WriteRejected |
+| any other error, such as a wrong request, table or permission | botocore's ClientError |
 """
 
 import random
@@ -20,9 +25,9 @@ if TYPE_CHECKING:
 
 type Item = dict[str, Any]
 type Write = Callable[[str], Any]
-"""A part of a transaction that still lacks the table's name."""
+"""Function that takes the table's name and returns one write of a transaction."""
 
-UNAVAILABLE = frozenset(
+TEMPORARY_ERRORS = frozenset(
     {
         "InternalServerError",
         "ItemCollectionSizeLimitExceededException",
@@ -35,59 +40,83 @@ UNAVAILABLE = frozenset(
         "TransactionInProgressException",
     }
 )
+# Cancellation reasons: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html
 CONDITION_FAILED = "ConditionalCheckFailed"
-REFUSED = frozenset({CONDITION_FAILED, "TransactionConflict"})
-THROTTLED = frozenset({"ProvisionedThroughputExceeded", "ThrottlingError"})
+REJECTIONS = frozenset({CONDITION_FAILED, "TransactionConflict"})
+THROTTLING = frozenset({"ProvisionedThroughputExceeded", "ThrottlingError"})
 HTTP_SERVER_ERROR = 500
 BATCH_ATTEMPTS_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
 class CancellationReason:
-    """Why one write was refused: by its condition (with the row that it met, if any), or by what passes.
+    """Reason why one write was rejected.
 
-    That is another transaction or, beside a refusal, throttling: nothing was found out about the row.
+    Attributes:
+        by_condition: True if the write's condition failed. False if another transaction was writing the item, or the
+            write was throttled beside a rejected one; nothing is known about the item then.
+        item: The item that failed the condition; None if there is none.
     """
 
     by_condition: bool
-    found: Item | None = None
+    item: Item | None = None
 
 
 class WriteRejected(BillingError):
-    """Nothing was written. `refusals` has an entry for each write that stood in the way, by its place."""
+    """A write whose condition failed or that conflicted with another transaction. Nothing was written.
 
-    def __init__(self, reasons: Mapping[int, CancellationReason]) -> None:
+    Attributes:
+        reasons: Reason of each rejected write, by the write's name.
+    """
+
+    def __init__(self, reasons: Mapping[str, CancellationReason]) -> None:
         self.reasons = reasons
-        super().__init__("A row is not as the write expects it")
+        super().__init__("The condition of a write failed, or another transaction is writing the item")
+
+    @property
+    def has_conflict(self) -> bool:
+        """True if another transaction or throttling prevented a write, so that not all items are known."""
+        return not all(each.by_condition for each in self.reasons.values())
+
+    def condition_failed(self, name: str) -> bool:
+        """Return True if the condition of the write with this name failed."""
+        return name in self.reasons and self.reasons[name].by_condition
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows of a query, and the sort key after which there are more; None at the end."""
+    """Page of a query.
+
+    Attributes:
+        continues_after: Sort key after which the next page begins; None at the end.
+    """
 
     items: list[Item]
     continues_after: str | None
 
 
 class Table:
-    """The table, by DynamoDB's own operations. Every read is strongly consistent."""
+    """One DynamoDB table. Every read is strongly consistent, except those of an index.
+
+    Every method raises StoreUnavailable if DynamoDB throttles or does not answer.
+    """
 
     def __init__(self, dynamodb: "DynamoDBClient", name: str) -> None:
-        """Take a client of any DynamoDB engine."""
+        """Create a table on a client of any DynamoDB engine."""
         self.client = dynamodb
         self.name = name
 
     def get(self, pk: str, sk: str) -> Item | None:
-        """One row, if it is there."""
+        """Return one item; None if there is none."""
         with _map_errors():
             answer = self.client.get_item(TableName=self.name, Key=encode(key(pk, sk)), ConsistentRead=True)
         return decode(answer["Item"]) if "Item" in answer else None
 
     def query(self, pk: str, first: str, last: str) -> list[Item]:
-        """Every row of a partition from sort key `first` to `last`, in order."""
+        """Return every item of a partition from sort key `first` to `last`, in order."""
         request = self._range(pk, first, last)
         items: list[Item] = []
-        # Not botocore's paginator, whose first use costs a cold start 15 ms.
+        # Not botocore's paginator: its first use adds 15 ms to a cold start.
         while True:
             with _map_errors():
                 answer = self.client.query(**request)
@@ -96,27 +125,33 @@ class Table:
                 return items
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
-    def latest(
-        self, pk: str, first: str, last: str, *, limit: int, only: Item | None = None, before: str | None = None
+    def query_latest(
+        self, pk: str, first: str, last: str, *, limit: int, filters: Item | None = None, before: str | None = None
     ) -> Page:
-        """The last `limit` rows of a range, newest first, in one request; of those, the ones as `only` says.
+        """Return the last items of a partition between two sort keys, newest first, in one request.
 
-        `before` is a sort key of the range, of a row or not: only what comes before it counts.
+        Args:
+            pk: Partition key.
+            first: First sort key of the range.
+            last: Last sort key of the range.
+            limit: Number of items that are read.
+            filters: Values that attributes must have. The filter applies to the items that were read.
+            before: Sort key within the range; only items before it are read. No item needs to have it.
         """
         request: Item = self._range(pk, first, last) | {"Limit": limit, "ScanIndexForward": False}
         if before:
             request["ExclusiveStartKey"] = encode(key(pk, before))
-        if only:
-            request["FilterExpression"] = " AND ".join(f"#{name} = :{name}" for name in only)
-            request["ExpressionAttributeNames"] = {f"#{name}": name for name in only}
-            request["ExpressionAttributeValues"] |= encode({f":{name}": value for name, value in only.items()})
+        if filters:
+            request["FilterExpression"] = " AND ".join(f"#{name} = :{name}" for name in filters)
+            request["ExpressionAttributeNames"] = {f"#{name}": name for name in filters}
+            request["ExpressionAttributeValues"] |= encode({f":{name}": value for name, value in filters.items()})
         with _map_errors():
             answer = self.client.query(**request)
         after = answer.get("LastEvaluatedKey")
         return Page([decode(item) for item in answer["Items"]], after["sk"]["S"] if after else None)
 
     def batch_get(self, keys: Sequence[Item]) -> list[Item]:
-        """The rows of at most 100 keys that are there, in no order."""
+        """Return the items of at most 100 keys, in no order. Keys without an item are left out."""
         request: Any = {self.name: {"Keys": [encode(each) for each in keys], "ConsistentRead": True}}
         items: list[Item] = []
         for attempt in range(BATCH_ATTEMPTS_MAX):
@@ -130,7 +165,7 @@ class Table:
         raise StoreUnavailable
 
     def scan(self, sk_prefix: str) -> Iterator[Item]:
-        """Every row whose sort key begins so, in no order, by reading the whole table."""
+        """Yield every item whose sort key has this prefix, in no order. Reads the whole table."""
         pages = self.client.get_paginator("scan").paginate(
             TableName=self.name,
             FilterExpression="begins_with(sk, :prefix)",
@@ -140,42 +175,66 @@ class Table:
         with _map_errors():
             yield from (decode(item) for page in pages for item in page["Items"])
 
-    def by_index(self, index: str, place: tuple[str, str], bounds: tuple[str, int, int]) -> Iterator[Item]:
-        """The rows of an index, latest first, a page read when it is asked for; writes of the last moment may lack.
+    def query_index(self, index: str, partition: tuple[str, str], bounds: tuple[str, int, int]) -> Iterator[Item]:
+        """Yield the items of an index partition, latest first; each page is read when it is needed.
 
-        `place` is the name and value of its partition key, `bounds` the name, first and last of its numeric sort key.
+        An index is eventually consistent: the latest writes may be missing.
+
+        Args:
+            index: Name of the index.
+            partition: Name and value of the index's partition key.
+            bounds: Name, first and last value of the index's numeric sort key.
         """
-        partition, value = place
-        order, first, last = bounds
+        partition_name, value = partition
+        sort_name, first, last = bounds
         pages = self.client.get_paginator("query").paginate(
             TableName=self.name,
             IndexName=index,
-            KeyConditionExpression="#partition = :value AND #order BETWEEN :first AND :last",
-            ExpressionAttributeNames={"#partition": partition, "#order": order},
+            KeyConditionExpression="#partition = :value AND #sort BETWEEN :first AND :last",
+            ExpressionAttributeNames={"#partition": partition_name, "#sort": sort_name},
             ExpressionAttributeValues=encode({":value": value, ":first": first, ":last": last}),
             ScanIndexForward=False,
         )
         with _map_errors():
             yield from (decode(item) for page in pages for item in page["Items"])
 
-    def snapshot(self, keys: Sequence[Item]) -> list[Item]:
-        """The rows of at most 100 keys that are there, as at one moment. Raises WriteRejected while one is written."""
+    def transact_get(self, keys: Sequence[Item]) -> list[Item]:
+        """Return the items of at most 100 keys as of one moment. Keys without an item are left out.
+
+        Raises:
+            WriteRejected: Another transaction is writing one of the items.
+        """
         gets: Any = [{"Get": {"TableName": self.name, "Key": encode(each)}} for each in keys]
-        with _map_errors():
+        with _map_errors([f"{each['pk']} {each['sk']}" for each in keys]):
             answer = self.client.transact_get_items(TransactItems=gets)
         return [decode(each["Item"]) for each in answer["Responses"] if "Item" in each]
 
     def update(self, write: Write) -> Item:
-        """One update on its own; what it set, as it is now. Raises WriteRejected."""
+        """Run one update outside a transaction.
+
+        Returns:
+            The attributes that it set.
+
+        Raises:
+            WriteRejected: The condition failed. `reasons` has one entry, "update".
+        """
         [parts] = write(self.name).values()
-        with _map_errors():
+        with _map_errors(["update"]):
             answer = self.client.update_item(**parts, ReturnValues="UPDATED_NEW")
         return decode(answer.get("Attributes", {}))
 
-    def transact(self, writes: Sequence[Write]) -> None:
-        """At most 100 writes, or none of them. Raises WriteRejected."""
-        with _map_errors():
-            self.client.transact_write_items(TransactItems=[write(self.name) for write in writes])
+    def transact(self, writes: Mapping[str, Write]) -> None:
+        """Run at most 100 writes, all or none of them, in their order.
+
+        Args:
+            writes: Writes by a name of the caller's choice.
+
+        Raises:
+            WriteRejected: A condition failed, or another transaction is writing one of the items. Its reasons have the
+                names of the writes.
+        """
+        with _map_errors([*writes]):
+            self.client.transact_write_items(TransactItems=[write(self.name) for write in writes.values()])
 
     def _range(self, pk: str, first: str, last: str) -> Item:
         return {
@@ -187,7 +246,8 @@ class Table:
 
 
 @contextmanager
-def _map_errors() -> Iterator[None]:
+def _map_errors(names: Sequence[str] = ()) -> Iterator[None]:
+    """Translate the errors of a call; `names` are those of its writes, in their order."""
     try:
         yield
     except BotoCoreError as error:
@@ -195,61 +255,71 @@ def _map_errors() -> Iterator[None]:
     except ClientError as error:
         response: Any = error.response
         code = response["Error"]["Code"]
-        if code in UNAVAILABLE or response["ResponseMetadata"]["HTTPStatusCode"] >= HTTP_SERVER_ERROR:
+        if code in TEMPORARY_ERRORS or response["ResponseMetadata"]["HTTPStatusCode"] >= HTTP_SERVER_ERROR:
             raise StoreUnavailable from error
         reasons = response.get("CancellationReasons", ())
         if code == "ConditionalCheckFailedException":
             reasons = [{"Code": CONDITION_FAILED, "Item": response.get("Item")}]
-        if any(each["Code"] in REFUSED for each in reasons):
-            in_the_way = REFUSED | THROTTLED
-            raise WriteRejected(
-                {place: _refusal(each) for place, each in enumerate(reasons) if each["Code"] in in_the_way}
-            ) from error
-        if any(each["Code"] in THROTTLED for each in reasons):
+        if any(each["Code"] in REJECTIONS for each in reasons):
+            raise WriteRejected(_rejections(names, reasons)) from error
+        if any(each["Code"] in THROTTLING for each in reasons):
             raise StoreUnavailable from error
         raise
 
 
-def _refusal(reason: Mapping[str, Any]) -> CancellationReason:
-    item = reason.get("Item")
-    return CancellationReason(reason["Code"] == CONDITION_FAILED, decode(item) if item else None)
+def _rejections(names: Sequence[str], reasons: Sequence[Mapping[str, Any]]) -> Mapping[str, CancellationReason]:
+    """Return the reasons of the writes that were rejected or throttled. DynamoDB lists one reason for each write."""
+    return {
+        name: CancellationReason(each["Code"] == CONDITION_FAILED, decode(each["Item"]) if each.get("Item") else None)
+        for name, each in zip(names, reasons, strict=False)
+        if each["Code"] in REJECTIONS | THROTTLING
+    }
 
 
-# --- writes -----------------------------------------------------------------------------------------------------------
+# --- Writes -----------------------------------------------------------------------------------------------------------
 
 
 def key(pk: str, sk: str) -> Item:
-    """What names a row."""
+    """Return the key of an item."""
     return {"pk": pk, "sk": sk}
 
 
 def put(item: Item, condition: str | None = None, values: Item | None = None) -> Write:
-    """Write a whole row. A refusal by the condition tells the row that is there."""
+    """Return a write that replaces an item. If the condition fails, the stored item is returned with the rejection."""
     return lambda table: {"Put": {"TableName": table, "Item": encode(item)} | _condition(condition, values)}
 
 
-def update(place: Item, expression: str, values: Item, condition: str | None = None) -> Write:
-    """Change a row, or begin it; reserved names are written `#name`. A refusal tells the row that is there."""
+def update(item_key: Item, expression: str, values: Item, condition: str | None = None) -> Write:
+    """Return a write that changes or creates an item.
+
+    If the condition fails, the stored item is returned with the rejection.
+
+    Args:
+        item_key: Key of the item.
+        expression: Update expression. Write DynamoDB's reserved words as `#name`.
+        values: Values of the placeholders in both expressions.
+        condition: Condition expression.
+    """
     reserved = {word: word[1:] for word in f"{expression} {condition}".replace(",", " ").split() if word[0] == "#"}
     names = {"ExpressionAttributeNames": reserved} if reserved else {}
-    change = {"Key": encode(place), "UpdateExpression": expression} | names | _condition(condition, values)
+    change = {"Key": encode(item_key), "UpdateExpression": expression} | names | _condition(condition, values)
     return lambda table: {"Update": change | {"TableName": table}}
 
 
 def _condition(condition: str | None, values: Item | None) -> Item:
-    told = {"ConditionExpression": condition, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"} if condition else {}
-    return told | ({"ExpressionAttributeValues": encode(values)} if values else {})
+    expression = {"ConditionExpression": condition, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+    return (expression if condition else {}) | ({"ExpressionAttributeValues": encode(values)} if values else {})
 
 
-# --- DynamoDB's JSON (boto3's serializer would bring all of boto3 with it, and numbers as Decimal) --------------------
+# --- DynamoDB's JSON (boto3's serializer would import all of boto3, and return numbers as Decimal) --------------------
 
 
 def encode(item: Mapping[str, Any]) -> Item:
-    """A row as DynamoDB writes it. Raises TypeError for what has no place in one."""
+    """Return an item in DynamoDB's JSON. Raises TypeError for a value that DynamoDB cannot store."""
     return {name: _encode_value(value) for name, value in item.items()}
 
 
-def _encode_value(value: Any) -> Item:  # noqa: ANN401 - whatever an item holds
+def _encode_value(value: Any) -> Item:  # noqa: ANN401 - any value of an item
     match value:
         case None:
             return {"NULL": True}
@@ -262,15 +332,15 @@ def _encode_value(value: Any) -> Item:  # noqa: ANN401 - whatever an item holds
         case Mapping():
             return {"M": encode(value)}
         case _:
-            raise TypeError(f"{type(value).__name__} has no place in an item")
+            raise TypeError(f"{type(value).__name__} cannot be stored in an item")
 
 
 def decode(item: Mapping[str, Any]) -> Item:
-    """A row out of what DynamoDB writes."""
+    """Return the item of DynamoDB's JSON."""
     return {name: _decode_value(value) for name, value in item.items()}
 
 
-def _decode_value(value: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever an item holds
+def _decode_value(value: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any value of an item
     [(kind, inner)] = value.items()
     match kind:
         case "NULL":

@@ -1,16 +1,16 @@
-"""What is kept of accounts, keys and Stripe's events. docs/reference/data-model.md draws the rows.
+"""DynamoDB repository for accounts, API keys, invoices and processed Stripe events.
 
-Every write that depends on what was read is conditional on the row's `version`, and what belongs together is one
-transaction.
+Item layout: docs/reference/data-model.md. A write that depends on a read is conditional on the `version` that was read.
+Writes that belong together are one transaction.
 """
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from billing.adapters.dynamodb import Item, Table, Write, WriteRejected, key, put, update
+from billing.adapters.item_codec import ItemCodec, from_seconds, to_seconds
 from billing.domain.accounts import GAUGE_DEFAULTS, Account, OpenCheckout, Profile
 from billing.domain.errors import BillingError
 from billing.domain.invoices import Invoice, InvoicePage
@@ -21,29 +21,34 @@ from billing.stripe_events.ordering import StoredObject
 
 EVENT_RETENTION = timedelta(days=35)
 """Longer than the 30 days for which Stripe resends an event."""
-GAUGE = "USAGE#-#"
-"""Begins the sort key of a gauge: before every counter's, whose period is a number."""
+GAUGE_PREFIX = "USAGE#-#"
+"""Prefix of a gauge's sort key. It sorts before all counters, whose keys begin with the period as a number."""
 EVENTS_INDEX = "Events"
-_OUTCOME = "OUTCOME#"
+OPEN_OUTCOME_PREFIX = "OUTCOME#"
 FILTERED_ROWS_MAX = 500
-"""How many invoices one request looks through for those of a status."""
+"""Number of invoices that one request reads to find those of a status."""
 
 
 class VersionConflict(BillingError):
-    """Another writer was faster: read again and decide again. `refused_first`: it was the first write's condition."""
+    """Another writer changed an item after it was read. Read it and decide again."""
 
-    def __init__(self, *, first_write_rejected: bool = False) -> None:
-        self.first_write_rejected = first_write_rejected
-        super().__init__("A row is no longer the one that was read")
+    def __init__(self) -> None:
+        super().__init__("An item changed after it was read")
 
 
 class EventAlreadyProcessed(BillingError):
-    """The event's marker is there: somebody else committed its effect."""
+    """The event has a marker with a final outcome: its effect is already committed."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """A secret key as it is kept: never the key itself. `id` is how an operator names it."""
+    """Stored API key. Only the digest of the key itself is stored.
+
+    Attributes:
+        id: Name of the key for operators.
+        last_characters: Last characters of the key, which identify it for its owner.
+        revoked: Time of the revocation; None if the key is valid.
+    """
 
     id: str
     account_id: str
@@ -55,7 +60,14 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class ProcessedEvent:
-    """What became of an event. `account_id`: whose it is; the one that it names, where it was not matched."""
+    """Marker of a Stripe event with its outcome.
+
+    Attributes:
+        processed: Time of processing.
+        created: Time of the event, by Stripe.
+        account_id: Account of the event. If no account matches, the account that the event names.
+        reason: Reason of the outcome, for the operator.
+    """
 
     event_id: str
     type: str
@@ -69,7 +81,15 @@ class ProcessedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Everything that one event writes, in one transaction. A `profile` is written on its `version`."""
+    """All writes of one event, in one transaction.
+
+    Attributes:
+        marker: Marker of the event.
+        rows: New versions of subscriptions and invoices.
+        outbound: Events for the account's own systems.
+        profile: New profile, with the `version` that was read; None if it does not change.
+        new_customer_id: Stripe customer that the event assigns to the account.
+    """
 
     marker: ProcessedEvent
     rows: Sequence[StoredObject[Snapshot]] = ()
@@ -80,7 +100,14 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class EventContext:
-    """What is known of the things an event names. `rows` holds only those that exist."""
+    """Stored state that an event refers to.
+
+    Attributes:
+        outcome: Outcome in the event's marker; None if the event is new.
+        account_of_customer: Account that the customer belongs to.
+        profile: Profile of the account that was asked for.
+        rows: Stored subscriptions and invoices by id.
+    """
 
     outcome: EventOutcome | None
     account_of_customer: str | None
@@ -89,126 +116,156 @@ class EventContext:
 
 
 class Repository:
-    """The table, by what is asked of it."""
+    """Accounts, API keys, invoices and processed events. Every method raises StoreUnavailable if DynamoDB fails."""
 
     def __init__(self, table: Table) -> None:
-        """Take the table on any DynamoDB engine."""
+        """Create a repository on the table of any DynamoDB engine."""
         self._table = table
 
-    # --- accounts -----------------------------------------------------------------------------------------------------
+    # --- Accounts -----------------------------------------------------------------------------------------------------
 
     def load_account(self, account_id: str) -> Account:
-        """The profile, all subscriptions and all gauges, in one strongly consistent Query.
+        """Return an account with its subscriptions and gauges, in one strongly consistent Query.
 
-        Nothing stored is an empty account.
+        An account without any item is an empty account.
         """
-        items = self._table.query(f"ACCOUNT#{account_id}", "PROFILE", f"{GAUGE}~")
-        profile = next((_profile(item) for item in items if item["sk"] == "PROFILE"), Profile(account_id))
-        subscriptions = tuple(_stored_object(item).content for item in items if item["sk"].startswith("SUB#"))
-        gauges = {item["sk"].removeprefix(GAUGE): item["used"] for item in items if item["sk"].startswith(GAUGE)}
-        return Account(
-            profile,
-            tuple(each for each in subscriptions if isinstance(each, Subscription)),
-            {**GAUGE_DEFAULTS, **gauges},
-        )
+        items = self._table.query(f"ACCOUNT#{account_id}", "PROFILE", f"{GAUGE_PREFIX}~")
+        profile = next((PROFILE.decode(item) for item in items if item["sk"] == "PROFILE"), Profile(account_id))
+        subscriptions = tuple(SUBSCRIPTION.decode(item) for item in items if item["sk"].startswith("SUB#"))
+        gauges = {
+            item["sk"].removeprefix(GAUGE_PREFIX): item["used"] for item in items if item["sk"].startswith(GAUGE_PREFIX)
+        }
+        return Account(profile, subscriptions, {**GAUGE_DEFAULTS, **gauges})
 
     def load_subscription_rows(self, account_id: str) -> Mapping[str, StoredObject[Snapshot]]:
-        """Every subscription row of an account by its id, with what the event protocol needs of it."""
+        """Return the stored subscriptions of an account by id."""
         rows = [_stored_object(item) for item in self._table.query(f"ACCOUNT#{account_id}", "SUB#", "SUB#~")]
         return {row.content.id: row for row in rows}
 
     def create_account(self, profile: Profile) -> None:
-        """Write a new account, with a nonce of its own, and make its Stripe customer findable if it has one.
+        """Create an account with a new nonce. If the profile has a Stripe customer, assign it to the account.
 
-        Raises VersionConflict if it is there, or the customer is another account's.
+        Raises:
+            VersionConflict: The account exists, or the customer belongs to another account.
         """
         created = replace(profile, version=1, nonce=secrets.token_hex(16))
-        writes = [_put_profile(created, expected_version=0)]
+        writes = {"profile": _put_profile(created, expected_version=0)}
         if profile.customer_id:
-            writes.append(_put_customer(profile.customer_id, profile.account_id))
+            writes["customer"] = _put_customer(profile.customer_id, profile.account_id)
         self._transact(writes)
 
     def save_profile(self, profile: Profile, *, new_customer_id: str | None = None) -> Profile:
-        """Write the profile over the version it was read at. Raises VersionConflict.
+        """Write a profile over the version that was read.
 
-        `new_customer_id` also makes that Stripe customer findable, in the same transaction.
+        Args:
+            profile: Profile with the version that was read.
+            new_customer_id: Stripe customer to assign to the account in the same transaction.
+
+        Returns:
+            The profile with its new version.
+
+        Raises:
+            VersionConflict: The stored version is another one, or the customer belongs to another account.
         """
         saved = replace(profile, version=profile.version + 1)
-        writes = [_put_profile(saved, expected_version=profile.version)]
+        writes = {"profile": _put_profile(saved, expected_version=profile.version)}
         if new_customer_id:
-            writes.append(_put_customer(new_customer_id, profile.account_id))
+            writes["customer"] = _put_customer(new_customer_id, profile.account_id)
         self._transact(writes)
         return saved
 
-    # --- invoices -----------------------------------------------------------------------------------------------------
+    # --- Invoices -----------------------------------------------------------------------------------------------------
 
     def list_invoices(
         self, account_id: str, limit: int, *, status: str | None = None, after: str | None = None
     ) -> InvoicePage:
-        """At most `limit` issued invoices, newest first, from the position `after` on, in one Query.
+        """Return at most `limit` issued invoices, newest first, in one Query.
 
-        A page of one `status`, or with drafts left out, can hold fewer, or none, and still be continued.
+        Drafts are left out, and so is every other status if `status` is given. A page can therefore have fewer invoices
+        than `limit`, or none, and still have a next page.
+
+        Args:
+            account_id: Account.
+            limit: Largest number of invoices.
+            status: Stripe status of the invoices; None for all.
+            after: Position after which the page begins; None for the first page.
         """
-        page = self._table.latest(
+        page = self._table.query_latest(
             f"ACCOUNT#{account_id}",
             "INV#",
             "INV#~",
             limit=FILTERED_ROWS_MAX if status else limit + 1,
-            only={"status": status} if status else None,
+            filters={"status": status} if status else None,
             before=f"INV#{after}" if after else None,
         )
         items = page.items[:limit]
         last = items[-1]["sk"] if len(page.items) > limit else page.continues_after
-        invoices = [_load(Invoice, item) for item in items]
+        invoices = [INVOICE.decode(item) for item in items]
         return InvoicePage(
             [invoice for invoice in invoices if invoice.is_issued], last.removeprefix("INV#") if last else None
         )
 
-    # --- keys ---------------------------------------------------------------------------------------------------------
+    # --- API keys -----------------------------------------------------------------------------------------------------
 
     def find_key(self, digest: str) -> KeyRecord | None:
-        """The key with this SHA-256, revoked ones too; None if there never was one."""
+        """Return the key with this SHA-256 digest, also if it is revoked; None if there is none."""
         item = self._table.get(f"KEY#{digest}", "KEY")
-        return _key_record(item) if item else None
+        return KEY_RECORD.decode(item) if item else None
 
     def create_key(self, digest: str, record: KeyRecord) -> None:
-        """Store a key, findable by its digest and listed with its account."""
-        facts = _dump(record)
+        """Store a key under its digest and in its account's list.
+
+        Raises:
+            VersionConflict: A key with this digest exists.
+        """
+        attributes = KEY_RECORD.encode(record)
+        listed = key(f"ACCOUNT#{record.account_id}", f"KEY#{record.id}") | attributes | {"digest": digest}
         self._transact(
-            [
-                put(key(f"KEY#{digest}", "KEY") | facts, "attribute_not_exists(pk)"),
-                put(key(f"ACCOUNT#{record.account_id}", f"KEY#{record.id}") | facts | {"digest": digest}),
-            ]
+            {
+                "key": put(key(f"KEY#{digest}", "KEY") | attributes, "attribute_not_exists(pk)"),
+                "key of the account": put(listed),
+            }
         )
 
     def list_keys(self, account_id: str) -> list[KeyRecord]:
-        """All keys an account ever had."""
-        return [_key_record(item) for item in self._table.query(f"ACCOUNT#{account_id}", "KEY#", "KEY#~")]
+        """Return all keys of an account, also the revoked ones."""
+        return [KEY_RECORD.decode(item) for item in self._table.query(f"ACCOUNT#{account_id}", "KEY#", "KEY#~")]
 
     def revoke_key(self, account_id: str, key_id: str, now: datetime) -> KeyRecord | None:
-        """Stop a key from working, for good. None if the account has no such key."""
+        """Revoke a key permanently. Returns the revoked key; None if the account has no such key."""
         item = next(
             (item for item in self._table.query(f"ACCOUNT#{account_id}", "KEY#", "KEY#~") if item["id"] == key_id), None
         )
         if item is None:
             return None
-        places = (key(f"KEY#{item['digest']}", "KEY"), key(f"ACCOUNT#{account_id}", f"KEY#{key_id}"))
+        revocation = "SET revoked = if_not_exists(revoked, :now)", {":now": to_seconds(now)}
         self._transact(
-            [update(place, "SET revoked = if_not_exists(revoked, :now)", {":now": to_seconds(now)}) for place in places]
+            {
+                "key": update(key(f"KEY#{item['digest']}", "KEY"), *revocation),
+                "key of the account": update(key(f"ACCOUNT#{account_id}", f"KEY#{key_id}"), *revocation),
+            }
         )
-        return replace(_key_record(item), revoked=_key_record(item).revoked or now)
+        record = KEY_RECORD.decode(item)
+        return replace(record, revoked=record.revoked or now)
 
-    # --- Stripe's events ----------------------------------------------------------------------------------------------
+    # --- Stripe events ------------------------------------------------------------------------------------------------
 
     def read_event_context(
         self, event_id: str, customer_id: str, account_id: str | None, targets: Sequence[ObjectRef]
     ) -> EventContext:
-        """The event's marker, whose customer it is, that account and its rows: one strongly consistent BatchGetItem."""
-        wanted = [key(f"EVENT#{event_id}", "RECEIVED"), key(f"CUSTOMER#{customer_id}", "ACCOUNT")]
+        """Return the stored state that an event refers to, in one strongly consistent BatchGetItem.
+
+        Args:
+            event_id: Event, for its marker.
+            customer_id: Stripe customer, for its account.
+            account_id: Account whose profile and rows are read; None to read neither.
+            targets: Subscriptions and invoices of the event.
+        """
+        keys = [key(f"EVENT#{event_id}", "RECEIVED"), key(f"CUSTOMER#{customer_id}", "ACCOUNT")]
         if account_id:
-            wanted.append(key(f"ACCOUNT#{account_id}", "PROFILE"))
-            wanted += [key(f"ACCOUNT#{account_id}", _row_sk(target)) for target in targets]
-        found = {(item["pk"], item["sk"]): item for item in self._table.batch_get(wanted)}
+            keys.append(key(f"ACCOUNT#{account_id}", "PROFILE"))
+            keys += [key(f"ACCOUNT#{account_id}", _row_sk(target)) for target in targets]
+        found = {(item["pk"], item["sk"]): item for item in self._table.batch_get(keys)}
         marker = found.get((f"EVENT#{event_id}", "RECEIVED"))
         customer = found.get((f"CUSTOMER#{customer_id}", "ACCOUNT"))
         profile = found.get((f"ACCOUNT#{account_id}", "PROFILE"))
@@ -216,89 +273,93 @@ class Repository:
         return EventContext(
             outcome=EventOutcome(marker["outcome"]) if marker else None,
             account_of_customer=customer["account_id"] if customer else None,
-            profile=_profile(profile) if profile else None,
+            profile=PROFILE.decode(profile) if profile else None,
             rows={row.content.id: row for row in rows},
         )
 
     def commit(self, commit: Commit) -> None:
-        """Write an event's marker and its whole effect, or nothing.
+        """Write an event's marker and its whole effect in one transaction.
 
-        Raises EventAlreadyProcessed if its marker is there with a final outcome, VersionConflict if a row or the
-        profile is no longer the one that was read, or the new customer has an account by now.
+        Raises:
+            EventAlreadyProcessed: The event's marker exists with a final outcome.
+            VersionConflict: A row or the profile changed after it was read, or the new customer has an account.
         """
         account_id = commit.marker.account_id
-        writes = [_put_marker(commit.marker)]
-        writes += [_put_row(f"ACCOUNT#{account_id}", row) for row in commit.rows]
-        writes += [_put_outbound(event, commit.marker.processed) for event in commit.outbound]
+        writes = {"marker": _put_marker(commit.marker)}
+        writes |= {f"row {row.content.id}": _put_row(f"ACCOUNT#{account_id}", row) for row in commit.rows}
+        writes |= {f"outbound {each.id}": _put_outbound(each, commit.marker.processed) for each in commit.outbound}
         if commit.profile:
             saved = replace(commit.profile, version=commit.profile.version + 1)
-            writes.append(_put_profile(saved, expected_version=commit.profile.version))
+            writes["profile"] = _put_profile(saved, expected_version=commit.profile.version)
         if commit.new_customer_id and account_id:
-            writes.append(_put_new_customer(commit.new_customer_id, account_id))
-        try:
-            self._transact(writes)
-        except VersionConflict as conflict:
-            if conflict.first_write_rejected:
-                raise EventAlreadyProcessed from conflict
-            raise
-
-    # --- what became of events, for the operator ----------------------------------------------------------------------
-
-    def find_markers(self, event_ids: Iterable[str]) -> Mapping[str, ProcessedEvent]:
-        """What is recorded of at most 100 events, by their ids."""
-        found = self._find({f"EVENT#{event_id}": "RECEIVED" for event_id in event_ids})
-        return {item["event_id"]: _marker(item) for item in found}
-
-    def list_open_events(self, outcome: EventOutcome, since: datetime, until: datetime) -> Iterator[ProcessedEvent]:
-        """Events with an outcome that is not final, the one that was processed last first."""
-        return self._list_events(f"{_OUTCOME}{outcome}", since, until)
-
-    def list_account_events(self, account_id: str, since: datetime, until: datetime) -> Iterator[ProcessedEvent]:
-        """Events of an account with a final outcome, the one that was processed last first."""
-        return self._list_events(f"ACCOUNT#{account_id}", since, until)
-
-    def _list_events(self, place: str, since: datetime, until: datetime) -> Iterator[ProcessedEvent]:
-        bounds = ("processed", to_seconds(since), to_seconds(until))
-        return map(_marker, self._table.by_index(EVENTS_INDEX, ("listed_under", place), bounds))
-
-    # --- reconciliation: what a page of Stripe's lists needs, at most 100 rows each, in one BatchGetItem --------------
-
-    def find_owners(self, customer_ids: Iterable[str]) -> Mapping[str, str]:
-        """Whose Stripe customers are, by their ids."""
-        found = self._find({f"CUSTOMER#{customer_id}": "ACCOUNT" for customer_id in customer_ids})
-        return {item["pk"].removeprefix("CUSTOMER#"): item["account_id"] for item in found}
-
-    def find_profiles(self, account_ids: Iterable[str]) -> Mapping[str, Profile]:
-        """The profiles of those accounts that are stored, by their ids."""
-        found = self._find({f"ACCOUNT#{account_id}": "PROFILE" for account_id in account_ids})
-        return {profile.account_id: profile for profile in map(_profile, found)}
-
-    def find_rows(self, places: Iterable[tuple[str, ObjectRef]]) -> Mapping[str, StoredObject[Snapshot]]:
-        """The rows of accounts' subscriptions and invoices that are there, by the ids of these."""
-        wanted = [key(f"ACCOUNT#{account_id}", _row_sk(target)) for account_id, target in places]
-        rows = [_stored_object(item) for item in self._table.batch_get(wanted)] if wanted else []
-        return {row.content.id: row for row in rows}
-
-    def _find(self, sk_by_pk: Mapping[str, str]) -> list[Item]:
-        return self._table.batch_get([key(pk, sk) for pk, sk in sk_by_pk.items()]) if sk_by_pk else []
-
-    def list_live_subscriptions(self, account_id: str | None = None) -> Iterator[tuple[str, Subscription]]:
-        """An account's subscriptions that have not ended, with its id; without one everybody's, by a Scan."""
-        found = self._table.query(f"ACCOUNT#{account_id}", "SUB#", "SUB#~") if account_id else self._table.scan("SUB#")
-        for item in found:
-            content = _stored_object(item).content
-            if isinstance(content, Subscription) and not content.has_ended:
-                yield item["pk"].removeprefix("ACCOUNT#"), content
-
-    def _transact(self, writes: Sequence[Write]) -> None:
+            writes["customer"] = _put_new_customer(commit.new_customer_id, account_id)
         try:
             self._table.transact(writes)
         except WriteRejected as error:
-            first = error.reasons.get(0)
-            raise VersionConflict(first_write_rejected=first is not None and first.by_condition) from error
+            raise (EventAlreadyProcessed if error.condition_failed("marker") else VersionConflict) from error
+
+    # --- Processed events, for the operator ---------------------------------------------------------------------------
+
+    def find_markers(self, event_ids: Iterable[str]) -> Mapping[str, ProcessedEvent]:
+        """Return the markers of at most 100 events by event id. Unknown events are left out."""
+        found = self._batch_get({f"EVENT#{event_id}": "RECEIVED" for event_id in event_ids})
+        return {item["event_id"]: PROCESSED_EVENT.decode(item) for item in found}
+
+    def list_open_events(self, outcome: EventOutcome, since: datetime, until: datetime) -> Iterator[ProcessedEvent]:
+        """Yield the events with an outcome that is not final, the last processed first."""
+        return self._list_events(f"{OPEN_OUTCOME_PREFIX}{outcome}", since, until)
+
+    def list_account_events(self, account_id: str, since: datetime, until: datetime) -> Iterator[ProcessedEvent]:
+        """Yield the events of an account with a final outcome, the last processed first."""
+        return self._list_events(f"ACCOUNT#{account_id}", since, until)
+
+    def _list_events(self, listed_under: str, since: datetime, until: datetime) -> Iterator[ProcessedEvent]:
+        bounds = ("processed", to_seconds(since), to_seconds(until))
+        return map(
+            PROCESSED_EVENT.decode, self._table.query_index(EVENTS_INDEX, ("listed_under", listed_under), bounds)
+        )
+
+    # --- Reconciliation: one BatchGetItem for a page of Stripe's lists, at most 100 items -----------------------------
+
+    def find_owners(self, customer_ids: Iterable[str]) -> Mapping[str, str]:
+        """Return the accounts of at most 100 Stripe customers by customer id."""
+        found = self._batch_get({f"CUSTOMER#{customer_id}": "ACCOUNT" for customer_id in customer_ids})
+        return {item["pk"].removeprefix("CUSTOMER#"): item["account_id"] for item in found}
+
+    def find_profiles(self, account_ids: Iterable[str]) -> Mapping[str, Profile]:
+        """Return the stored profiles of at most 100 accounts by account id."""
+        found = self._batch_get({f"ACCOUNT#{account_id}": "PROFILE" for account_id in account_ids})
+        return {profile.account_id: profile for profile in map(PROFILE.decode, found)}
+
+    def find_rows(self, targets: Iterable[tuple[str, ObjectRef]]) -> Mapping[str, StoredObject[Snapshot]]:
+        """Return at most 100 stored subscriptions and invoices by id; each target has the id of its account."""
+        keys = [key(f"ACCOUNT#{account_id}", _row_sk(target)) for account_id, target in targets]
+        rows = [_stored_object(item) for item in self._table.batch_get(keys)] if keys else []
+        return {row.content.id: row for row in rows}
+
+    def _batch_get(self, sk_by_pk: Mapping[str, str]) -> list[Item]:
+        return self._table.batch_get([key(pk, sk) for pk, sk in sk_by_pk.items()]) if sk_by_pk else []
+
+    def list_live_subscriptions(self, account_id: str | None = None) -> Iterator[tuple[str, Subscription]]:
+        """Yield the subscriptions that have not ended, each with its account id.
+
+        Args:
+            account_id: Account; None for all accounts, which scans the table.
+        """
+        items = self._table.query(f"ACCOUNT#{account_id}", "SUB#", "SUB#~") if account_id else self._table.scan("SUB#")
+        for item in items:
+            subscription = SUBSCRIPTION.decode(item)
+            if not subscription.has_ended:
+                yield item["pk"].removeprefix("ACCOUNT#"), subscription
+
+    def _transact(self, writes: Mapping[str, Write]) -> None:
+        try:
+            self._table.transact(writes)
+        except WriteRejected as error:
+            raise VersionConflict from error
 
 
-# --- writes: each is a part of a transaction that still lacks the table's name ----------------------------------------
+# --- Writes -----------------------------------------------------------------------------------------------------------
 
 
 def _put_versioned(item: Item, expected_version: int) -> Write:
@@ -308,56 +369,121 @@ def _put_versioned(item: Item, expected_version: int) -> Write:
 
 
 def _put_profile(profile: Profile, *, expected_version: int) -> Write:
-    return _put_versioned(key(f"ACCOUNT#{profile.account_id}", "PROFILE") | _dump(profile), expected_version)
+    return _put_versioned(key(f"ACCOUNT#{profile.account_id}", "PROFILE") | PROFILE.encode(profile), expected_version)
 
 
 def _put_customer(customer_id: str, account_id: str) -> Write:
-    """A Stripe customer belongs to one account for good: writing it once more for the same account is no conflict."""
+    """Return a write that assigns a customer permanently. Assigning it again to the same account is no conflict."""
     item = key(f"CUSTOMER#{customer_id}", "ACCOUNT") | {"account_id": account_id}
     return put(item, "attribute_not_exists(pk) OR account_id = :account_id", {":account_id": account_id})
 
 
 def _put_new_customer(customer_id: str, account_id: str) -> Write:
-    """An event links a customer that nobody had when it was read; it may have been linked since, and even deleted."""
+    """Return a write that assigns a customer that had no account when it was read.
+
+    The customer may have been assigned since then, and even deleted.
+    """
     item = key(f"CUSTOMER#{customer_id}", "ACCOUNT") | {"account_id": account_id}
     return put(item, "attribute_not_exists(pk)")
 
 
 def _put_row(pk: str, row: StoredObject[Snapshot]) -> Write:
+    content = row.content
+    attributes = INVOICE.encode(content) if isinstance(content, Invoice) else SUBSCRIPTION.encode(content)
     interval = {"seen_from": to_seconds(row.seen_from), "seen_to": to_seconds(row.seen_to), "version": row.version}
-    item = key(pk, _row_sk(ObjectRef(type(row.content), row.content.id, row.content))) | _dump(row.content) | interval
+    item = key(pk, _row_sk(ObjectRef(type(content), content.id, content))) | attributes | interval
     return _put_versioned(item, row.version - 1)
 
 
 def _put_marker(marker: ProcessedEvent) -> Write:
-    """The first line of defence against a second delivery: refused if the event already has a final outcome.
+    """Return a write that is rejected if the event already has a final outcome.
 
-    Event seen first          -> no item, written.
-    Delivered again, later    -> the reader finds the marker; this is never reached.
-    Delivered again, meanwhile -> both read no marker, one is refused here.
-    Was unknown_customer, seen again -> its outcome is not final, overwritten.
+    | delivery | result |
+    |---|---|
+    | first | there is no item: it is written |
+    | repeated later | the reader finds the marker, and this write does not happen |
+    | repeated at the same time | both readers find no marker: one of the two writes is rejected |
+    | of an event with an open outcome, such as unknown_customer | the item is replaced |
     """
-    item = key(f"EVENT#{marker.event_id}", "RECEIVED") | _dump(marker)
+    item = key(f"EVENT#{marker.event_id}", "RECEIVED") | PROCESSED_EVENT.encode(marker)
     item["expires_at"] = to_seconds(marker.processed + EVENT_RETENTION)
-    if place := _listed_under(marker):
-        item["listed_under"] = place
+    if listed_under := _listed_under(marker):
+        item["listed_under"] = listed_under
     open_outcomes = {f":{outcome}": outcome.value for outcome in EventOutcome if not outcome.is_final}
     return put(item, f"attribute_not_exists(pk) OR outcome IN ({', '.join(open_outcomes)})", open_outcomes)
 
 
 def _listed_under(marker: ProcessedEvent) -> str | None:
-    """Where an operator looks for an event: among those to look at, or with its account. Nobody looks for the rest."""
+    """Return the partition of the events index: open outcomes by outcome, others by account; None for no entry."""
     if not marker.outcome.is_final:
-        return f"{_OUTCOME}{marker.outcome}"
+        return f"{OPEN_OUTCOME_PREFIX}{marker.outcome}"
     return f"ACCOUNT#{marker.account_id}" if marker.account_id else None
 
 
 def _put_outbound(event: OutboundEvent, processed: datetime) -> Write:
-    item = key(f"ACCOUNT#{event.account_id}", f"OUT#{to_seconds(event.occurred_at):012d}#{event.id}") | _dump(event)
-    return put(item | {"expires_at": to_seconds(max(processed, event.occurred_at) + EVENT_RETENTION)})
+    item_key = key(f"ACCOUNT#{event.account_id}", f"OUT#{to_seconds(event.occurred_at):012d}#{event.id}")
+    expires_at = to_seconds(max(processed, event.occurred_at) + EVENT_RETENTION)
+    return put(item_key | OUTBOUND_EVENT.encode(event) | {"expires_at": expires_at})
 
 
-# --- rows -------------------------------------------------------------------------------------------------------------
+# --- Items ------------------------------------------------------------------------------------------------------------
+
+PROFILE = ItemCodec(
+    Profile,
+    plain=("account_id", "version", "nonce", "customer_id", "email", "trial_used"),
+    times=("created",),
+    nested={"open_checkout": ItemCodec(OpenCheckout, plain=("session_id", "fingerprint"))},
+)
+KEY_RECORD = ItemCodec(KeyRecord, plain=("id", "account_id", "kind", "last_characters"), times=("created", "revoked"))
+PROCESSED_EVENT = ItemCodec(
+    ProcessedEvent,
+    plain=("event_id", "type", "account_id", "customer_id", "reason"),
+    times=("processed", "created"),
+    enums={"outcome": EventOutcome},
+)
+OUTBOUND_EVENT = ItemCodec(OutboundEvent, plain=("id", "type", "account_id", "data"), times=("occurred_at",))
+SUBSCRIPTION = ItemCodec(
+    Subscription,
+    plain=(
+        "id",
+        "customer_id",
+        "status",
+        "plan",
+        "price_id",
+        "quantity",
+        "cancel_at_period_end",
+        "price_is_mapped",
+    ),
+    times=(
+        "created",
+        "current_period_start",
+        "current_period_end",
+        "cancel_at",
+        "canceled_at",
+        "ended_at",
+        "trial_end",
+        "past_due_since",
+    ),
+)
+INVOICE = ItemCodec(
+    Invoice,
+    plain=(
+        "id",
+        "customer_id",
+        "subscription_id",
+        "status",
+        "number",
+        "currency",
+        "total",
+        "amount_due",
+        "amount_paid",
+        "amount_remaining",
+        "attempt_count",
+        "hosted_invoice_url",
+        "invoice_pdf",
+    ),
+    times=("created", "period_start", "period_end"),
+)
 
 
 def _row_sk(target: ObjectRef) -> str:
@@ -367,50 +493,5 @@ def _row_sk(target: ObjectRef) -> str:
 
 
 def _stored_object(item: Item) -> StoredObject[Snapshot]:
-    content = _load(Invoice, item) if item["sk"].startswith("INV#") else _load(Subscription, item)
+    content = INVOICE.decode(item) if item["sk"].startswith("INV#") else SUBSCRIPTION.decode(item)
     return StoredObject(content, from_seconds(item["seen_from"]), from_seconds(item["seen_to"]), item["version"])
-
-
-def _marker(item: Item) -> ProcessedEvent:
-    return _load(ProcessedEvent, item | {"outcome": EventOutcome(item["outcome"])})
-
-
-def _profile(item: Item) -> Profile:
-    checkout = item.get("open_checkout")
-    return _load(Profile, item | {"open_checkout": OpenCheckout(**checkout) if checkout else None})
-
-
-def _key_record(item: Item) -> KeyRecord:
-    return _load(KeyRecord, item)
-
-
-def _dump(value: Any) -> Item:  # noqa: ANN401 - any of our frozen dataclasses
-    """A dataclass as an item: times as seconds, what is None left out."""
-    facts = {field.name: getattr(value, field.name) for field in fields(value)}
-    return {name: _plain(fact) for name, fact in facts.items() if fact is not None}
-
-
-def _plain(fact: Any) -> Any:  # noqa: ANN401 - whatever a field holds
-    if isinstance(fact, datetime):
-        return to_seconds(fact)
-    return _dump(fact) if isinstance(fact, OpenCheckout) else fact
-
-
-def _load[T](cls: type[T], item: Item) -> T:
-    """The dataclass that `_dump` made an item of. A field that older rows lack gets its default, or None."""
-    known: Item = {}
-    for field in fields(cls):  # type: ignore[arg-type]
-        fact = item.get(field.name)
-        if fact is not None or field.default is MISSING:
-            known[field.name] = from_seconds(fact) if isinstance(fact, int) and "datetime" in str(field.type) else fact
-    return cls(**known)
-
-
-def to_seconds(moment: datetime) -> int:
-    """Return a time as stored: whole seconds since 1970 (UTC)."""
-    return int(moment.timestamp())
-
-
-def from_seconds(seconds: int) -> datetime:
-    """Return a stored time."""
-    return datetime.fromtimestamp(seconds, UTC)

@@ -1,6 +1,7 @@
-"""Stripe, and the only module that imports its SDK. Its errors become StripeUnavailable and StripeRefused.
+"""Stripe gateway: the only module of the package that imports Stripe's SDK.
 
-Calls are bounded: 2 s to connect, 5 s to answer, two retries by the SDK (which sends the same idempotency key again).
+Errors of the SDK become StripeUnavailable or StripeRefused (`ERROR_MAP`). Every call has a connect timeout of 2 s and a
+read timeout of 5 s. The SDK retries it twice with the same idempotency key.
 """
 
 import hashlib
@@ -27,26 +28,26 @@ from billing.telemetry import logger
 if TYPE_CHECKING:
     from stripe.params.checkout import SessionCreateParams
 
-CONNECT_SECONDS_MAX = 2
-ANSWER_SECONDS_MAX = 5
-LIST_SECONDS_MAX = 20
-"""A page of a hundred objects takes Stripe longer, and nobody waits for it at a counter."""
+CONNECT_TIMEOUT_SECONDS = 2
+READ_TIMEOUT_SECONDS = 5
+LIST_READ_TIMEOUT_SECONDS = 20
+"""List calls return up to 100 objects and run in the background, so they get a longer timeout."""
 RETRIES_MAX = 2
 PRICE_AGE_SECONDS_MAX = 300
 RETRY_AFTER_SECONDS_MAX = 60
 RETRY_AFTER = re.compile(r"[0-9]{1,9}", re.ASCII)
 NOT_FOUND = 404
 CONFLICT = 409
-PAGE_SIZE = 100
-"""The most that Stripe lists at once: https://docs.stripe.com/api/pagination."""
-LISTS_A_SECOND = 10
-"""Of the 25 that Stripe allows a sandbox, and one resource in live mode, so that the product always has room beside it.
-
-https://docs.stripe.com/rate-limits
-"""
 SERVER_ERROR = 500
+PAGE_SIZE = 100
+"""Largest page of a list: https://docs.stripe.com/api/pagination."""
+BACKGROUND_REQUESTS_PER_SECOND = 10
+"""Rate of background requests. Stripe allows 25 requests a second in a sandbox, and on one resource in live mode.
 
-# Most specific first; tests/adapters/test_stripe_gateway.py fails if the SDK raises what has no line here.
+The rest is for the API. https://docs.stripe.com/rate-limits
+"""
+
+# Most specific class first. tests/adapters/test_stripe_gateway_errors.py fails if the SDK raises a class without entry.
 ERROR_MAP: tuple[tuple[type[stripe.StripeError], type[StripeFailed]], ...] = (
     (stripe.RateLimitError, StripeUnavailable),
     (stripe.APIConnectionError, StripeUnavailable),
@@ -59,7 +60,7 @@ ERROR_MAP: tuple[tuple[type[stripe.StripeError], type[StripeFailed]], ...] = (
     (stripe.StripeError, StripeRefused),
 )
 
-# An answer that is not Stripe's: what the SDK stumbles over when it takes one apart, and what our readers refuse.
+# Errors that the SDK and the parsers in `objects` raise for a response that does not come from Stripe.
 MALFORMED_RESPONSE_ERRORS = (
     AttributeError,
     EventUnprocessable,
@@ -73,7 +74,13 @@ MALFORMED_RESPONSE_ERRORS = (
 
 @dataclass(frozen=True, slots=True)
 class CheckoutSession:
-    """A Checkout Session. `status` is Stripe's: open, complete or expired; `url` is there while it is open."""
+    """Checkout Session.
+
+    Attributes:
+        status: Stripe's status: open, complete or expired.
+        url: Address of the hosted page; None unless the session is open.
+        subscription_id: Subscription that the completed session created.
+    """
 
     id: str
     status: str | None
@@ -83,20 +90,26 @@ class CheckoutSession:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A page of one of Stripe's lists by ids, newest first. `after`: the id after which there are more, if there are.
+    """Page of one of Stripe's lists.
 
-    `seen_from`, `seen_to`: between which times of Stripe's clock its objects were as they are here.
+    Attributes:
+        objects: Objects by id, newest first.
+        after: Id after which the next page begins; None at the end.
+        listed_at: Earliest time, by Stripe's clock, at which Stripe can have read the objects.
     """
 
     objects: Mapping[str, Json]
     after: str | None
-    seen_from: datetime
-    seen_to: datetime
+    listed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class CheckoutOrder:
-    """What a Checkout Session is to be made for. `trial_days` 0 is no trial."""
+    """Order that a Checkout Session is created for.
+
+    Attributes:
+        trial_days: Length of the trial; 0 for no trial.
+    """
 
     account_id: str
     customer_id: str
@@ -109,30 +122,39 @@ class CheckoutOrder:
 
 
 class StripeGateway:
-    """Stripe, by what is asked of it. Every method raises StripeUnavailable and StripeRefused."""
+    """Calls to Stripe. Every method raises StripeUnavailable and StripeRefused."""
 
     def __init__(self, client: stripe.StripeClient, portal_configuration: str | None = None) -> None:
-        """Take a client for any Stripe-compatible server, and the portal configuration of this deployment there."""
+        """Create a gateway.
+
+        Args:
+            client: Client of Stripe or of a server with Stripe's API.
+            portal_configuration: Id of the portal configuration; None for the Stripe account's default.
+        """
         self._client = client
         self._v1 = client.v1
         self._portal_configuration = portal_configuration
         self._price_ids: dict[str, tuple[float, str]] = {}
 
+    # --- Checkout and portal ------------------------------------------------------------------------------------------
+
     def create_customer(self, account_id: str, email: str | None, *, idempotency_key: str) -> str:
-        """Make the account's customer; the same key makes it once. Returns its id."""
+        """Create a customer for an account, once for each idempotency key. Returns its id."""
         params: Any = {"metadata": {"account_id": account_id}} | ({"email": email} if email else {})
         with _map_errors():
             customer = self._v1.customers.create(params, {"idempotency_key": idempotency_key})
             return objects.required_id(customer.to_dict(), "id")
 
-    def is_customer_gone(self, customer_id: str) -> bool:
-        """Whether it was deleted, or Stripe does not have it at all, as after "Delete all test data"."""
+    def is_customer_deleted(self, customer_id: str) -> bool:
+        """Return True if a customer was deleted or does not exist, as after "Delete all test data"."""
         with _map_errors():
-            customer = _or_none(lambda: _require_same_id(customer_id, self._v1.customers.retrieve(customer_id)))
+            customer = _none_if_not_found(
+                lambda: _require_same_id(customer_id, self._v1.customers.retrieve(customer_id))
+            )
             return customer is None or objects.boolean(customer, "deleted")
 
-    def price_id(self, lookup_key: str) -> str:
-        """The active price that has this lookup key, remembered for five minutes."""
+    def find_price_id(self, lookup_key: str) -> str:
+        """Return the id of the active price with a lookup key. It is stored in memory for five minutes."""
         found_at, price_id = self._price_ids.get(lookup_key, (0.0, ""))
         if price_id and time.monotonic() - found_at < PRICE_AGE_SECONDS_MAX:
             return price_id
@@ -140,19 +162,19 @@ class StripeGateway:
             prices = self._v1.prices.list({"lookup_keys": [lookup_key], "active": True, "limit": 1})
             found = [objects.required_id(price.to_dict(), "id") for price in prices.data]
         if not found:
-            logger().error("Stripe has no active price with a lookup key", lookup_key=lookup_key)
+            logger().error("No active Stripe price has this lookup key", lookup_key=lookup_key)
             raise StripeRefused
         self._price_ids[lookup_key] = (time.monotonic(), found[0])
         return found[0]
 
-    def lookup_key_of(self, price_id: str) -> str | None:
-        """The lookup key of a price that can be sold; None where it has none, is not active, or is not there."""
+    def find_lookup_key(self, price_id: str) -> str | None:
+        """Return the lookup key of an active price; None if it has none, is inactive or does not exist."""
         with _map_errors():
-            price = _or_none(lambda: _require_same_id(price_id, self._v1.prices.retrieve(price_id)))
+            price = _none_if_not_found(lambda: _require_same_id(price_id, self._v1.prices.retrieve(price_id)))
             return objects.text(price, "lookup_key") if price and price["active"] else None
 
     def create_checkout_session(self, order: CheckoutOrder, *, idempotency_key: str) -> CheckoutSession:
-        """Open a hosted checkout page for one subscription."""
+        """Create a Checkout Session for one subscription."""
         metadata = {"account_id": order.account_id}
         subscription: SessionCreateParams = {"subscription_data": {"metadata": metadata}}
         if order.trial_days:
@@ -175,48 +197,70 @@ class StripeGateway:
             return _checkout_session(session)
 
     def find_checkout_session(self, session_id: str) -> CheckoutSession | None:
-        """A Checkout Session as it is now; None if Stripe does not have it."""
+        """Return a Checkout Session; None if it does not exist."""
         with _map_errors():
-            return _or_none(lambda: _checkout_session(self._v1.checkout.sessions.retrieve(session_id)))
+            return _none_if_not_found(lambda: _checkout_session(self._v1.checkout.sessions.retrieve(session_id)))
 
-    def close_checkout_session(self, session_id: str) -> CheckoutSession | None:
-        """Expire a session, so that nobody can pay it any more; as it is now if it was no longer open."""
+    def expire_checkout_session(self, session_id: str) -> CheckoutSession | None:
+        """Expire a Checkout Session, so that it can no longer be paid.
+
+        Returns:
+            The session; if it was no longer open, its present state. None if it does not exist.
+        """
         with _map_errors():
             try:
                 return _checkout_session(self._v1.checkout.sessions.expire(session_id))
             except stripe.InvalidRequestError:
                 return self.find_checkout_session(session_id)
 
-    def create_portal_session(self, customer_id: str, return_url: str, callers_key: str | None = None) -> str:
-        """The URL of a billing portal session. Without a configuration Stripe takes the account's default, if any.
+    def create_portal_session(self, customer_id: str, return_url: str, idempotency_key: str | None = None) -> str:
+        """Create a billing portal session and return its URL.
 
-        `callers_key` is the caller's idempotency key: the same one makes one session, with Stripe too.
+        Args:
+            customer_id: Customer who opens the portal.
+            return_url: Address that the portal links back to.
+            idempotency_key: Key of the API request. The same key and arguments create one session.
         """
         params: Any = {"customer": customer_id, "return_url": return_url}
         if self._portal_configuration:
             params["configuration"] = self._portal_configuration
-        options: Any = {"idempotency_key": _portal_key(customer_id, return_url, callers_key)} if callers_key else {}
+        options: Any = {}
+        if idempotency_key:
+            # Stripe rejects a key that is repeated with other parameters, so the key includes them.
+            text = f"portal-{customer_id}-{return_url}-{idempotency_key}"
+            options["idempotency_key"] = hashlib.sha256(text.encode()).hexdigest()
         with _map_errors():
             session = self._v1.billing_portal.sessions.create(params, options)
             return objects.required_text(session.to_dict(), "url")
 
-    def fetch(self, target: ObjectRef, catalog: Catalog) -> FetchedObject | None:
-        """The object an event is about, as it is now and between which times of Stripe's clock; None if it is gone.
+    # --- Objects of events --------------------------------------------------------------------------------------------
 
-        Raises EventUnprocessable if Stripe has the object, and it is not what such objects are.
+    def fetch(self, target: ObjectRef, catalog: Catalog) -> FetchedObject | None:
+        """Return the present state of an event's subscription or invoice; None if it does not exist.
+
+        Raises:
+            EventUnprocessable: Stripe's object does not have the fields of its type.
         """
         with _map_errors():
-            answered = _or_none(lambda: self._retrieve(target))
-        if answered is None:
+            found = _none_if_not_found(lambda: self._retrieve(target))
+        if found is None:
             return None
-        source, seen_from, seen_to = answered
+        source, seen_from, seen_to = found
         content: Snapshot = (
             objects.parse_invoice(source) if target.kind is Invoice else objects.parse_subscription(source, catalog)
         )
         return FetchedObject(content, seen_from, seen_to)
 
+    def _retrieve(self, target: ObjectRef) -> tuple[Json, datetime, datetime]:
+        """Return the JSON of an object, and the interval of Stripe's clock in which Stripe read it."""
+        service: Any = self._v1.invoices if target.kind is Invoice else self._v1.subscriptions
+        started = time.monotonic()
+        found = service.retrieve(target.id)
+        seen_from, seen_to = _observation_window(started, found.last_response.headers)
+        return _require_same_id(target.id, found), seen_from, seen_to
+
     def look_up(self, related: RelatedObject) -> Json | None:
-        """What a thin event names, in the API version that we read; None if it is gone, or nothing that we handle."""
+        """Return the object that a thin event names; None if it does not exist or its type is not handled."""
         services: Mapping[str, Any] = {
             "checkout.session": self._v1.checkout.sessions,
             "customer": self._v1.customers,
@@ -227,55 +271,55 @@ class StripeGateway:
         if service is None:
             return None
         with _map_errors():
-            return _or_none(lambda: _require_same_id(related.id, service.retrieve(related.id)))
+            return _none_if_not_found(lambda: _require_same_id(related.id, service.retrieve(related.id)))
+
+    # --- Lists --------------------------------------------------------------------------------------------------------
 
     def list_events(self, since: datetime, after: str | None) -> Listing:
-        """A page of the events that are handled, of those created since then that Stripe still has."""
+        """Return a page of the events of handled types that were created since a time."""
         return self._list("events", after, types=sorted(EVENT_PARSERS), created={"gte": int(since.timestamp())})
 
     def list_subscriptions(self, after: str | None, customer_id: str | None = None) -> Listing:
-        """A page of all subscriptions, ended ones too; `customer_id` is whose."""
+        """Return a page of the subscriptions of one customer or of all, ended ones included."""
         return self._list("subscriptions", after, status="all", customer=customer_id)
 
     def list_invoices(self, after: str | None, customer_id: str | None = None) -> Listing:
-        """A page of all invoices, drafts too; `customer_id` is whose."""
+        """Return a page of the invoices of one customer or of all, drafts included."""
         return self._list("invoices", after, customer=customer_id)
 
     def list_customers(self, after: str | None) -> Listing:
-        """A page of all customers that were not deleted."""
+        """Return a page of the customers that are not deleted."""
         return self._list("customers", after)
 
     def _list(self, name: str, after: str | None, **filters: Any) -> Listing:  # noqa: ANN401 - JSON
-        """A page as Stripe wrote it: to make the SDK's objects of a hundred takes longer than to get them."""
-        wanted = {"limit": PAGE_SIZE, "starting_after": after, **filters}
-        given = {name: value for name, value in wanted.items() if value is not None}
+        """Return a page as raw JSON. Creating the SDK's objects for it takes longer than the request."""
+        params = {"limit": PAGE_SIZE, "starting_after": after, **filters}
+        given = {name: value for name, value in params.items() if value is not None}
         with _map_errors():
             started = time.monotonic()
             response = self._client.raw_request("get", f"/v1/{name}", **given)
             by_id = {objects.required_id(each, "id"): each for each in response.data["data"]}
-            after = [*by_id][-1] if response.data["has_more"] else None
-            return Listing(by_id, after, *_observation_window(started, response.headers))
-
-    def _retrieve(self, target: ObjectRef) -> tuple[Json, datetime, datetime]:
-        """The object as Stripe answers it, and between which times of its clock."""
-        service: Any = self._v1.invoices if target.kind is Invoice else self._v1.subscriptions
-        started = time.monotonic()
-        found = service.retrieve(target.id)
-        seen = _observation_window(started, found.last_response.headers)
-        return (_require_same_id(target.id, found), *seen)
+            next_after = [*by_id][-1] if response.data["has_more"] else None
+            listed_at, _ = _observation_window(started, response.headers)
+            return Listing(by_id, next_after, listed_at)
 
 
-def rate_limited_gateway(api_key: str, api_base: str | None) -> StripeGateway:
-    """Payments that make at most LISTS_A_SECOND requests a second, the SDK's retries counted."""
-    return StripeGateway(_client(api_key, api_base, RateLimitedHttpClient(TokenBucket(LISTS_A_SECOND))))
+# --- Clients ----------------------------------------------------------------------------------------------------------
 
 
 def connect(api_key: str, api_base: str | None) -> stripe.StripeClient:
-    """A client of Stripe, or of the server at `api_base` that speaks as Stripe does."""
-    return _client(api_key, api_base, stripe.RequestsClient(timeout=(CONNECT_SECONDS_MAX, ANSWER_SECONDS_MAX)))
+    """Return a client of Stripe, or of a server with Stripe's API at `api_base`."""
+    timeout = (CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS)
+    return _create_client(api_key, api_base, stripe.RequestsClient(timeout=timeout))
 
 
-def _client(api_key: str, api_base: str | None, http_client: stripe.HTTPClient) -> stripe.StripeClient:
+def rate_limited_gateway(api_key: str, api_base: str | None) -> StripeGateway:
+    """Return a gateway for background work. It sends at most BACKGROUND_REQUESTS_PER_SECOND, retries included."""
+    http_client = RateLimitedHttpClient(TokenBucket(BACKGROUND_REQUESTS_PER_SECOND))
+    return StripeGateway(_create_client(api_key, api_base, http_client))
+
+
+def _create_client(api_key: str, api_base: str | None, http_client: stripe.HTTPClient) -> stripe.StripeClient:
     return stripe.StripeClient(
         api_key,
         base_addresses={"api": api_base} if api_base else {},
@@ -285,20 +329,23 @@ def _client(api_key: str, api_base: str | None, http_client: stripe.HTTPClient) 
 
 
 class RateLimitedHttpClient(stripe.RequestsClient):
-    """The SDK's own HTTP client, which takes a token before each request that it sends."""
+    """HTTP client of the SDK that acquires a token before each request."""
 
     def __init__(self, bucket: TokenBucket) -> None:
         self._bucket = bucket
-        super().__init__(timeout=(CONNECT_SECONDS_MAX, LIST_SECONDS_MAX))
+        super().__init__(timeout=(CONNECT_TIMEOUT_SECONDS, LIST_READ_TIMEOUT_SECONDS))
 
-    def request(self, *request: Any, **options: Any) -> Any:  # noqa: ANN401 - as the SDK calls it
-        """Send it once there is a token."""
+    def request(self, *request: Any, **options: Any) -> Any:  # noqa: ANN401 - the SDK's signature
+        """Send a request once a token is available."""
         self._bucket.acquire()
         return super().request(*request, **options)
 
 
+# --- Responses --------------------------------------------------------------------------------------------------------
+
+
 def _require_same_id(object_id: str, found: stripe.StripeObject) -> Json:
-    """What Stripe answered of an object; what has another id is no answer of Stripe's."""
+    """Return the JSON of an object. Raises LookupError if it has another id than was requested."""
     source: Json = found.to_dict()
     if source["id"] != object_id:
         raise LookupError(object_id)
@@ -306,53 +353,26 @@ def _require_same_id(object_id: str, found: stripe.StripeObject) -> Json:
 
 
 def _observation_window(started: float, headers: Mapping[str, str]) -> tuple[datetime, datetime]:
-    """Between which times of Stripe's clock it was so what it answered just now to a call that started then."""
-    took = timedelta(seconds=time.monotonic() - started)
-    answered = parsedate_to_datetime(headers["date"]).astimezone(UTC)
-    return answered - took, answered
+    """Return the interval of Stripe's clock in which Stripe read the objects of a response.
+
+    It ends at the response's `Date` and is as long as the call took.
+
+    Args:
+        started: Monotonic time at which the call started.
+        headers: Headers of the response.
+    """
+    duration = timedelta(seconds=time.monotonic() - started)
+    responded = parsedate_to_datetime(headers["date"]).astimezone(UTC)
+    return responded - duration, responded
 
 
-@contextmanager
-def _map_errors() -> Iterator[None]:
-    try:
-        yield
-    except stripe.StripeError as error:
-        raise _map_error(error) from error
-    except MALFORMED_RESPONSE_ERRORS as error:
-        logger().error("Stripe's answer cannot be understood", extra={"reason": type(error).__name__})
-        raise StripeRefused from error
-
-
-def _map_error(error: stripe.StripeError) -> StripeFailed:
-    """Our error for one of the SDK's: by class, but for what Stripe itself could not do this time."""
-    status = error.http_status or 0
-    is_passing = isinstance(error, stripe.APIError) and (status == CONFLICT or status >= SERVER_ERROR)
-    by_class = next(ours for theirs, ours in ERROR_MAP if isinstance(error, theirs))
-    translated = StripeUnavailable if is_passing else by_class
-    logger().error(
-        "Stripe did not do what was asked",
-        extra={"stripe_error": type(error).__name__, "stripe_code": error.code, "stripe_request_id": error.request_id},
-    )
-    return translated(_retry_after_seconds(error.headers or {}))
-
-
-def _retry_after_seconds(headers: Mapping[str, str]) -> int | None:
-    value = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
-    return min(int(value), RETRY_AFTER_SECONDS_MAX) if RETRY_AFTER.fullmatch(value) else None
-
-
-def _or_none[T](call: Callable[[], T]) -> T | None:
+def _none_if_not_found[T](call: Callable[[], T]) -> T | None:
     try:
         return call()
     except stripe.InvalidRequestError as error:
         if error.http_status == NOT_FOUND:
             return None
         raise
-
-
-def _portal_key(customer_id: str, return_url: str, callers_key: str) -> str:
-    """Of all that the request says: Stripe refuses a key that comes with other parameters."""
-    return hashlib.sha256(f"portal-{customer_id}-{return_url}-{callers_key}".encode()).hexdigest()
 
 
 def _checkout_session(session: stripe.checkout.Session) -> CheckoutSession:
@@ -363,3 +383,35 @@ def _checkout_session(session: stripe.checkout.Session) -> CheckoutSession:
         url=objects.text(source, "url"),
         subscription_id=objects.reference(source, "subscription"),
     )
+
+
+# --- Errors -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _map_errors() -> Iterator[None]:
+    try:
+        yield
+    except stripe.StripeError as error:
+        raise _map_error(error) from error
+    except MALFORMED_RESPONSE_ERRORS as error:
+        logger().error("Malformed Stripe response", extra={"reason": type(error).__name__})
+        raise StripeRefused from error
+
+
+def _map_error(error: stripe.StripeError) -> StripeFailed:
+    """Return the error for one of the SDK's: by class, except that conflicts and server errors are temporary."""
+    status = error.http_status or 0
+    is_temporary = isinstance(error, stripe.APIError) and (status == CONFLICT or status >= SERVER_ERROR)
+    by_class = next(ours for theirs, ours in ERROR_MAP if isinstance(error, theirs))
+    mapped = StripeUnavailable if is_temporary else by_class
+    logger().error(
+        "Stripe API error",
+        extra={"stripe_error": type(error).__name__, "stripe_code": error.code, "stripe_request_id": error.request_id},
+    )
+    return mapped(_retry_after_seconds(error.headers or {}))
+
+
+def _retry_after_seconds(headers: Mapping[str, str]) -> int | None:
+    value = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
+    return min(int(value), RETRY_AFTER_SECONDS_MAX) if RETRY_AFTER.fullmatch(value) else None

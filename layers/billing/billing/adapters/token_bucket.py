@@ -1,4 +1,4 @@
-"""A token bucket: so many a second and no more, without asking anybody."""
+"""Token bucket: rate limit within one process."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class TokenBucket:
-    """Fills with `per_second` tokens up to a second's worth; who takes one waits until there is one. Of one thread."""
+    """Token bucket for one thread. It gains `per_second` tokens a second and holds at most that number.
+
+    Attributes:
+        clock: Returns monotonic time in seconds.
+    """
 
     per_second: float
     clock: Callable[[], float] = time.monotonic
@@ -19,7 +23,7 @@ class TokenBucket:
         self._tokens, self._filled_at = self.per_second, self.clock()
 
     def acquire(self) -> None:
-        """Take one token."""
+        """Take one token; wait until there is one."""
         now = self.clock()
         self._tokens = min(self.per_second, self._tokens + (now - self._filled_at) * self.per_second)
         self._filled_at = now

@@ -1,10 +1,10 @@
-"""What accounts have used: the counters of a period, the gauges, and which measurements are in them.
+"""DynamoDB repository for usage: counters of a period, gauges, and the markers of recorded measurements.
 
-    decide (pure) → write the measurements' markers and what they count in one transaction
-      ↑____________ refused: the rows in the way tell what was not known ____________|
+    decide (pure) → write markers and metrics in one transaction
+      ↑__________ rejected: decide again with the items that DynamoDB returned
 
-So a measurement counts once however often it is sent, and a `consume` never passes its limit whoever else consumes.
-docs/reference/data-model.md draws the rows.
+A measurement is recorded once, however often it is sent. A `consume` never exceeds its limit, also with concurrent
+callers. Item layout: docs/reference/data-model.md.
 """
 
 import random
@@ -15,7 +15,8 @@ from datetime import datetime, timedelta
 from itertools import batched
 
 from billing.adapters.dynamodb import Item, Table, Write, WriteRejected, key, put, update
-from billing.adapters.repository import GAUGE
+from billing.adapters.item_codec import to_seconds
+from billing.adapters.repository import GAUGE_PREFIX
 from billing.domain.accounts import Account
 from billing.domain.errors import StoreUnavailable
 from billing.domain.plans import Metric
@@ -32,17 +33,17 @@ from billing.domain.usage import (
 )
 
 BATCH_SIZE = 50
-"""Each measurement may change a metric of its own, and a transaction has 100 writes at most (DynamoDB's limit)."""
+"""Each measurement may update a metric of its own, and a transaction has at most 100 writes."""
 ATTEMPTS_MAX = 20
 PAUSE_SECONDS_MAX = 0.5
 MEASUREMENT_RETENTION = timedelta(days=35)
 COUNTER_RETENTION = timedelta(days=400)
-"""After the period's end: last year's period can still be looked up."""
+"""Time after the end of the period, so that last year's period can be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What is decided and written together."""
+    """Measurements that are decided and written together."""
 
     account_id: str
     quota: Quota
@@ -56,39 +57,47 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class UsageRepository:
-    """The table, by what is asked of usage."""
+    """Usage of all accounts. Every method raises StoreUnavailable if DynamoDB fails."""
 
     table: Table
     pause: Callable[[float], None] = time.sleep
 
     def read_counters(self, account_id: str, period: Period, metrics: Iterable[Metric]) -> Mapping[str, int]:
-        """What the counters of a period hold, by metric, in one request. One that never counted is left out."""
-        places = [_place(account_id, period, metric) for metric in metrics if not metric.is_gauge]
-        return _used(self.table.batch_get(places)) if places else {}
+        """Return the counters of a period by metric id, in one request. Counters without usage are left out."""
+        keys = [_metric_key(account_id, period, metric) for metric in metrics if not metric.is_gauge]
+        return _used(self.table.batch_get(keys)) if keys else {}
 
     def set_gauge(self, account_id: str, metric_id: str, value: int) -> None:
-        """Say how much there is of something now."""
-        self.table.update(_set_gauge(key(f"ACCOUNT#{account_id}", f"{GAUGE}{metric_id}"), value))
+        """Set the current value of a gauge."""
+        self.table.update(_set_gauge(key(f"ACCOUNT#{account_id}", f"{GAUGE_PREFIX}{metric_id}"), value))
 
     def record(
         self, account: Account, quota: Quota, measurements: Sequence[Measurement], now: datetime
     ) -> list[UsageDecision]:
-        """Decide on measurements in their order, and write what is recorded; safe to repeat.
+        """Decide on measurements in their order and record the accepted ones. Repeating the call is safe.
 
-        Raises StoreUnavailable where too much was in the way; up to there, by the fifty, all is recorded or nothing.
+        Args:
+            account: Account with its gauges.
+            quota: Limits and period.
+            measurements: Measurements with distinct ids.
+            now: Time of the request.
+
+        Raises:
+            StoreUnavailable: DynamoDB fails, or other writers conflict too often. Batches of 50 before the failed one
+                are recorded.
         """
         batches = [
             _Batch(account.profile.account_id, quota, some, now)
             for some in batched(measurements, BATCH_SIZE, strict=False)
         ]
-        return [decision for batch in batches for decision in self._settle(batch, UsageState(account.gauges))]
+        return [decision for batch in batches for decision in self._record_batch(batch, UsageState(account.gauges))]
 
-    def _settle(self, batch: _Batch, known: UsageState) -> list[UsageDecision]:
-        """The first attempt reads nothing: it counts on room for all."""
+    def _record_batch(self, batch: _Batch, known: UsageState) -> list[UsageDecision]:
+        """Record a batch. Optimistic: the first attempt writes without reading."""
         for attempt in range(ATTEMPTS_MAX):
             decisions = decide_usage(batch.measurements, batch.quota, known)
             recorded = [each.measurement for each in decisions if each.outcome is MeasurementOutcome.RECORDED]
-            changes = metric_updates(decisions, known)
+            updates = metric_updates(decisions, known)
             try:
                 if not known.is_authoritative and any(
                     each.outcome is MeasurementOutcome.LIMIT_REACHED for each in decisions
@@ -96,61 +105,56 @@ class UsageRepository:
                     known = self._read(batch, known)
                     continue
                 if recorded:
-                    self.table.transact(_writes(batch, recorded, changes))
+                    self.table.transact(_writes(batch, recorded, updates))
                 return decisions
-            except WriteRejected as refused:
-                known = _merge_conflict(known, refused, recorded, changes)
-                if _is_conflict(refused):
+            except WriteRejected as error:
+                known = _merge_conflict(known, error, recorded, updates)
+                if error.has_conflict:
                     ceiling = min(PAUSE_SECONDS_MAX, 0.02 * 2**attempt)
                     self.pause(random.uniform(0, ceiling))  # noqa: S311 - jitter, no secret
         raise StoreUnavailable
 
     def _read(self, batch: _Batch, known: UsageState) -> UsageState:
-        """One snapshot of everything: a count with a measurement in it must not be seen without its marker."""
-        markers = [_marker_place(batch.account_id, each) for each in batch.measurements]
-        counters = [_place(batch.account_id, batch.quota.period, metric) for metric in batch.metrics]
-        items = self.table.snapshot([*markers, *counters])
+        """Read markers and metrics as of one moment, so that no counter includes a measurement without its marker."""
+        markers = [_marker_key(batch.account_id, each) for each in batch.measurements]
+        metrics = [_metric_key(batch.account_id, batch.quota.period, metric) for metric in batch.metrics]
+        items = self.table.transact_get([*markers, *metrics])
         recorded = frozenset(item["id"] for item in items if "id" in item)
         return UsageState(
             {**known.used, **_used(item for item in items if "id" not in item)}, recorded, is_authoritative=True
         )
 
 
-def _is_conflict(refused: WriteRejected) -> bool:
-    return not all(each.by_condition for each in refused.reasons.values())
-
-
 def _merge_conflict(
-    known: UsageState, refused: WriteRejected, recorded: Sequence[Measurement], changes: Sequence[MetricUpdate]
+    known: UsageState, error: WriteRejected, recorded: Sequence[Measurement], updates: Sequence[MetricUpdate]
 ) -> UsageState:
-    """What a refused transaction tells of the table.
+    """Return the usage state with the items that a rejected transaction returned.
 
-    While another transaction is at work on these rows its marker may not show yet where its count does: then only
-    markers are believed.
+    While another transaction is writing these items, a counter may already include a measurement whose marker is not
+    visible. Then only the markers are merged.
     """
-    found = [(place, each.found) for place, each in refused.reasons.items() if each.by_condition]
-    markers = frozenset(recorded[place].id for place, _ in found if place < len(recorded))
-    if _is_conflict(refused):
+    markers = frozenset(each.id for each in recorded if error.condition_failed(_marker_name(each)))
+    if error.has_conflict:
         return replace(known, recorded=known.recorded | markers)
     counters = {
-        changes[place - len(recorded)].metric.id: item["used"]
-        for place, item in found
-        if place >= len(recorded) and item is not None
+        each.metric.id: item["used"]
+        for each in updates
+        if error.condition_failed(_metric_name(each)) and (item := error.reasons[_metric_name(each)].item)
     }
     return UsageState({**known.used, **counters}, known.recorded | markers, is_authoritative=True)
 
 
-# --- rows -------------------------------------------------------------------------------------------------------------
+# --- Items ------------------------------------------------------------------------------------------------------------
 
 
-def _place(account_id: str, period: Period, metric: Metric) -> Item:
+def _metric_key(account_id: str, period: Period, metric: Metric) -> Item:
     if metric.is_gauge:
-        return key(f"ACCOUNT#{account_id}", f"{GAUGE}{metric.id}")
-    return key(f"ACCOUNT#{account_id}", f"USAGE#{_seconds(period.start):012d}#{metric.id}")
+        return key(f"ACCOUNT#{account_id}", f"{GAUGE_PREFIX}{metric.id}")
+    return key(f"ACCOUNT#{account_id}", f"USAGE#{to_seconds(period.start):012d}#{metric.id}")
 
 
-def _marker_place(account_id: str, measurement: Measurement) -> Item:
-    """A partition of its own, which takes load off the counters'."""
+def _marker_key(account_id: str, measurement: Measurement) -> Item:
+    """Return the key of a marker. Each has its own partition, which keeps load off the account's partition."""
     return key(f"MEASUREMENT#{account_id}#{measurement.id}", "RECORDED")
 
 
@@ -158,34 +162,47 @@ def _used(items: Iterable[Item]) -> dict[str, int]:
     return {item["sk"].rpartition("#")[2]: item["used"] for item in items}
 
 
-def _writes(batch: _Batch, recorded: Sequence[Measurement], changes: Sequence[MetricUpdate]) -> list[Write]:
-    """Markers first: where DynamoDB would tell only the first refusal, it must be the duplicate's."""
-    return [
-        *(_put_marker(batch.account_id, each, batch.now) for each in recorded),
-        *(_put_change(_place(batch.account_id, batch.quota.period, each.metric), each, batch) for each in changes),
-    ]
+# --- Writes -----------------------------------------------------------------------------------------------------------
+
+
+def _marker_name(measurement: Measurement) -> str:
+    return f"measurement {measurement.id}"
+
+
+def _metric_name(metric_update: MetricUpdate) -> str:
+    return f"metric {metric_update.metric.id}"
+
+
+def _writes(batch: _Batch, recorded: Sequence[Measurement], updates: Sequence[MetricUpdate]) -> Mapping[str, Write]:
+    """Return the writes by name. Markers are first: if only one rejection were reported, it must be a duplicate's.
+
+    Raises:
+        ValueError: Two measurements have the same id.
+    """
+    markers = {_marker_name(each): _put_marker(batch.account_id, each, batch.now) for each in recorded}
+    if len(markers) < len(recorded):
+        raise ValueError("Two measurements have the same id")
+    return markers | {_metric_name(each): _update_metric(each, batch) for each in updates}
 
 
 def _put_marker(account_id: str, measurement: Measurement, now: datetime) -> Write:
-    facts = {"id": measurement.id, "metric": measurement.metric.id, "value": measurement.value}
-    times = {"recorded": _seconds(now), "expires_at": _seconds(now + MEASUREMENT_RETENTION)}
-    return put(_marker_place(account_id, measurement) | facts | times, "attribute_not_exists(pk)")
+    attributes = {"id": measurement.id, "metric": measurement.metric.id, "value": measurement.value}
+    times = {"recorded": to_seconds(now), "expires_at": to_seconds(now + MEASUREMENT_RETENTION)}
+    return put(_marker_key(account_id, measurement) | attributes | times, "attribute_not_exists(pk)")
 
 
-def _put_change(place: Item, change: MetricUpdate, batch: _Batch) -> Write:
-    if change.metric.is_gauge:
-        return _set_gauge(place, change.value)
-    values = {":value": change.value, ":expires": _seconds(batch.quota.period.end + COUNTER_RETENTION)}
-    grow = "ADD #used :value SET expires_at = :expires"
-    if change.max_current is None:
-        return update(place, grow, values)
-    values[":most"] = change.max_current
-    return update(place, grow, values, "attribute_not_exists(pk) OR #used <= :most")
+def _update_metric(metric_update: MetricUpdate, batch: _Batch) -> Write:
+    item_key = _metric_key(batch.account_id, batch.quota.period, metric_update.metric)
+    if metric_update.metric.is_gauge:
+        return _set_gauge(item_key, metric_update.value)
+    expires_at = to_seconds(batch.quota.period.end + COUNTER_RETENTION)
+    values = {":value": metric_update.value, ":expires": expires_at}
+    expression = "ADD #used :value SET expires_at = :expires"
+    if metric_update.max_current is None:
+        return update(item_key, expression, values)
+    values[":max"] = metric_update.max_current
+    return update(item_key, expression, values, "attribute_not_exists(pk) OR #used <= :max")
 
 
-def _set_gauge(place: Item, value: int) -> Write:
-    return update(place, "SET #used = :value", {":value": value})
-
-
-def _seconds(moment: datetime) -> int:
-    return int(moment.timestamp())
+def _set_gauge(item_key: Item, value: int) -> Write:
+    return update(item_key, "SET #used = :value", {":value": value})

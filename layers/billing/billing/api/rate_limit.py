@@ -65,7 +65,7 @@ class RateLimiter:
         try:
             counts = self.table.update(_take_one(row, windows, expires=hour + HOUR + RETENTION))
         except WriteRejected as error:
-            counts = error.reasons[0].found or {}
+            counts = error.reasons["update"].item or {}
             raise self._refuse(row["pk"], windows, counts, now) from None
         return min(
             (

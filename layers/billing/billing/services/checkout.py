@@ -1,8 +1,8 @@
-"""From a tier to a page to pay on: one Stripe customer an account, and one open Checkout Session at a time.
+"""Checkout: one Stripe customer for an account, and at most one open Checkout Session.
 
-Two open sessions could both be paid. So the account remembers the one that is open: the same order gets the same page
-again, another order closes it first. Simultaneous requests read the same version of the account, derive the same
-idempotency keys from it, and so get the same customer and the same session from Stripe.
+Two open sessions could both be paid. The account therefore stores the open session: the same order gets the same page
+again, and another order expires it first. Concurrent requests read the same version of the account and derive the same
+idempotency keys from it, so Stripe returns the same customer and the same session to both.
 """
 
 import hashlib
@@ -21,9 +21,14 @@ ATTEMPTS_MAX = 10
 
 @dataclass(frozen=True, slots=True)
 class CheckoutParams:
-    """What the caller wants: a tier of the catalog or one of its Stripe prices, and seats.
+    """Parameters of a checkout.
 
-    The URLs say where the browser goes afterwards; they are absolute and on an allowed origin.
+    Attributes:
+        tier: Plan of the catalog. Required without `price_id`.
+        price_id: Id or lookup key of a price of the catalog.
+        quantity: Number of seats.
+        success_url: Absolute URL on an allowed origin, opened after payment.
+        cancel_url: Absolute URL on an allowed origin, opened if the user cancels.
     """
 
     tier: str | None
@@ -35,7 +40,7 @@ class CheckoutParams:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What is sold: a plan at one of its prices."""
+    """Plan at one of its prices."""
 
     plan: Plan
     price: Price
@@ -43,7 +48,11 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """Opens checkout pages. `grace` is how long `past_due` still grants."""
+    """Creates Checkout Sessions.
+
+    Attributes:
+        grace: Time for which `past_due` still grants access.
+    """
 
     repository: Repository
     gateway: StripeGateway
@@ -51,13 +60,17 @@ class Checkout:
     grace: timedelta
     allow_promotion_codes: bool
 
-    def open(self, account_id: str, request: CheckoutParams, now: datetime) -> str:
-        """The URL of the page to pay on.
+    def open(self, account_id: str, params: CheckoutParams, now: datetime) -> str:
+        """Return the URL of a Checkout Session's page.
 
-        Raises RequestInvalid for a tier or quantity that is not for sale, SubscriptionExists where one already grants
-        or was just paid, and what Stripe and the store raise.
+        Raises:
+            RequestInvalid: The catalog does not sell the plan, price or quantity.
+            SubscriptionExists: A subscription grants access, or the open session was just paid.
+            StripeUnavailable: Stripe is unavailable.
+            StripeRefused: Stripe rejected a request.
+            StoreUnavailable: DynamoDB is unavailable, or other writers conflict too often.
         """
-        offer = self._offer(request)
+        offer = self._find_offer(params)
         for _ in range(ATTEMPTS_MAX):
             account = self.repository.load_account(account_id)
             account.refuse_second_subscription(now, self.grace)
@@ -66,39 +79,39 @@ class Checkout:
                     self.repository.create_account(account.profile)
                     continue
                 profile = self._with_customer(account.profile)
-                return self._session_url(replace(account, profile=profile), offer, request)
+                return self._session_url(replace(account, profile=profile), offer, params)
             except VersionConflict:
                 continue
         raise StoreUnavailable
 
-    def _offer(self, request: CheckoutParams) -> Offer:
-        offer = (
-            self._offer_of_price(request.price_id) if request.price_id else offer_of_tier(self.catalog, request.tier)
-        )
-        if request.quantity > 1 and not offer.price.per_seat:
+    def _find_offer(self, params: CheckoutParams) -> Offer:
+        offer = self._offer_of_price(params.price_id) if params.price_id else offer_of_tier(self.catalog, params.tier)
+        if params.quantity > 1 and not offer.price.per_seat:
             raise RequestInvalid.at("quantity", f"must be 1: {offer.plan.name} is not priced per seat")
         return offer
 
     def _offer_of_price(self, price_id: str) -> Offer:
-        """The plan of a Stripe price or of its lookup key. Raises RequestInvalid for one that is not of the catalog."""
-        offer = self._offer_known_as(price_id) or self._offer_known_as(self.gateway.lookup_key_of(price_id))
+        """Return the offer of a Stripe price or of a lookup key. Raises RequestInvalid."""
+        offers = [Offer(plan, price) for plan in self.catalog.plans for price in plan.prices]
+
+        def find(name: str | None) -> Offer | None:
+            return next((each for each in offers if name and name in (each.price.lookup_key, each.price.id)), None)
+
+        offer = find(price_id) or find(self.gateway.find_lookup_key(price_id))
         if offer is None:
             raise RequestInvalid.at("price_id", "is not a price of the catalog")
         return offer
 
-    def _offer_known_as(self, name: str | None) -> Offer | None:
-        offers = [Offer(plan, price) for plan in self.catalog.plans for price in plan.prices]
-        return next((each for each in offers if name and name in (each.price.lookup_key, each.price.id)), None)
-
     def _with_customer(self, profile: Profile) -> Profile:
+        """Return the profile with a Stripe customer, created if it has none."""
         if profile.customer_id is not None:
             return profile
         key = f"customer-{profile.nonce}-{profile.version}"
         customer_id = self.gateway.create_customer(profile.account_id, profile.email, idempotency_key=_digest(key))
         return self.repository.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)
 
-    def _session_url(self, account: Account, offer: Offer, request: CheckoutParams) -> str:
-        order = self._order(account.profile, offer, request)
+    def _session_url(self, account: Account, offer: Offer, params: CheckoutParams) -> str:
+        order = self._order(account.profile, offer, params)
         fingerprint = _digest(json.dumps(asdict(order), sort_keys=True))
         reusable = self._resolve_open_checkout(account, fingerprint)
         if reusable:
@@ -108,55 +121,60 @@ class Checkout:
         try:
             session = self.gateway.create_checkout_session(order, idempotency_key=key)
         except StripeRefused:
-            self._let_go_of_gone_customer(profile, order.customer_id)
+            self._remove_deleted_customer(profile, order.customer_id)
             raise
         try:
             self.repository.save_profile(replace(profile, open_checkout=OpenCheckout(session.id, fingerprint)))
         except VersionConflict:
-            self._close_unless_kept(profile.account_id, session)
+            self._expire_unless_stored(profile.account_id, session)
             raise
         return _url(session)
 
-    def _let_go_of_gone_customer(self, profile: Profile, customer_id: str) -> None:
-        """Raises VersionConflict if there was one: the account is another by now, and gets its next customer.
+    def _remove_deleted_customer(self, profile: Profile, customer_id: str) -> None:
+        """Remove a deleted customer from the profile, so that the next attempt creates one.
 
-        The event that told of it was lost, or came before a late one that linked the customer.
+        The event of the deletion was lost, or was processed before a late event that assigned the customer.
+
+        Raises:
+            VersionConflict: The customer was removed.
         """
-        if self.gateway.is_customer_gone(customer_id):
+        if self.gateway.is_customer_deleted(customer_id):
             self.repository.save_profile(replace(profile, customer_id=None))
-            raise VersionConflict(first_write_rejected=False)
+            raise VersionConflict
 
-    def _close_unless_kept(self, account_id: str, session: CheckoutSession) -> None:
-        """A page that nobody was sent to must not stay open, unless a simultaneous request for the same was faster."""
-        kept = self.repository.load_account(account_id).profile.open_checkout
-        if kept is None or kept.session_id != session.id:
-            self.gateway.close_checkout_session(session.id)
+    def _expire_unless_stored(self, account_id: str, session: CheckoutSession) -> None:
+        """Expire a session that no caller received, unless a concurrent request for the same order stored it."""
+        stored = self.repository.load_account(account_id).profile.open_checkout
+        if stored is None or stored.session_id != session.id:
+            self.gateway.expire_checkout_session(session.id)
 
-    def _order(self, profile: Profile, offer: Offer, request: CheckoutParams) -> CheckoutOrder:
+    def _order(self, profile: Profile, offer: Offer, params: CheckoutParams) -> CheckoutOrder:
         if profile.customer_id is None:
             raise StripeRefused
         price = offer.price
         return CheckoutOrder(
             account_id=profile.account_id,
             customer_id=profile.customer_id,
-            price_id=price.id or self.gateway.price_id(price.lookup_key),
-            quantity=request.quantity,
-            success_url=request.success_url,
-            cancel_url=request.cancel_url,
+            price_id=price.id or self.gateway.find_price_id(price.lookup_key),
+            quantity=params.quantity,
+            success_url=params.success_url,
+            cancel_url=params.cancel_url,
             trial_days=0 if profile.trial_used else offer.plan.trial_days,
             allow_promotion_codes=self.allow_promotion_codes,
         )
 
     def _resolve_open_checkout(self, account: Account, fingerprint: str) -> CheckoutSession | None:
-        """The session open for the same order; any other is closed.
+        """Return the open session of the same order. The session of another order is expired.
 
-        Raises SubscriptionExists if it was just paid, and StripeRefused if another order's stays open.
+        Raises:
+            SubscriptionExists: The session was just paid.
+            StripeRefused: The session of another order stays open.
         """
         checkout = account.profile.open_checkout
         if checkout is None:
             return None
         is_same_order = checkout.fingerprint == fingerprint
-        find = self.gateway.find_checkout_session if is_same_order else self.gateway.close_checkout_session
+        find = self.gateway.find_checkout_session if is_same_order else self.gateway.expire_checkout_session
         session = find(checkout.session_id)
         if session is None or session.status == "expired":
             return None
@@ -171,7 +189,11 @@ class Checkout:
 
 
 def offer_of_tier(catalog: Catalog, tier: str | None) -> Offer:
-    """A tier at its first price. Raises RequestInvalid that says what is for sale, or whom to ask."""
+    """Return a plan at its first price.
+
+    Raises:
+        RequestInvalid: The plan is not for sale. The message names the plans that are, or the contact for this one.
+    """
     plan = catalog.plan(tier or "")
     if plan is not None and not plan.prices and plan.contact:
         raise RequestInvalid.at("tier", f"{plan.name} is sold by agreement: write to {plan.contact}")

@@ -154,7 +154,7 @@ class EventProcessor:
         """
 
         def exists(customer_id: str) -> bool:
-            return not gateway().is_customer_gone(customer_id)
+            return not gateway().is_customer_deleted(customer_id)
 
         return cls(
             repository,

@@ -1,8 +1,9 @@
-"""What Stripe lists, compared with the table page by page, and what differs mended by the event protocol itself.
+"""Reconciliation of Stripe's lists with the table, one page at a time.
 
-    list a page → find whose it is and what is stored → decide (pure) → EventProcessor: read, fetch, commit
+    list a page → match accounts → compare with the table (pure) → EventProcessor: read, fetch, commit
 
-Everything may be repeated: a page that is worked through twice finds nothing the second time.
+The event processor repairs a row that differs, as if an event had named its object. A page can be reconciled again at
+any time; the second time finds no difference.
 """
 
 import random
@@ -45,227 +46,270 @@ from billing.telemetry import count, logger
 
 TRIES_MAX = 3
 PAGE_TIME_BUDGET_SECONDS = 180
-"""What a page may take until an object that Stripe fails on is the last one that is asked for."""
+"""Time after which the rest of a page is left for the next full sync, if Stripe fails on an object."""
 SETTLE_SECONDS = 5
-"""An event of what just changed has been delivered by then, mostly: what differs for longer was missed."""
+"""Time in which the event of a recent change is usually delivered. A row that differs for longer missed its event."""
 
-# An object in a list tells what an event that carries it would tell.
-READER_OF: Mapping[Phase, str] = {
+# Objects in a list are parsed like the object of these events.
+EVENT_TYPE_OF: Mapping[Phase, str] = {
     Phase.SUBSCRIPTIONS: "customer.subscription.updated",
     Phase.INVOICES: "invoice.updated",
 }
 
+type Match = AccountMatch | EventOutcome
+"""Account of an event or object, or the outcome of one that belongs to no account."""
+
 
 @dataclass(frozen=True, slots=True)
-class _Due:
-    """An event or object whose turn it is. `work` brings it to its effect; `foreseen` is that, where it is known."""
+class ReconcileOptions:
+    """Extent of a reconciliation.
+
+    Attributes:
+        account_id: Only account that is reconciled; None for all.
+        dry_run: If True, differences are reported and nothing is written.
+        end_missing: If True, a live subscription that Stripe does not have is written as canceled.
+    """
+
+    account_id: str | None = None
+    dry_run: bool = False
+    end_missing: bool = False
+
+    def includes(self, account_id: str | None) -> bool:
+        """Return True if the account is reconciled."""
+        return self.account_id in {None, account_id}
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPolicy:
+    """Policy for accounts that have no Stripe customer yet.
+
+    Attributes:
+        assigns_customers: If True, an event or object may assign an account its first customer.
+        planned: Accounts by customer that an import is about to link. They are matched as if they were linked.
+    """
+
+    assigns_customers: bool = True
+    planned: Mapping[str, str] = field(default_factory=dict)
+
+    def apply(self, matched: Match) -> Match:
+        """Return UNKNOWN_CUSTOMER for a match that would assign a customer, if the policy does not allow it."""
+        is_assignment = isinstance(matched, AccountMatch) and matched.assigns_customer
+        return EventOutcome.UNKNOWN_CUSTOMER if is_assignment and not self.assigns_customers else matched
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Processing of one event or object.
+
+    Attributes:
+        run: Processes it and returns the outcome.
+        expected: Outcome that a dry run reports; None if only processing can tell.
+    """
 
     id: str
     account_id: str | None
-    work: Callable[[], EventOutcome]
-    foreseen: EventOutcome | None = None
+    run: Callable[[], EventOutcome]
+    expected: EventOutcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciler:
-    """One deployment's table beside its Stripe.
+    """Reconciles the table of a deployment with its Stripe account.
 
-    `account_id` limits it to one account, and `customer_id` the lists to one customer of it, which is quicker. With
-    `dry_run` nothing is written; `planned` are accounts by the customers that they are to get, as if they had them.
-    Unless it `makes_links`, no account gets its first customer. `end_missing`: a living subscription that Stripe does
-    not have counts as ended.
+    Every method raises StripeUnavailable and StoreUnavailable, and StripeRefused if Stripe rejects a list. If Stripe
+    rejects or fails on a single object, the other objects are processed.
     """
 
     repository: Repository
     gateway: StripeGateway
     catalog: Catalog
     livemode: bool
-    account_id: str | None = None
-    customer_id: str | None = None
-    dry_run: bool = False
-    assigns_customers: bool = True
-    end_missing: bool = False
-    planned: Mapping[str, str] = field(default_factory=dict)
+    options: ReconcileOptions = ReconcileOptions()
+    links: LinkPolicy = LinkPolicy()
     pause: Callable[[float], None] = time.sleep
 
-    def page(self, phase: Phase, since: datetime, after: str | None) -> PageResult:
-        """Work through one page of a list. Raises StripeUnavailable and StoreUnavailable, StripeRefused of the list."""
+    def pages(self, phases: Iterable[Phase], since: datetime, customer_id: str | None = None) -> Iterator[PageResult]:
+        """Reconcile every page of some lists, and yield each result. The arguments are those of `page`."""
+        for phase in phases:
+            result = self.page(phase, since, None, customer_id)
+            yield result
+            while result.after:
+                result = self.page(phase, since, result.after, customer_id)
+                yield result
+
+    def page(self, phase: Phase, since: datetime, after: str | None, customer_id: str | None = None) -> PageResult:
+        """Reconcile one page of a list.
+
+        Args:
+            phase: List.
+            since: Oldest event of the event list.
+            after: Id after which the page begins; None for the first page.
+            customer_id: Customer whose subscriptions and invoices are listed; None for all. Events ignore it.
+        """
         match phase:
             case Phase.EVENTS:
-                return self._events(self._retry_stripe(lambda: self.gateway.list_events(since, after)))
+                return self._reconcile_events(self._retry(lambda: self.gateway.list_events(since, after)))
             case Phase.SUBSCRIPTIONS:
                 list_page = self.gateway.list_subscriptions
             case Phase.INVOICES:
                 list_page = self.gateway.list_invoices
-        return self._objects(phase, self._retry_stripe(lambda: list_page(after, self.customer_id)))
-
-    def pages(self, phases: Iterable[Phase], since: datetime) -> Iterator[PageResult]:
-        """Every page of these lists. Raises as `page` does."""
-        for phase in phases:
-            report = self.page(phase, since, None)
-            yield report
-            while report.after:
-                report = self.page(phase, since, report.after)
-                yield report
+        return self._reconcile_objects(phase, self._retry(lambda: list_page(after, customer_id)))
 
     def report_missing(
-        self, living: Iterable[tuple[str, Subscription]], listed: Collection[str], now: datetime
+        self, live: Iterable[tuple[str, Subscription]], listed: Collection[str], now: datetime
     ) -> Iterator[Discrepancy]:
-        """Of living subscriptions with their accounts, those that were not listed and that Stripe does not have.
+        """Yield the live subscriptions that Stripe does not have.
 
-        Raises as `page` does.
+        Args:
+            live: Live subscriptions of the table, each with its account.
+            listed: Ids that Stripe listed. Only other subscriptions are requested from Stripe.
+            now: Time at which a subscription is written as canceled.
         """
-        due = [
-            self._repair(Phase.SUBSCRIPTIONS, self._missing(known, owner), owner, now)
-            for owner, known in living
-            if known.id not in listed and self._is_gone(ObjectRef(Subscription, known.id))
-        ]
-        return self._process_due(Phase.SUBSCRIPTIONS, due)
+        tasks = []
+        for account_id, subscription in live:
+            target = ObjectRef(Subscription, subscription.id)
+            if subscription.id not in listed and self._is_missing(target):
+                ends = self.options.end_missing
+                parsed = ParsedEvent(subscription.customer_id, account_id, (target,), ended_if_missing=ends)
+                tasks.append(self._repair(Phase.SUBSCRIPTIONS, parsed, account_id, now))
+        return self._process(Phase.SUBSCRIPTIONS, tasks)
 
-    def _missing(self, known: Subscription, owner: str) -> ParsedEvent:
-        target = ObjectRef(Subscription, known.id)
-        return ParsedEvent(known.customer_id, owner, (target,), ended_if_missing=self.end_missing)
-
-    def _is_gone(self, target: ObjectRef) -> bool:
-        """Whether Stripe says so: it has what it refuses to show, and what cannot be read."""
+    def _is_missing(self, target: ObjectRef) -> bool:
+        """Return True if Stripe returns 404. An object that it refuses or that cannot be parsed exists."""
         try:
             return self._fetch(target) is None
         except (EventUnprocessable, StripeRefused):
             return False
 
-    # --- events -------------------------------------------------------------------------------------------------------
+    # --- Events -------------------------------------------------------------------------------------------------------
 
-    def _events(self, listing: Listing) -> PageResult:
+    def _reconcile_events(self, listing: Listing) -> PageResult:
+        """Process the events that were never delivered, and those whose account was unknown and is known now."""
         markers = self.repository.find_markers(listing.objects)
         recorded = {event_id: marker.outcome for event_id, marker in markers.items()}
-        parsed_events = {
+        oldest_first = {
             event_id: self._parse_event(event)
-            for event_id, event in listing.objects.items()
+            for event_id, event in reversed([*listing.objects.items()])
             if recorded.get(event_id) in {None, *UNASSIGNED}
         }
-        matches = self._match([parsed for parsed in parsed_events.values() if parsed])
-        due = []
-        ended = _ended(parsed for parsed in parsed_events.values() if parsed)
-        oldest_first = [*reversed(parsed_events.items())]
-        for event_id, parsed in sorted(oldest_first, key=lambda told: _precedence(told[1], ended)):
+        matches = self._match([parsed for parsed in oldest_first.values() if parsed])
+        priority = _priority(oldest_first.values())
+        tasks = []
+        for event_id, parsed in sorted(oldest_first.items(), key=lambda item: priority(item[1])):
             matched = matches[parsed] if parsed else EventOutcome.IGNORED
             account_id = matched.profile.account_id if isinstance(matched, AccountMatch) else None
-            if should_process(recorded.get(event_id), matched) and self.account_id in {None, account_id}:
-                work = partial(self._processor.process, listing.objects[event_id])
-                due.append(_Due(event_id, account_id, work, None if isinstance(matched, AccountMatch) else matched))
-        unknown_customer = sum(matched is EventOutcome.UNKNOWN_CUSTOMER for matched in matches.values())
-        discrepancies = tuple(self._process_due(Phase.EVENTS, due))
-        return PageResult(
-            Phase.EVENTS, listing.seen_from, tuple(listing.objects), unknown_customer, discrepancies, listing.after
-        )
+            if should_process(recorded.get(event_id), matched) and self.options.includes(account_id):
+                run = partial(self._processor.process, listing.objects[event_id])
+                expected = None if isinstance(matched, AccountMatch) else matched
+                tasks.append(_Task(event_id, account_id, run, expected))
+        return _page_result(Phase.EVENTS, listing, matches, self._process(Phase.EVENTS, tasks))
 
     def _parse_event(self, payload: Json) -> ParsedEvent | None:
-        """What an event tells; None where the processor will find out that it is nothing, or cannot be read."""
+        """Return the parsed event; None if the processor will ignore it or record it as failed."""
         try:
-            event = event_types.parse_envelope(payload)
-            return event_types.parse_event(event, self.catalog)
+            return event_types.parse_event(event_types.parse_envelope(payload), self.catalog)
         except EventUnprocessable:
             return None
 
-    # --- subscriptions and invoices -----------------------------------------------------------------------------------
+    # --- Subscriptions and invoices -----------------------------------------------------------------------------------
 
-    def _objects(self, phase: Phase, listing: Listing) -> PageResult:
-        parsed_events = [parsed for each in listing.objects.values() if (parsed := self._read(phase, each))]
-        ended = _ended(parsed_events)
-        matches = self._match(sorted(parsed_events, key=lambda parsed: _precedence(parsed, ended)))
+    def _reconcile_objects(self, phase: Phase, listing: Listing) -> PageResult:
+        """Repair the rows that differ from the listed objects."""
+        parsed_objects = [parsed for each in listing.objects.values() if (parsed := self._parse_object(phase, each))]
+        matches = self._match(sorted(parsed_objects, key=_priority(parsed_objects)))
         owners = {
             parsed: matched.profile.account_id
             for parsed, matched in matches.items()
-            if isinstance(matched, AccountMatch)
+            if isinstance(matched, AccountMatch) and self.options.includes(matched.profile.account_id)
         }
-        asked_for = {parsed: owner for parsed, owner in owners.items() if self.account_id in {None, owner}}
-        differing = [
-            self._repair(phase, parsed, account_id, listing.seen_from)
-            for parsed, account_id in self._differing(asked_for, listing.seen_from).items()
-        ]
-        customer_conflict = [
-            Discrepancy(phase, parsed.targets[0].id, parsed.account_id, EventOutcome.CUSTOMER_CONFLICT)
-            for parsed, matched in matches.items()
-            if matched is EventOutcome.CUSTOMER_CONFLICT and self.account_id in {None, parsed.account_id}
-        ]
-        for _ in customer_conflict:
-            count("CustomerConflict")
-        discrepancies = (*self._process_due(phase, differing), *map(_report_discrepancy, customer_conflict))
-        unknown_customer = sum(matched is EventOutcome.UNKNOWN_CUSTOMER for matched in matches.values())
-        return PageResult(
-            phase, listing.seen_from, tuple(listing.objects), unknown_customer, discrepancies, listing.after
-        )
+        differing = self._find_differing(owners, listing.listed_at)
+        tasks = [self._repair(phase, parsed, owner, listing.listed_at) for parsed, owner in differing.items()]
+        discrepancies = [*self._process(phase, tasks)]
+        for parsed, matched in matches.items():
+            if matched is EventOutcome.CUSTOMER_CONFLICT and self.options.includes(parsed.account_id):
+                count("CustomerConflict")
+                discrepancies.append(_report(phase, parsed.targets[0].id, parsed.account_id, matched))
+        return _page_result(phase, listing, matches, discrepancies)
 
-    def _differing(self, accounts: Mapping[ParsedEvent, str], listed_at: datetime) -> Mapping[ParsedEvent, str]:
-        """Those whose rows differ, also after a moment in which an event that is under way arrives."""
-        rows = self._rows(accounts)
-        differing = _filter_different(accounts, rows, listed_at)
-        if not any(parsed.targets[0].id in rows for parsed in differing):
-            return differing
-        self.pause(SETTLE_SECONDS)
-        return _filter_different(differing, self._rows(differing), listed_at)
-
-    def _rows(self, accounts: Mapping[ParsedEvent, str]) -> Mapping[str, StoredObject[Snapshot]]:
-        return self.repository.find_rows((account_id, parsed.targets[0]) for parsed, account_id in accounts.items())
-
-    def _read(self, phase: Phase, source: Json) -> ParsedEvent | None:
+    def _parse_object(self, phase: Phase, source: Json) -> ParsedEvent | None:
         try:
-            return EVENT_PARSERS[READER_OF[phase]](source, self.catalog)
+            return EVENT_PARSERS[EVENT_TYPE_OF[phase]](source, self.catalog)
         except EventUnprocessable as error:
-            facts = {"object_id": source["id"], "reason": str(error)}
-            logger().error("An object that Stripe lists cannot be understood", extra=facts)
+            logger().error("Malformed object in Stripe list", object_id=source["id"], reason=str(error))
             count("EventFailed")
             return None
 
-    def _repair(self, phase: Phase, parsed: ParsedEvent, account_id: str, seen: datetime) -> _Due:
-        """What lets the protocol fetch an object and write its row, as if an event of that time had named it."""
+    def _find_differing(self, owners: Mapping[ParsedEvent, str], listed_at: datetime) -> Mapping[ParsedEvent, str]:
+        """Return the objects that differ from their rows, with their accounts.
+
+        If a stored row differs, its event may be on the way. After a pause it is compared again.
+        """
+        differing, rows = self._compare(owners, listed_at)
+        if any(parsed.targets[0].id in rows for parsed in differing):
+            self.pause(SETTLE_SECONDS)
+            differing, _ = self._compare(differing, listed_at)
+        return differing
+
+    def _compare(
+        self, owners: Mapping[ParsedEvent, str], listed_at: datetime
+    ) -> tuple[Mapping[ParsedEvent, str], Mapping[str, StoredObject[Snapshot]]]:
+        """Return the objects that differ, and the rows of all objects."""
+        rows = self.repository.find_rows((owner, parsed.targets[0]) for parsed, owner in owners.items())
+        differing = {
+            parsed: owner
+            for parsed, owner in owners.items()
+            for target in parsed.targets
+            if target.snapshot and differs(target.snapshot, rows.get(target.id), listed_at)
+        }
+        return differing, rows
+
+    def _repair(self, phase: Phase, parsed: ParsedEvent, account_id: str, listed_at: datetime) -> _Task:
+        """Return a task that fetches an object and writes its row, as if an event of that time had named the object."""
         [target] = parsed.targets
         event = StripeEvent(
-            id=f"{REPAIR_ID_PREFIX}{target.id}_{int(seen.timestamp())}",
+            id=f"{REPAIR_ID_PREFIX}{target.id}_{int(listed_at.timestamp())}",
             type=f"reconciliation.{phase}",
-            created=seen,
+            created=listed_at,
             livemode=self.livemode,
             connected_account=None,
             object={},
         )
-        named = replace(parsed, targets=(replace(target, fetch_required=True),))
-        return _Due(target.id, account_id, lambda: self._processor.apply(event, named))
+        fetched = replace(parsed, targets=(replace(target, fetch_required=True),))
+        return _Task(target.id, account_id, lambda: self._processor.apply(event, fetched))
 
-    def _process_due(self, phase: Phase, due: Sequence[_Due]) -> Iterator[Discrepancy]:
-        """Do the work that is due, and tell what came of it; what stays nobody's is no finding.
+    # --- Both ---------------------------------------------------------------------------------------------------------
 
-        An object that Stripe refuses or fails on must not keep all others from their turn: it is left for the next
-        sweep, and so is the rest of a page that takes too long by it.
-        """
-        outcomes = (each.foreseen for each in due) if self.dry_run else _outcomes(due)
-        for each, outcome in zip(due, outcomes, strict=True):
-            if outcome is not EventOutcome.UNKNOWN_CUSTOMER:
-                yield _report_discrepancy(Discrepancy(phase, each.id, each.account_id, outcome))
-
-    # --- whose it is --------------------------------------------------------------------------------------------------
-
-    def _match(self, parsed_events: Sequence[ParsedEvent]) -> Mapping[ParsedEvent, AccountMatch | EventOutcome]:
-        """The account of each, or the outcome of what belongs to none; two reads, however many they are."""
-        owners = {**self.planned, **self.repository.find_owners({parsed.customer_id for parsed in parsed_events})}
+    def _match(self, parsed_events: Sequence[ParsedEvent]) -> Mapping[ParsedEvent, Match]:
+        """Return the account of each event or object, with two reads for all of them."""
+        planned = self.links.planned
+        owners = {**planned, **self.repository.find_owners({parsed.customer_id for parsed in parsed_events})}
         accounts = {parsed: owners.get(parsed.customer_id) or parsed.account_id for parsed in parsed_events}
-        profiles = self._profiles({account_id for account_id in accounts.values() if account_id})
-        matches = {
-            parsed: account_matching.match_account(
-                parsed, owners.get(parsed.customer_id), profiles.get(account_id or "")
+        profiles = {account_id: Profile(account_id) for account_id in planned.values()}
+        profiles |= self.repository.find_profiles({account_id for account_id in accounts.values() if account_id})
+        return {
+            parsed: self.links.apply(
+                account_matching.match_account(parsed, owners.get(parsed.customer_id), profiles.get(account_id or ""))
             )
             for parsed, account_id in accounts.items()
         }
-        return (
-            matches
-            if self.assigns_customers
-            else {parsed: _without_assignment(matched) for parsed, matched in matches.items()}
-        )
 
-    def _profiles(self, account_ids: Collection[str]) -> Mapping[str, Profile]:
-        planned = {account_id: Profile(account_id) for account_id in self.planned.values()}
-        return {**planned, **self.repository.find_profiles(account_ids)}
+    def _process(self, phase: Phase, tasks: Sequence[_Task]) -> Iterator[Discrepancy]:
+        """Run the tasks and yield the discrepancies. What stays without an account is none.
 
-    # --- Stripe, which may be busy ------------------------------------------------------------------------------------
+        If Stripe fails on an object, it is reported as failed and left for the next full sync. If the page's time
+        budget is exceeded by then, so are the remaining tasks.
+        """
+        deadline, is_over = time.monotonic() + PAGE_TIME_BUDGET_SECONDS, False
+        for task in tasks:
+            outcome = task.expected
+            if not self.options.dry_run:
+                outcome = None if is_over else _none_if_stripe_fails(task.run)
+                if outcome is None:
+                    outcome = EventOutcome.FAILED
+                    count("EventFailed")
+                    is_over = time.monotonic() > deadline
+            if outcome is not EventOutcome.UNKNOWN_CUSTOMER:
+                yield _report(phase, task.id, task.account_id, outcome)
 
     @property
     def _processor(self) -> EventProcessor:
@@ -274,75 +318,61 @@ class Reconciler:
         )
 
     def _may_assign_customer(self, customer_id: str) -> bool:
-        """Whether an account may get its first customer: what is listed long after may be of one that is gone."""
-        return self.assigns_customers and not self._retry_stripe(lambda: self.gateway.is_customer_gone(customer_id))
+        """Return True if an account may get this first customer. An old event may name a customer deleted since."""
+        return self.links.assigns_customers and not self._retry(lambda: self.gateway.is_customer_deleted(customer_id))
 
     def _fetch(self, target: ObjectRef) -> FetchedObject | None:
-        return self._retry_stripe(lambda: self.gateway.fetch(target, self.catalog))
+        return self._retry(lambda: self.gateway.fetch(target, self.catalog))
 
-    def _retry_stripe[T](self, call: Callable[[], T]) -> T:
+    def _retry[T](self, call: Callable[[], T]) -> T:
         return retry_stripe(call, self.pause)
 
 
-def _filter_different(
-    accounts: Mapping[ParsedEvent, str], rows: Mapping[str, StoredObject[Snapshot]], listed_at: datetime
-) -> Mapping[ParsedEvent, str]:
-    return {
-        parsed: account_id
-        for parsed, account_id in accounts.items()
-        for target in parsed.targets
-        if target.snapshot and differs(target.snapshot, rows.get(target.id), listed_at)
-    }
+def _page_result(
+    phase: Phase, listing: Listing, matches: Mapping[ParsedEvent, Match], discrepancies: Iterable[Discrepancy]
+) -> PageResult:
+    unknown_customer = sum(matched is EventOutcome.UNKNOWN_CUSTOMER for matched in matches.values())
+    ids = tuple(listing.objects)
+    return PageResult(phase, listing.listed_at, ids, unknown_customer, tuple(discrepancies), listing.after)
 
 
-def _ended(parsed_events: Iterable[ParsedEvent]) -> Collection[str]:
-    """The ids of what one of them shows to have ended."""
-    targets = [target for parsed in parsed_events for target in parsed.targets]
-    return {target.id for target in targets if target.snapshot and target.snapshot.has_ended}
+def _priority(parsed_events: Iterable[ParsedEvent | None]) -> Callable[[ParsedEvent | None], int]:
+    """Return the sort key for processing a page.
+
+    An account whose customer was deleted gets the customer of a live subscription, so the order is: deletions of
+    customers, live subscriptions, all others.
+    """
+    targets = [target for parsed in parsed_events if parsed for target in parsed.targets]
+    ended = {target.id for target in targets if target.snapshot and target.snapshot.has_ended}
+
+    def priority(parsed: ParsedEvent | None) -> int:
+        if parsed is None or parsed.customer_deleted:
+            return 0
+        return 1 if any(each.kind is Subscription and each.id not in ended for each in parsed.targets) else 2
+
+    return priority
 
 
-def _precedence(parsed: ParsedEvent | None, ended: Collection[str]) -> int:
-    """What is looked at first: an account that lost its customer gets the one that has a living subscription."""
-    if parsed is None or parsed.customer_deleted:
-        return 0
-    return 1 if any(each.kind is Subscription and each.id not in ended for each in parsed.targets) else 2
-
-
-def _outcomes(due: Iterable[_Due]) -> Iterator[EventOutcome]:
-    """What came of each; Stripe is asked for nothing more once it fails on an object and the time is over."""
-    started, is_over = time.monotonic(), False
-    for each in due:
-        outcome = None if is_over else _unless_stripe_fails(each.work)
-        if outcome is None:
-            count("EventFailed")
-            is_over = time.monotonic() - started > PAGE_TIME_BUDGET_SECONDS
-        yield outcome or EventOutcome.FAILED
-
-
-def _unless_stripe_fails(work: Callable[[], EventOutcome]) -> EventOutcome | None:
+def _none_if_stripe_fails(run: Callable[[], EventOutcome]) -> EventOutcome | None:
     try:
-        return work()
+        return run()
     except StripeFailed:
         return None
 
 
-def _without_assignment(matched: AccountMatch | EventOutcome) -> AccountMatch | EventOutcome:
-    """The same, but for an account's first customer."""
-    return EventOutcome.UNKNOWN_CUSTOMER if isinstance(matched, AccountMatch) and matched.assigns_customer else matched
-
-
-def _report_discrepancy(discrepancy: Discrepancy) -> Discrepancy:
-    """Log a finding as soon as it is made, and count a row that no event had brought; the processor counts events."""
-    facts = {"phase": discrepancy.phase, "object_id": discrepancy.id, "account_id": discrepancy.account_id}
-    logger().warning("Reconciliation found a difference", extra=facts | {"outcome": discrepancy.outcome})
-    is_event = discrepancy.phase is Phase.EVENTS
-    if discrepancy.is_drift and not is_event and discrepancy.outcome is not EventOutcome.CUSTOMER_CONFLICT:
+def _report(phase: Phase, object_id: str, account_id: str | None, outcome: EventOutcome | None) -> Discrepancy:
+    """Log a discrepancy at once, and count a row that no event explains. The processor counts events."""
+    discrepancy = Discrepancy(phase, object_id, account_id, outcome)
+    logger().warning(
+        "Reconciliation found a difference", phase=phase, object_id=object_id, account_id=account_id, outcome=outcome
+    )
+    if discrepancy.is_drift and phase is not Phase.EVENTS and outcome is not EventOutcome.CUSTOMER_CONFLICT:
         count("DriftRepaired")
     return discrepancy
 
 
 def retry_stripe[T](call: Callable[[], T], pause: Callable[[float], None] = time.sleep) -> T:
-    """Ask Stripe again after as many seconds as it says, or a few. Raises what the last try raises."""
+    """Call Stripe, and retry twice after the time that it asks for. Raises what the last attempt raises."""
     for attempt in range(TRIES_MAX - 1):
         try:
             return call()

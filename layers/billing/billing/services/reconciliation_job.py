@@ -1,6 +1,6 @@
-"""A scheduled run of reconciliation: as many pages as there is time for, and its place kept after each.
+"""Scheduled reconciliation: a run reconciles as many pages as it has time for, and stores a checkpoint after each.
 
-The row of its progress is a lease as well: only one run is at work, and one that crashed is taken up where it stopped.
+The checkpoint is also a lease: one run works at a time, and the next run continues where a crashed one stopped.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from billing.stripe_events.drift import Checkpoint, Phase
 from billing.telemetry import count, logger
 
 PAGE_SECONDS = 600
-"""More than a page takes (PAGE_TIME_BUDGET_SECONDS, and one object more), unless every answer of Stripe's is slow."""
+"""Time reserved for a page: PAGE_TIME_BUDGET_SECONDS, one more object, and a margin for slow responses."""
 DELAY_SECONDS_MAX = 900
 
 
@@ -26,7 +26,7 @@ def _now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class ReconciliationJob:
-    """The runs of one deployment. A message of the queue starts one, and one that names it lets it go on."""
+    """Runs of one deployment. A message of the queue starts a run, or continues the run that it names."""
 
     checkpoints: CheckpointRepository
     reconciler: Reconciler
@@ -34,49 +34,56 @@ class ReconciliationJob:
     now: Callable[[], datetime] = field(default=_now)
 
     def work(self, message: Message, seconds_left: Callable[[], float]) -> None:
-        """Go on with the message's run until it has ended or the time is over; then another message goes on.
+        """Work on a run until it ends or the time is over. In the second case, send a message that continues it.
 
-        Raises StripeUnavailable, StripeRefused and StoreUnavailable, and then the message comes back, later each time.
+        If an error is temporary, the message is delivered again, with a longer delay each time.
+
+        Args:
+            message: Message that Lambda received.
+            seconds_left: Returns the time until Lambda ends the function.
+
+        Raises:
+            TryAgainLater: Stripe, DynamoDB or SQS fails, or Stripe rejects the event list.
         """
         run_id = message.body.get("run", message.id)
         try:
-            if not self._work_until(run_id, seconds_left):
+            if not self._run(run_id, seconds_left):
                 self.queue.send({"run": run_id})
         except VersionConflict:
-            logger().info("Another reconciliation is at work", run_id=run_id)
+            logger().info("Another reconciliation run is active", run_id=run_id)
         except TryAgainLater as error:
-            backoff = min(30 * 2 ** (message.receives - 1), DELAY_SECONDS_MAX)
-            self.queue.hide(message, max(backoff, error.retry_after_seconds))
+            backoff = min(30 * 2 ** (message.receive_count - 1), DELAY_SECONDS_MAX)
+            self.queue.change_visibility(message, max(backoff, error.retry_after_seconds))
             raise
 
-    def _work_until(self, run_id: str, seconds_left: Callable[[], float]) -> bool:
-        """Whether nothing is left to be done."""
-        found = self.checkpoints.load()
-        if found.is_held_by_another(run_id, self.now()):
-            logger().info("Another reconciliation is at work", run_id=run_id)
+    def _run(self, run_id: str, seconds_left: Callable[[], float]) -> bool:
+        """Reconcile page after page. Returns False if the time is over before the run ends."""
+        stored = self.checkpoints.load()
+        if stored.is_held_by_another(run_id, self.now()):
+            logger().info("Another reconciliation run is active", run_id=run_id)
             return True
-        progress = self.checkpoints.save(found.acquire_lease(run_id, self.now()))
-        while progress.phase and progress.since:
+        checkpoint = self.checkpoints.save(stored.acquire_lease(run_id, self.now()))
+        while checkpoint.phase and checkpoint.since:
             if seconds_left() < PAGE_SECONDS:
                 return False
-            progress = self.checkpoints.save(self._turn(progress, progress.phase, progress.since))
-        logger().info("Reconciled", run_id=run_id, full_sync_at=progress.full_sync)
+            checkpoint = self.checkpoints.save(self._run_page(checkpoint, checkpoint.phase, checkpoint.since))
+        logger().info("Full sync finished" if checkpoint.full_sync else "Event sync finished", run_id=run_id)
         return True
 
-    def _turn(self, progress: Checkpoint, phase: Phase, since: datetime) -> Checkpoint:
-        """The progress after the page that is next.
+    def _run_page(self, checkpoint: Checkpoint, phase: Phase, since: datetime) -> Checkpoint:
+        """Reconcile the next page and return the checkpoint after it.
 
-        Where Stripe refuses it, the events are begun anew the next time; a list of objects is left out, so that the
-        other list and the next run's events have their turn.
+        If Stripe rejects a page of events, the next attempt begins with the first page. If it rejects a list of
+        objects, the list is skipped, so that the other list and later events are still reconciled.
         """
         try:
-            report = self.reconciler.page(phase, since, progress.after)
+            result = self.reconciler.page(phase, since, checkpoint.after)
         except StripeRefused:
             if phase is Phase.EVENTS:
-                self.checkpoints.save(progress.restart_phase())
+                self.checkpoints.save(checkpoint.restart_phase())
                 raise
-            logger().error("Stripe refuses a list, which is left out: see whether the key may read it", phase=phase)
+            logger().error("Stripe rejected a list, list skipped: check that the API key may read it", phase=phase)
             count("EventFailed")
-            return progress.skip_phase(self.now())
-        logger().info("Reconciled a page", extra={"phase": report.phase, **report.counts})
-        return progress.advance_page(report.after, self.now())
+            return checkpoint.skip_phase(self.now())
+        logger().info("Page reconciled", extra={"phase": result.phase, **result.counts})
+        return checkpoint.advance_page(result.after, self.now())
