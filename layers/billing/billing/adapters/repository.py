@@ -15,7 +15,7 @@ from billing.domain.accounts import GAUGE_DEFAULTS, Account, OpenCheckout, Profi
 from billing.domain.errors import BillingError
 from billing.domain.invoices import Invoice, InvoicePage
 from billing.domain.outbound_events import OutboundEvent
-from billing.domain.subscriptions import Subscription
+from billing.domain.subscriptions import PendingChange, Subscription
 from billing.stripe_events.event_types import EventOutcome, ObjectRef, Snapshot
 from billing.stripe_events.ordering import StoredObject
 
@@ -453,6 +453,8 @@ SUBSCRIPTION = ItemCodec(
         "quantity",
         "cancel_at_period_end",
         "price_is_mapped",
+        "is_per_seat",
+        "schedule_id",
     ),
     times=(
         "created",
@@ -464,6 +466,11 @@ SUBSCRIPTION = ItemCodec(
         "trial_end",
         "past_due_since",
     ),
+    nested={
+        "pending_change": ItemCodec(
+            PendingChange, plain=("plan", "price_id", "quantity", "is_per_seat"), times=("effective_at",)
+        )
+    },
 )
 INVOICE = ItemCodec(
     Invoice,
