@@ -1,4 +1,4 @@
-"""What the tests stand on: a DynamoDB engine over HTTP, and the one table as template.yaml has it."""
+"""Fixtures for all tests: a DynamoDB engine over HTTP, and the table that template.yaml declares."""
 
 import io
 import os
@@ -44,7 +44,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _aws_environment() -> Iterator[None]:
-    """Never a real account's credentials, whoever runs the tests."""
+    """Replace the AWS, Stripe and billing variables of the shell, so that no test reaches a real account."""
     patch = pytest.MonkeyPatch()
     for name in [name for name in os.environ if re.match(r"AWS_|STRIPE_|BILLING_", name)]:
         if name != "AWS_CA_BUNDLE":
@@ -66,7 +66,7 @@ def _shared_service_models() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def emulator_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The AWS emulator, started for this run."""
+    """URL of the AWS emulator that is started for this run."""
     state, port = tmp_path_factory.mktemp("emulator"), free_port()
     child = start("emulator", emulator.COMMAND, emulator.environment(port, state), state / "emulator.log")
     url = f"http://127.0.0.1:{port}"
@@ -79,14 +79,14 @@ def emulator_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def dynamodb(request: pytest.FixtureRequest) -> Any:
-    """A client of the engine under test: DYNAMODB_ENDPOINT, or else the emulator's own."""
+    """A client of the engine under test: DYNAMODB_ENDPOINT if it is set, else the emulator."""
     endpoint = os.environ.get("DYNAMODB_ENDPOINT") or request.getfixturevalue("emulator_url")
     return boto3.client("dynamodb", endpoint_url=endpoint)
 
 
 @pytest.fixture
 def table_name(dynamodb: Any) -> Iterator[str]:
-    """A table of this test's own."""
+    """Name of a new table for this test."""
     name = f"billing-{uuid.uuid4().hex}"
     dynamodb.create_table(TableName=name, **table_properties())
     dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
@@ -96,13 +96,13 @@ def table_name(dynamodb: Any) -> Iterator[str]:
 
 @pytest.fixture
 def table(dynamodb: Any, table_name: str) -> Table:
-    """That table, as the product talks to it."""
+    """The product's adapter for the table."""
     return Table(dynamodb, table_name)
 
 
 @pytest.fixture
 def repository(table: Table) -> Repository:
-    """The real store on that table."""
+    """The repository on the table."""
     return Repository(table)
 
 
@@ -114,15 +114,15 @@ def _server() -> Iterator[Wire]:
 
 @pytest.fixture
 def wire(_server: Wire) -> Iterator[Wire]:
-    """The other end of an HTTP client, with nothing recorded."""
+    """A local HTTP server without recorded requests."""
     _server.reset()
     yield _server
-    _server.hang_up()
+    _server.release_silent_connections()
 
 
 @pytest.fixture
 def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
-    """Everything the product wrote: its log, standard output and standard error."""
+    """Function that returns everything the product wrote: its log, standard output and standard error."""
     log = io.StringIO()
     [handler] = logger().handlers
     monkeypatch.setattr(handler, "stream", log)
@@ -136,7 +136,7 @@ def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 @cache
 def table_properties() -> dict[str, Any]:
-    """What CreateTable needs of the template's table."""
+    """Return the parameters for CreateTable from the template's table."""
     properties = template()["Resources"]["Table"]["Properties"]
     wanted = ("AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "BillingMode")
     return {name: properties[name] for name in wanted}
@@ -144,10 +144,10 @@ def table_properties() -> dict[str, Any]:
 
 @cache
 def template() -> dict[str, Any]:
-    """template.yaml; CloudFormation's own tags become {tag: value}."""
+    """Return template.yaml. CloudFormation's tags become {tag: value}."""
 
     class Loader(yaml.SafeLoader):
-        """A loader of its own, so that the tags are known to it alone."""
+        """YAML loader that accepts CloudFormation's tags."""
 
     def construct(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
         if isinstance(node, yaml.ScalarNode):

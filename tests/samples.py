@@ -1,4 +1,4 @@
-"""A subscription and an invoice to start from; tests replace what they are about."""
+"""A subscription and an invoice; tests replace the fields that matter to them."""
 
 from datetime import UTC, datetime, timedelta
 

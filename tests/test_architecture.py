@@ -1,4 +1,4 @@
-"""The house's rules: where imports point, who may touch what, how long a function may be, which routes there are."""
+"""Rules of the architecture: direction of imports, access to libraries and settings, length of functions, routes."""
 
 import ast
 import sys
@@ -58,28 +58,28 @@ THIRD_PARTY: Mapping[str, set[str]] = {
 
 
 def name_of(path: Path) -> str:
-    """A file as pytest shows it."""
+    """Return a file's path from the root of the repository."""
     return str(path.relative_to(ROOT))
 
 
 def part_of(path: Path) -> str:
-    """The part of the package that a module belongs to: a folder, or itself."""
+    """Return the part of the package that a module belongs to: its folder, or the module itself."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 @cache
 def tree_of(path: Path) -> ast.Module:
-    """A module, parsed."""
+    """Parse a module."""
     return ast.parse(path.read_text(), path)
 
 
 def imports_of(path: Path) -> set[str]:
-    """Every module that a file imports when it runs, anywhere in it; what is only for types does not count."""
+    """Return every module that a file imports at run time. Imports for type checkers only are left out."""
     return {name for node in running_nodes(tree_of(path)) for name in _imported(node)}
 
 
 def running_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those under `if TYPE_CHECKING:`."""
+    """Yield all nodes below a node, except those under `if TYPE_CHECKING:`."""
     for child in ast.iter_child_nodes(node):
         if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
             yield child
@@ -93,7 +93,7 @@ def _imported(node: ast.AST) -> list[str]:
         case ast.ImportFrom(module="billing", names=[ast.alias(name="__version__")]):
             return []
         case ast.ImportFrom(module=str(module), level=0):
-            # `from billing import store` imports billing.adapters.repository
+            # `from billing import catalog` imports billing.catalog.
             return [f"{module}.{alias.name}" if module == "billing" else module for alias in node.names]
         case ast.ImportFrom():
             return ["a relative import"]
@@ -101,78 +101,76 @@ def _imported(node: ast.AST) -> list[str]:
             return []
 
 
-def outsiders_of(path: Path) -> set[str]:
-    """The distributions' packages that a file imports."""
+def third_party_imports(path: Path) -> set[str]:
+    """Return the third-party packages that a file imports."""
     packages = {name.partition(".")[0] for name in imports_of(path)}
     return packages - sys.stdlib_module_names - {"billing"}
 
 
-def each(paths: list[Path]) -> pytest.MarkDecorator:
-    """Once for each file."""
+def for_each(paths: list[Path]) -> pytest.MarkDecorator:
+    """Run a test once for each file."""
     return pytest.mark.parametrize("path", paths, ids=name_of)
 
 
-# --- which way imports point ------------------------------------------------------------------------------------------
+# --- Direction of imports ---------------------------------------------------------------------------------------------
 
 
-@each(MODULES)
-def test_imports_never_point_upward(path: Path) -> None:
-    """A module imports only the parts of the package that lie below its own."""
+@for_each(MODULES)
+def test_module_imports_only_lower_parts(path: Path) -> None:
     part = part_of(path)
     imported = {name.split(".")[1] for name in imports_of(path) if name.startswith("billing.")}
     assert imported - {part} <= MAY_IMPORT.get(part, set())
 
 
-def test_every_part_has_its_place() -> None:
-    """A new module says here what it may import, and the order has no circle."""
+def test_import_rules_cover_every_part_and_have_no_cycle() -> None:
+    """A new part needs an entry in MAY_IMPORT."""
     parts = {part_of(path) for path in MODULES} - {"__init__"}
     assert parts == set(MAY_IMPORT)
-    placed: set[str] = set()
-    while ready := {part for part, below in MAY_IMPORT.items() if below <= placed} - placed:
-        placed |= ready
-    assert placed == parts
+    ordered: set[str] = set()
+    while ready := {part for part, lower in MAY_IMPORT.items() if lower <= ordered} - ordered:
+        ordered |= ready
+    assert ordered == parts
 
 
-@each(MODULES)
-def test_libraries_have_one_importer(path: Path) -> None:
-    """The domain and the contracts import the standard library alone; each library belongs to its adapter."""
-    assert outsiders_of(path) <= THIRD_PARTY.get(path.relative_to(PACKAGE).as_posix(), set())
+@for_each(MODULES)
+def test_module_imports_only_its_own_libraries(path: Path) -> None:
+    """The domain and the contracts import only the standard library."""
+    assert third_party_imports(path) <= THIRD_PARTY.get(path.relative_to(PACKAGE).as_posix(), set())
 
 
-@each(sorted((ROOT / "functions").rglob("*.py")))
-def test_functions_stand_on_the_package_alone(path: Path) -> None:
-    """A function names neither AWS's SDK nor Stripe's, nor any other library."""
-    assert outsiders_of(path) == set()
+@for_each(sorted((ROOT / "functions").rglob("*.py")))
+def test_function_imports_no_library(path: Path) -> None:
+    """Functions use the package only: no AWS SDK, no Stripe SDK, no other library."""
+    assert third_party_imports(path) == set()
 
 
-def test_only_payments_and_the_operators_command_import_stripe() -> None:
-    """What talks to Stripe is found in these places; the simulator reads the SDK's types."""
+def test_stripe_is_imported_only_by_gateway_cli_and_simulator() -> None:
+    """The simulator reads the SDK's types."""
     importers = {name_of(path) for path in PRODUCT if "stripe" in {name.split(".")[0] for name in imports_of(path)}}
     allowed = ("layers/billing/billing/adapters/stripe_gateway.py", "cli/", "stripe_simulator/")
     assert [name for name in sorted(importers) if not name.startswith(allowed)] == []
 
 
-# --- who may touch what -----------------------------------------------------------------------------------------------
+# --- Libraries, settings and side effects -----------------------------------------------------------------------------
 
 
-@each([*MODULES, *sorted((ROOT / "functions").rglob("*.py"))])
-def test_only_settings_reads_the_environment(path: Path) -> None:
-    """Every setting is found in one place."""
+@for_each([*MODULES, *sorted((ROOT / "functions").rglob("*.py"))])
+def test_environment_is_read_only_by_settings(path: Path) -> None:
     if path != PACKAGE / "settings.py":
         assert not {"os", "dotenv"} & {name.partition(".")[0] for name in imports_of(path)}
 
 
-@each([path for path in MODULES if part_of(path) == "domain"])
-def test_the_domain_is_pure(path: Path) -> None:
-    """No clock, no chance, no file, no network: what it decides on is handed to it."""
+@for_each([path for path in MODULES if part_of(path) == "domain"])
+def test_domain_has_no_side_effects(path: Path) -> None:
+    """The domain reads no clock, random number, file or network. Callers pass such values as arguments."""
     effects = {"asyncio", "io", "logging", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time"}
     assert not effects & {name.partition(".")[0] for name in imports_of(path)}
     called = {ast.unparse(node.func) for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)}
     assert not {"datetime.now", "datetime.today", "datetime.utcnow", "open", "print"} & called
 
 
-# What may be called while a module is imported: it makes values, and reaches for nothing.
-HARMLESS = {
+# Calls that are allowed while a module is imported. They create values and have no side effects.
+IMPORT_TIME_CALLS = {
     "Application",
     "BeforeValidator",
     "Config",
@@ -205,13 +203,13 @@ HARMLESS = {
 }
 
 
-@each([*MODULES, *sorted((ROOT / "functions").rglob("*.py"))])
-def test_nothing_happens_at_import(path: Path) -> None:
-    """No client, no connection, no file and no environment before the first use."""
+@for_each([*MODULES, *sorted((ROOT / "functions").rglob("*.py"))])
+def test_import_has_no_side_effects(path: Path) -> None:
+    """A module uses no client, connection, file or environment variable before its first call."""
     calls = {ast.unparse(call.func) for call in _calls_at_import(tree_of(path))}
-    made_here = {node.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef)}
-    harmless = HARMLESS | made_here
-    assert {call for call in calls if call not in harmless and not call.endswith((".with_name", ".replace"))} == set()
+    own_classes = {node.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef)}
+    allowed = IMPORT_TIME_CALLS | own_classes
+    assert {call for call in calls if call not in allowed and not call.endswith((".with_name", ".replace"))} == set()
 
 
 def _calls_at_import(node: ast.AST) -> Iterator[ast.Call]:
@@ -219,18 +217,17 @@ def _calls_at_import(node: ast.AST) -> Iterator[ast.Call]:
         if isinstance(child, ast.Call):
             yield child
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-            for outside in (*child.decorator_list, *child.args.defaults):
-                yield from _calls_at_import(ast.Expression(outside))
+            for evaluated in (*child.decorator_list, *child.args.defaults):
+                yield from _calls_at_import(ast.Expression(evaluated))
         elif not isinstance(child, ast.Lambda):
             yield from _calls_at_import(child)
 
 
-# --- how long, and how many -------------------------------------------------------------------------------------------
+# --- Functions and handlers -------------------------------------------------------------------------------------------
 
 
-@each(PRODUCT)
-def test_functions_are_short(path: Path) -> None:
-    """No function has more lines than a screen shows."""
+@for_each(PRODUCT)
+def test_functions_have_at_most_40_lines(path: Path) -> None:
     long = {
         node.name: lines
         for node in ast.walk(tree_of(path))
@@ -241,9 +238,9 @@ def test_functions_are_short(path: Path) -> None:
     assert long == {}
 
 
-@each(FUNCTIONS)
-def test_a_function_is_one_handler(path: Path) -> None:
-    """Each folder holds app.py and nothing else, and its handler is at most 25 lines long."""
+@for_each(FUNCTIONS)
+def test_function_folder_contains_only_a_short_app(path: Path) -> None:
+    """Each folder contains only app.py, with functions of at most 25 lines."""
     assert {file.name for file in path.iterdir()} - {"__pycache__"} == {"app.py"}
     for node in ast.walk(tree_of(path / "app.py")):
         if isinstance(node, ast.FunctionDef):
@@ -251,9 +248,9 @@ def test_a_function_is_one_handler(path: Path) -> None:
             assert node.end_lineno - node.lineno < HANDLER_LINES_MAX
 
 
-@each(MODULES)
-def test_only_the_endpoint_catches_everything(path: Path) -> None:
-    """An unknown fault is answered in one place; everywhere else it passes."""
+@for_each(MODULES)
+def test_only_http_module_catches_every_exception(path: Path) -> None:
+    """One place turns unknown exceptions into a response. Everywhere else they propagate."""
     broad = [
         handler
         for handler in ast.walk(tree_of(path))
@@ -263,11 +260,11 @@ def test_only_the_endpoint_catches_everything(path: Path) -> None:
     assert len(broad) == (1 if path == PACKAGE / "api/http.py" else 0)
 
 
-# --- routes -----------------------------------------------------------------------------------------------------------
+# --- Routes -----------------------------------------------------------------------------------------------------------
 
 
 def deployed_routes() -> dict[str, str]:
-    """The template's routes with the folder of the function behind each; the catch-all has none."""
+    """Return the function's folder for each route of the template. The catch-all route is left out."""
     routes = {}
     for resource in template()["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
@@ -279,23 +276,21 @@ def deployed_routes() -> dict[str, str]:
     return routes
 
 
-def test_every_documented_route_is_deployed() -> None:
-    """Each route of each contract leads to its operation's function, and the template has no other."""
-    documented = {route.key: str(name) for each in CONTRACTS for name, route in each.routes.items()}
+def test_template_deploys_exactly_the_routes_of_the_contracts() -> None:
+    documented = {route.key: str(name) for contract in CONTRACTS for name, route in contract.routes.items()}
     assert deployed_routes() == documented
 
 
-def test_contracts_do_not_overlap() -> None:
-    """No two contracts serve the same route, and each serves only what lies under its base path."""
-    keys = [route.key for each in CONTRACTS for route in each.routes.values()]
+def test_contract_routes_are_unique_and_below_their_base_path() -> None:
+    keys = [route.key for contract in CONTRACTS for route in contract.routes.values()]
     assert len(keys) == len(set(keys))
     for contract in CONTRACTS:
         assert all(f"{route.path}/".startswith(f"{contract.base_path}/") for route in contract.routes.values())
 
 
-@each([*MODULES, *sorted((ROOT / "functions").rglob("*.py"))])
-def test_no_code_branches_on_a_contracts_name(path: Path) -> None:
-    """What a contract does is in its data: its name is told, and decides nothing."""
+@for_each([*MODULES, *sorted((ROOT / "functions").rglob("*.py"))])
+def test_no_code_branches_on_the_name_of_a_contract(path: Path) -> None:
+    """Contracts differ by their data only."""
     decisions = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Compare | ast.Match)]
     named = [ast.unparse(part) for node in decisions for part in ast.walk(node) if isinstance(part, ast.Attribute)]
     assert not [name for name in named if name.endswith("contract.name")]
@@ -329,8 +324,7 @@ def test_only_bootstrap_imports_inside_functions(path: Path) -> None:
     assert path in {PACKAGE / "bootstrap.py", PACKAGE / "catalog.py"} or deferred == []
 
 
-def test_every_function_is_deployed() -> None:
-    """Each folder of functions/ is a function of the template, and each function has its folder."""
+def test_template_deploys_every_function_folder() -> None:
     deployed = [
         resource["Properties"]["CodeUri"].strip("/")
         for resource in template()["Resources"].values()

@@ -1,4 +1,4 @@
-"""What a function may cost: modules, requests on the wire, and rows read. Counted, never timed; `make bench` times."""
+"""Budgets of each function: imported modules, requests to AWS and Stripe, and rows read. `make bench` measures time."""
 
 import json
 import os
@@ -34,7 +34,7 @@ FUNCTIONS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/app
 PYTHONPATH = os.pathsep.join([str(ROOT / "layers/billing"), sysconfig.get_path("purelib")])
 NOW = datetime.now(UTC)
 
-WHAT_AN_IMPORT_LEFT = """
+IMPORT_PROBE = """
 import json, sys
 import app
 from billing.adapters import aws
@@ -46,7 +46,12 @@ print(json.dumps({"created": created, "modules": list(sys.modules)}))
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What bench/probe.py tells: the cost of each event, and what was imported after the last."""
+    """Output of bench/probe.py.
+
+    Attributes:
+        costs: The cost of each event.
+        modules: The modules that were imported after the last event.
+    """
 
     costs: list[Cost]
     modules: set[str]
@@ -54,7 +59,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account on the engine, and what a function needs in its environment to serve it."""
+    """An account on the engine, with the environment of the functions that serve it."""
 
     id: str
     key: str
@@ -62,24 +67,27 @@ class Account:
     environment: Mapping[str, str]
 
     def costs_of_delivery(self, number: int) -> list[Cost]:
-        """What the account's event `number` costs in a process that has handled the one before."""
+        """Return the cost of the account's event `number`, in a process that has handled the previous one."""
         deliveries = [subscription_updated(self.id, each) for each in (number - 1, number)]
         return self.report("stripe_webhook", deliveries).costs[1:]
 
     def costs_of_status(self) -> list[Cost]:
-        """What the account's status costs in a new process; which of two simultaneous requests goes first may vary."""
+        """Return the cost of the account's status in a new process.
+
+        The requests are sorted, because concurrent requests have no fixed order.
+        """
         costs = self.report("subscription", [status_request(self.key)]).costs
         return [replace(cost, requests=sorted(cost.requests)) for cost in costs]
 
     def costs_of_invoices(self) -> list[Cost]:
-        """What a page of five of the account's invoices costs in a new process."""
+        """Return the cost of a page of five invoices in a new process."""
         page = {**sample_request("invoices", self.key), "rawQueryString": "limit=5"}
         costs = self.report("invoices", [page]).costs
         return [replace(cost, requests=sorted(cost.requests)) for cost in costs]
 
     def report(self, function: str, events: Sequence[LambdaEvent]) -> Report:
-        """What the events cost, one after the other in one process; all are answered with 200."""
-        done = subprocess.run(  # noqa: S603 - our own function
+        """Return the cost of the events in one new process. Each response must be 200."""
+        done = subprocess.run(  # noqa: S603 - runs our own function
             [sys.executable, "-S", str(ROOT / "bench/probe.py"), str(ROOT / "functions" / function)],
             input=json.dumps(events),
             env={**self.environment, "PYTHONPATH": PYTHONPATH},
@@ -87,20 +95,20 @@ class Account:
             text=True,
             check=True,
         )
-        told = json.loads(done.stderr)
-        assert [cost["status"] for cost in told["costs"]] == [200] * len(events)
-        return Report([Cost(**cost) for cost in told["costs"]], set(told["modules"]))
+        output = json.loads(done.stderr)
+        assert [cost["status"] for cost in output["costs"]] == [200] * len(events)
+        return Report([Cost(**cost) for cost in output["costs"]], set(output["modules"]))
 
 
 @pytest.fixture(autouse=True)
-def _new_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bench dates its events from when it was imported, which in a long run is too long ago to be trusted."""
+def _recent_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Date the events five minutes back. bench.deliveries dates them at its import, which may be too old by now."""
     monkeypatch.setattr("bench.deliveries._STARTED", int(time.time()) - 300)
 
 
 @pytest.fixture
 def account(emulator_url: str, dynamodb: Any, table_name: str, repository: Repository) -> Account:
-    """An account with a key, whose first event makes it a subscriber."""
+    """An account with a secret key. Its first event makes it a subscriber."""
     secret = {"api_key": "sk_test_budgets", "webhook_secrets": [WEBHOOK_SECRET]}
     created = boto3.client("secretsmanager", endpoint_url=emulator_url).create_secret(
         Name=f"stripe-{uuid.uuid4()}", SecretString=json.dumps(secret)
@@ -120,24 +128,19 @@ def account(emulator_url: str, dynamodb: Any, table_name: str, repository: Repos
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_importing_a_function_makes_and_reads_nothing(function: str) -> None:
-    """A function starts in an empty environment, without a client, a store or settings."""
-    left = _import(function)
-    assert left["created"] == [0, 0, 0]
+def test_function_import_creates_no_client_and_reads_no_settings(function: str) -> None:
+    """The environment is empty, so reading a setting would fail."""
+    assert _import(function)["created"] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("function", LIGHT_FUNCTIONS)
-def test_importing_a_light_function_imports_nothing_heavy(function: str) -> None:
-    """What the common path does without, no process pays for."""
+def test_light_function_import_loads_no_heavy_package(function: str) -> None:
     assert not HEAVY & set(_import(function)["modules"])
 
 
 @pytest.mark.engine
-def test_an_event_costs_one_read_and_one_transaction(account: Account) -> None:
-    """An event of the common path is two requests to DynamoDB, and without the SDK none to Stripe.
-
-    A new process also reads the secret, once.
-    """
+def test_event_costs_one_read_and_one_transaction(account: Account) -> None:
+    """The Stripe SDK is not imported, so no request goes to Stripe. A new process also reads the secret once."""
     report = account.report("stripe_webhook", [subscription_updated(account.id, number) for number in range(3)])
     secret, *requests = report.costs[0].requests
     assert secret == "secrets-manager.GetSecretValue"
@@ -147,10 +150,10 @@ def test_an_event_costs_one_read_and_one_transaction(account: Account) -> None:
 
 
 @pytest.mark.engine
-def test_a_status_costs_a_query_beside_a_count(account: Account) -> None:
-    """One Query, while one UpdateItem counts the request; before them a GetItem for a key not seen yet. None to Stripe.
+def test_status_costs_one_query_and_one_update(account: Account) -> None:
+    """UpdateItem counts the request for the rate limit. The first request also reads its key with GetItem.
 
-    That the two are under way together is shown in tests/functions/test_rate_limits.py.
+    tests/functions/test_rate_limits.py asserts that Query and UpdateItem run at the same time.
     """
     first, second = account.report("subscription", [status_request(account.key)] * 2).costs
     assert first.requests[0] == "dynamodb.GetItem"
@@ -158,8 +161,8 @@ def test_a_status_costs_a_query_beside_a_count(account: Account) -> None:
 
 
 @pytest.mark.engine
-def test_a_session_token_costs_nothing_more(account: Account, emulator_url: str) -> None:
-    """A token signed with a shared secret needs no read of the table and no library; its secret is read once."""
+def test_status_with_a_session_token_costs_no_additional_request(account: Account, emulator_url: str) -> None:
+    """A token signed with a shared secret needs no read of the table and no library. The secret is read once."""
     stored = boto3.client("secretsmanager", endpoint_url=emulator_url).create_secret(
         Name=f"session-{uuid.uuid4()}", SecretString=json.dumps({"shared_secrets": [SHARED_SECRET]})
     )
@@ -172,28 +175,30 @@ def test_a_session_token_costs_nothing_more(account: Account, emulator_url: str)
     assert not {*HEAVY, "jwt"} & report.modules
 
 
-@pytest.mark.engine
-@pytest.mark.parametrize(
-    ("function", "requests"),
-    [
-        ("invoices", ["dynamodb.Query"]),
-        ("usage", ["dynamodb.Query", "dynamodb.BatchGetItem"]),
-        ("record_usage", ["dynamodb.Query", "dynamodb.TransactWriteItems"]),
-        ("plans", []),
-    ],
-)
-def test_what_the_other_functions_cost(account: Account, function: str, requests: list[str]) -> None:
-    """Once the key is known, and beside the UpdateItem that counts the request: two requests at the most.
+# Requests of a function to AWS, without the UpdateItem that counts the request for the rate limit.
+REQUESTS = {
+    "invoices": ["dynamodb.Query"],
+    "usage": ["dynamodb.Query", "dynamodb.BatchGetItem"],
+    "record_usage": ["dynamodb.Query", "dynamodb.TransactWriteItems"],
+    "plans": [],
+}
 
-    So much for a `consume` that is recorded, and as much for the same one again, which is told to be a duplicate.
+
+@pytest.mark.engine
+@pytest.mark.parametrize("function", REQUESTS)
+def test_other_functions_cost_at_most_two_requests_besides_the_rate_limit(account: Account, function: str) -> None:
+    """The first request is not measured, because it also reads the key.
+
+    For `record_usage`, the first request records the measurement and the others are duplicates of it.
     """
     costs = account.report(function, [sample_request(function, account.key)] * 3).costs
-    assert [sorted(cost.requests) for cost in costs[1:]] == [sorted([*requests, "dynamodb.UpdateItem"])] * 2
+    expected = sorted([*REQUESTS[function], "dynamodb.UpdateItem"])
+    assert [sorted(cost.requests) for cost in costs[1:]] == [expected, expected]
 
 
 @pytest.mark.engine
-def test_nothing_costs_more_with_many_invoices_events_and_accounts(account: Account) -> None:
-    """Two hundred invoices, and other accounts with events of their own, add neither requests nor rows read."""
+def test_cost_is_independent_of_the_number_of_invoices_events_and_accounts(account: Account) -> None:
+    """200 more invoices, and 25 other accounts with an event each, add no requests and no rows read."""
     delivery, status = account.costs_of_delivery(1), account.costs_of_status()
     _commit_invoices(account.repository, account.id, [f"in_first_{number:02}" for number in range(10)])
     page = account.costs_of_invoices()
@@ -208,14 +213,14 @@ def test_nothing_costs_more_with_many_invoices_events_and_accounts(account: Acco
 
 
 def sample_request(function: str, secret_key: str) -> LambdaEvent:
-    """The function's sample, as the holder of a key."""
+    """Return the function's sample event with a secret key."""
     return read_sample(ROOT / f"events/{function}.json", secret_key=secret_key, webhook_secret="", now=NOW)
 
 
 @cache
 def _import(function: str) -> dict[str, Any]:
-    done = subprocess.run(  # noqa: S603 - our own function
-        [sys.executable, "-S", "-c", WHAT_AN_IMPORT_LEFT],
+    done = subprocess.run(  # noqa: S603 - runs our own function
+        [sys.executable, "-S", "-c", IMPORT_PROBE],
         cwd=ROOT / "functions" / function,
         env={"PYTHONPATH": PYTHONPATH},
         capture_output=True,

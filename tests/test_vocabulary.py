@@ -19,7 +19,7 @@ ALL_FOLDERS = (*PRODUCT_FOLDERS, "bench", "tests")
 
 # Retired identifier -> term in use. One line per term, so that a failure names the replacement.
 RETIRED = {
-    "About": "OperationDoc or the operation's declaration",
+    "About": "OperationDeclaration",
     "Allowance": "RateLimitStatus",
     "EventMarker": "ProcessedEvent",
     "FACTS": "response schema",
@@ -35,7 +35,7 @@ RETIRED = {
     "OF_NOBODY": "UNASSIGNED",
     "OLD": "MAX_SNAPSHOT_AGE",
     "PATIENCE_SECONDS": "PAGE_TIME_BUDGET",
-    "PAYING": "BILLING_OPERATIONS",
+    "PAYING": "needs_billing_role",
     "PacedClient": "RateLimitedHttpClient",
     "Payments": "StripeGateway",
     "READERS": "EVENT_PARSERS",
@@ -43,7 +43,7 @@ RETIRED = {
     "SCHEMES": "SECURITY_SCHEMES",
     "SETTLED": "EventOutcome.is_final",
     "SKEW": "CLOCK_SKEW",
-    "Shape": "ResponseTemplate",
+    "Shape": "Envelope",
     "Sighting": "StoredObject",
     "Store": "Repository",
     "TOLD_BY_ID": "ID_ONLY_TYPES",

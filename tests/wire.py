@@ -1,4 +1,4 @@
-"""A server at the other end of a real HTTP client: it records what was sent and answers what it was told."""
+"""Local HTTP server for tests of HTTP clients: it records the requests and sends prepared answers."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,15 @@ SILENCE_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Request:
-    """What was sent. Header names are in lower case; `form` holds the parameters of the query or of a form body."""
+    """Recorded request.
+
+    Attributes:
+        method: The HTTP method.
+        path: The path without the query.
+        form: The parameters of a POST body, or else of the query.
+        headers: The headers by name in lower case.
+        body: The body.
+    """
 
     method: str
     path: str
@@ -24,7 +32,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What comes back. `cut` ends the connection instead; `silent` says nothing for 3 s before that."""
+    """Prepared answer.
+
+    Attributes:
+        status: The HTTP status.
+        body: The body.
+        headers: The headers, which may replace `content-length`.
+        cut: Close the connection instead of answering.
+        silent: Wait SILENCE_SECONDS and close the connection instead of answering.
+    """
 
     status: int = 200
     body: bytes = b"{}"
@@ -35,53 +51,57 @@ class Answer:
 
 @dataclass
 class Wire:
-    """The server's side: `answers` are given in turn, the last one again and again."""
+    """The server's answers and recorded requests. The answers are sent in order; the last one repeats."""
 
     url: str
     answers: list[Answer] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
-    hung_up: threading.Event = field(default_factory=threading.Event)
+    _released: threading.Event = field(default_factory=threading.Event)
 
     def reset(self) -> None:
-        """Begin anew."""
-        self.hung_up = threading.Event()
+        """Discard the requests, and send the default answer from now on."""
+        self._released = threading.Event()
         self.answer(Answer())
 
-    def hang_up(self) -> None:
-        """End the connections that were kept waiting."""
-        self.hung_up.set()
+    def release_silent_connections(self) -> None:
+        """Close the connections of silent answers without waiting any longer."""
+        self._released.set()
+
+    def wait_in_silence(self) -> None:
+        """Wait SILENCE_SECONDS, or until the silent connections are released."""
+        self._released.wait(SILENCE_SECONDS)
 
     def answer(self, *answers: Answer) -> None:
-        """From now on these, and forget what was recorded."""
+        """Send these answers from now on, and discard the recorded requests."""
         self.answers[:] = answers
         self.requests.clear()
 
     @property
     def only(self) -> Request:
-        """The one request that was made."""
+        """The only recorded request."""
         [request] = self.requests
         return request
 
-    def take(self, request: Request) -> Answer:
-        """Record a request and choose its answer."""
+    def receive(self, request: Request) -> Answer:
+        """Record a request and return its answer."""
         self.requests.append(request)
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
 @contextmanager
 def open_wire() -> Iterator[Wire]:
-    """A server on a free port of the loopback interface."""
+    """Run a server on a free port of the loopback interface."""
 
     class Handler(BaseHTTPRequestHandler):
-        """One connection, kept alive as Stripe and DynamoDB do."""
+        """One connection, kept alive as by Stripe and DynamoDB."""
 
         protocol_version = "HTTP/1.1"
-        wbufsize = -1  # head and body in one packet, or the client waits 40 ms for the second
+        wbufsize = -1  # sends head and body in one packet; a second packet would take 40 ms
 
         def _serve(self) -> None:
-            answer = wire.take(_received(self))
+            answer = wire.receive(_received(self))
             if answer.silent:
-                wire.hung_up.wait(SILENCE_SECONDS)
+                wire.wait_in_silence()
             if answer.cut or answer.silent:
                 self.close_connection = True
                 return
@@ -91,10 +111,10 @@ def open_wire() -> Iterator[Wire]:
             self.end_headers()
             self.wfile.write(answer.body)
 
-        do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - the names that http.server looks for
+        do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - names that http.server requires
 
         def log_message(self, *_args: Any) -> None:
-            """Keep quiet."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -104,7 +124,7 @@ def open_wire() -> Iterator[Wire]:
     try:
         yield wire
     finally:
-        wire.hang_up()
+        wire.release_silent_connections()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -143,7 +143,7 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "created without a time zone": ({"created": "2026-11-21T17:00:00"}, "created is not a time"),
     "created is not a time": ({"created": "today"}, "created is not a time"),
     "no type of the object": ({"related_object": {"id": "in_1"}}, "type is missing"),
-    "missing object": ({}, "Stripe does not have the object that it names"),
+    "missing object": ({}, "Stripe does not have the related object"),
 }
 
 

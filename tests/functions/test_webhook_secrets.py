@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.engine
 
 
 class Clock:
-    """The process's monotonic clock, set by the test."""
+    """Monotonic clock of the cached secrets, set by the test."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -30,7 +31,8 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Clock that stands still until a test advances it."""
     clock = Clock()
-    monkeypatch.setattr("billing.adapters.secrets.time.monotonic", clock)
+    # Other modules keep the real clock: a patched `time.monotonic` would stop the simulator's event loop.
+    monkeypatch.setattr(secrets_module, "time", SimpleNamespace(monotonic=clock))
     return clock
 
 

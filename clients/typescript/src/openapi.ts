@@ -12,8 +12,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Which plan is the account on?
-         * @description Answered from what Stripe has told. An account whose subscription grants nothing is on the free plan.
+         * Get the subscription
+         * @description Returns the account's plan and subscription status. If no subscription grants a plan, the account is on the free plan.
          */
         get: operations["getSubscription"];
         put?: never;
@@ -34,8 +34,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Start a subscription
-         * @description Opens a page of Stripe's on which the account can pay. The same request gets the same page while it is open; another request closes that page.
+         * Create a Checkout Session
+         * @description Returns the URL of a Stripe-hosted page on which the account can pay. While the page is open, an identical request returns the same page. A different request closes it and opens another.
          */
         post: operations["createCheckout"];
         delete?: never;
@@ -54,8 +54,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Open the billing portal
-         * @description Opens Stripe's own page for plan, payment method, invoices and cancellation.
+         * Create a billing portal session
+         * @description Returns the URL of Stripe's page for plan, payment method, invoices and cancellation.
          */
         post: operations["createPortal"];
         delete?: never;
@@ -72,8 +72,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * How much of its plan has the account used?
-         * @description Every metric of the catalog, for the period that the account pays for, or else for the month.
+         * Get usage and limits
+         * @description Returns the usage of every metric of the catalog in the current usage period. The period is the subscription's billing period; for an account that does not pay, it is the calendar month.
          */
         get: operations["getUsage"];
         put?: never;
@@ -92,8 +92,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * This document
-         * @description OpenAPI 3.1, made from what the functions answer from.
+         * Get the OpenAPI document
+         * @description Returns this OpenAPI 3.1 document. It describes the plans, prices and metrics of this deployment.
          */
         get: operations["getOpenapi"];
         put?: never;
@@ -109,9 +109,9 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         Problem: {
-            /** @description The field, parameter or header; empty for the whole body. */
+            /** @description Path of the invalid field, parameter or header; empty for the whole body. */
             path: string;
-            /** @description What is wrong there. */
+            /** @description Description of the problem. */
             message: string;
         };
         SubscriptionResponse: {
@@ -119,7 +119,7 @@ export interface components {
             success: true;
             data: {
                 /**
-                 * @description The id of the plan that the account is on.
+                 * @description Plan of the account.
                  * @enum {string}
                  */
                 plan: "free" | "pro" | "team" | "enterprise";
@@ -127,10 +127,10 @@ export interface components {
                 status: string | null;
                 /**
                  * Format: date-time
-                 * @description When the period that is paid for ends; null if there never was one.
+                 * @description End of the current billing period; null if there never was a subscription.
                  */
                 currentPeriodEnd: string | null;
-                /** @description Whether the subscription ends by itself; null if there never was one. */
+                /** @description True if the subscription is set to end; null if there never was one. */
                 cancelAtPeriodEnd: boolean | null;
             };
             error: null;
@@ -141,19 +141,19 @@ export interface components {
             data: {
                 /**
                  * Format: uri
-                 * @description Where to send the browser. The page is for this account alone and does not last.
+                 * @description URL to redirect the browser to. The page is for this account only and expires.
                  */
                 url: string;
             };
             error: null;
         };
         CheckoutRequest: {
-            /** @description A price of the catalog: its lookup key, or its id in Stripe. */
+            /** @description Price of the catalog: its lookup key or its Stripe id. */
             priceId: string | ("pro_monthly" | "team_monthly");
             successUrl?: string | null;
             cancelUrl?: string | null;
             /**
-             * @description Seats. More than 1 only for a plan that is priced per seat.
+             * @description Number of seats. More than 1 requires a price per seat.
              * @default 1
              */
             quantity?: number;
@@ -164,7 +164,7 @@ export interface components {
             data: {
                 /**
                  * Format: uri
-                 * @description Where to send the browser. The page is for this account alone and does not last.
+                 * @description URL to redirect the browser to. The page is for this account only and expires.
                  */
                 url: string;
             };
@@ -178,59 +178,59 @@ export interface components {
             success: true;
             data: {
                 /**
-                 * @description The id of the plan that the account is on.
+                 * @description Plan of the account.
                  * @enum {string}
                  */
                 plan: "free" | "pro" | "team" | "enterprise";
                 /**
                  * Format: date-time
-                 * @description Since when counters count.
+                 * @description Start of the current usage period.
                  */
                 periodStart: string;
                 /**
                  * Format: date-time
-                 * @description When they begin anew.
+                 * @description End of the current usage period. Counters then restart at 0.
                  */
                 periodEnd: string;
                 usage: {
                     /**
-                     * @description What is counted.
+                     * @description Metric id.
                      * @enum {string}
                      */
                     metric: "projects" | "api_calls" | "agent_invocations" | "team_members";
-                    /** @description How much is used: of a counter in this period, of a gauge now. */
+                    /** @description Usage: in the period for a counter, current value for a gauge. */
                     used: number;
-                    /** @description How much the plan allows; null is unlimited. */
+                    /** @description Limit of the plan; null is unlimited. */
                     limit: number | null;
-                    /** @description How much is left, never below 0; null is unlimited. */
+                    /** @description Remaining usage, at least 0; null is unlimited. */
                     remaining: number | null;
                 }[];
             };
             error: null;
         };
-        /** @description An OpenAPI document. */
+        /** @description OpenAPI document. */
         OpenapiResponse: Record<string, never>;
     };
     responses: never;
     parameters: {
-        /** @description Makes it safe to send the request again: for 24 hours the first answer is given again. */
+        /** @description Makes retries safe: for 24 hours, a repeated request returns the first response. */
         IdempotencyKey: string;
     };
     requestBodies: never;
     headers: {
-        /** @description Names the request in the logs. */
+        /** @description Request id, as in the logs. */
         "X-Request-Id": string;
-        /** @description Which credentials are asked for. */
+        /** @description Required authentication scheme. */
         "WWW-Authenticate": "Bearer";
-        /** @description Seconds after which to try again. */
+        /** @description Seconds to wait before a retry. */
         "Retry-After": number;
-        /** @description Requests in the window that has least left. */
+        /** @description Limit of the window with the fewest requests left. */
         "RateLimit-Limit": number;
-        /** @description What is left in that window. */
+        /** @description Requests left in that window. */
         "RateLimit-Remaining": number;
-        /** @description Seconds until it is whole again. */
+        /** @description Seconds until that window ends. */
         "RateLimit-Reset": number;
-        /** @description There if the answer is that of an earlier request with this idempotency key. */
+        /** @description Present if this is the response to an earlier request with the same idempotency key. */
         "Idempotent-Replayed": "true";
     };
     pathItems: never;
@@ -246,7 +246,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description What was asked for */
+            /** @description Success */
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -259,7 +259,7 @@ export interface operations {
                     "application/json": components["schemas"]["SubscriptionResponse"];
                 };
             };
-            /** @description The request is not what this document says; the details say what is wrong, and where */
+            /** @description Invalid request; `details` lists every problem */
             400: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -275,19 +275,19 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "BAD_REQUEST";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
-                            /** @description Everything that is wrong with the request. */
+                            /** @description All problems of the request. */
                             details?: components["schemas"]["Problem"][];
                         };
                     };
                 };
             };
-            /** @description The credential is missing, malformed, unknown, revoked or expired; which is never told */
+            /** @description Missing, malformed, unknown, revoked or expired credential */
             401: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -301,17 +301,17 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "UNAUTHORIZED";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
                 };
             };
-            /** @description The credential counts, but not for this account, or not for this operation */
+            /** @description Valid credential without access to the account or operation */
             403: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -324,17 +324,17 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "FORBIDDEN";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
                 };
             };
-            /** @description Too many requests of this user or key, or of its account */
+            /** @description Rate limit of the user, key or account exceeded */
             429: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -351,17 +351,17 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "RATE_LIMITED";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
                 };
             };
-            /** @description A fault on this side; it has been reported */
+            /** @description Internal server error */
             500: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -377,17 +377,17 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "INTERNAL_ERROR";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
                 };
             };
-            /** @description The service is busy at the moment */
+            /** @description The service is temporarily unavailable */
             503: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -404,11 +404,11 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "SERVICE_UNAVAILABLE";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
@@ -420,7 +420,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes it safe to send the request again: for 24 hours the first answer is given again. */
+                /** @description Makes retries safe: for 24 hours, a repeated request returns the first response. */
                 "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path?: never;
@@ -432,7 +432,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description What was asked for */
+            /** @description Success */
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -446,7 +446,7 @@ export interface operations {
                     "application/json": components["schemas"]["CheckoutResponse"];
                 };
             };
-            /** @description The request is not what this document says; the details say what is wrong, and where; The idempotency key is none */
+            /** @description Invalid request; `details` lists every problem; Malformed Idempotency-Key header */
             400: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -462,19 +462,19 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "BAD_REQUEST" | "INVALID_IDEMPOTENCY_KEY";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
-                            /** @description Everything that is wrong with the request. */
+                            /** @description All problems of the request. */
                             details?: components["schemas"]["Problem"][];
                         };
                     };
                 };
             };
-            /** @description The credential is missing, malformed, unknown, revoked or expired; which is never told */
+            /** @description Missing, malformed, unknown, revoked or expired credential */
             401: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -488,17 +488,17 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "UNAUTHORIZED";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
                 };
             };
-            /** @description The credential counts, but not for this account, or not for this operation */
+            /** @description Valid credential without access to the account or operation */
             403: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -511,11 +511,11 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "FORBIDDEN";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
@@ -525,7 +525,7 @@ export interface operations {
             409: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
-                    /** @description Seconds after which to try again. */
+                    /** @description Seconds to wait before a retry. */
                     "Retry-After"?: number;
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
                     "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
@@ -539,11 +539,11 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "SUBSCRIPTION_EXISTS" | "IDEMPOTENCY_KEY_REUSE";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
@@ -565,17 +565,17 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "IDEMPOTENCY_KEY_REUSE";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
                 };
             };
-            /** @description Too many requests of this user or key, or of its account */
+            /** @description Rate limit of the user, key or account exceeded */
             429: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -592,17 +592,17 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "RATE_LIMITED";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
                 };
             };
-            /** @description A fault on this side; it has been reported */
+            /** @description Internal server error */
             500: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -618,17 +618,17 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "INTERNAL_ERROR";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
                 };
             };
-            /** @description Stripe refused the request; this has been reported */
+            /** @description Stripe rejected the request */
             502: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -645,17 +645,17 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "PAYMENT_ERROR";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
                 };
             };
-            /** @description Stripe cannot be reached at the moment; The service is busy at the moment */
+            /** @description Stripe is unavailable; The service is temporarily unavailable */
             503: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -672,11 +672,11 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "PAYMENT_ERROR" | "SERVICE_UNAVAILABLE";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
@@ -688,7 +688,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes it safe to send the request again: for 24 hours the first answer is given again. */
+                /** @description Makes retries safe: for 24 hours, a repeated request returns the first response. */
                 "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path?: never;
@@ -700,7 +700,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description What was asked for */
+            /** @description Success */
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -714,7 +714,7 @@ export interface operations {
                     "application/json": components["schemas"]["PortalResponse"];
                 };
             };
-            /** @description The request is not what this document says; the details say what is wrong, and where; The idempotency key is none */
+            /** @description Invalid request; `details` lists every problem; Malformed Idempotency-Key header */
             400: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -730,19 +730,19 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "BAD_REQUEST" | "INVALID_IDEMPOTENCY_KEY";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
-                            /** @description Everything that is wrong with the request. */
+                            /** @description All problems of the request. */
                             details?: components["schemas"]["Problem"][];
                         };
                     };
                 };
             };
-            /** @description The credential is missing, malformed, unknown, revoked or expired; which is never told */
+            /** @description Missing, malformed, unknown, revoked or expired credential */
             401: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -756,17 +756,17 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "UNAUTHORIZED";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
                 };
             };
-            /** @description The credential counts, but not for this account, or not for this operation */
+            /** @description Valid credential without access to the account or operation */
             403: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -779,11 +779,11 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "FORBIDDEN";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
@@ -805,11 +805,11 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "NOT_FOUND";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
@@ -832,11 +832,11 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "IDEMPOTENCY_KEY_REUSE";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
@@ -858,17 +858,17 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "IDEMPOTENCY_KEY_REUSE";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
                 };
             };
-            /** @description Too many requests of this user or key, or of its account */
+            /** @description Rate limit of the user, key or account exceeded */
             429: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -885,17 +885,17 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "RATE_LIMITED";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
                 };
             };
-            /** @description A fault on this side; it has been reported */
+            /** @description Internal server error */
             500: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -911,17 +911,17 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "INTERNAL_ERROR";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
                 };
             };
-            /** @description Stripe refused the request; this has been reported */
+            /** @description Stripe rejected the request */
             502: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -938,17 +938,17 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "PAYMENT_ERROR";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
                 };
             };
-            /** @description Stripe cannot be reached at the moment; The service is busy at the moment */
+            /** @description Stripe is unavailable; The service is temporarily unavailable */
             503: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -965,11 +965,11 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "PAYMENT_ERROR" | "SERVICE_UNAVAILABLE";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
@@ -986,7 +986,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description What was asked for */
+            /** @description Success */
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -999,7 +999,7 @@ export interface operations {
                     "application/json": components["schemas"]["UsageResponse"];
                 };
             };
-            /** @description The request is not what this document says; the details say what is wrong, and where */
+            /** @description Invalid request; `details` lists every problem */
             400: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1015,19 +1015,19 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "BAD_REQUEST";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
-                            /** @description Everything that is wrong with the request. */
+                            /** @description All problems of the request. */
                             details?: components["schemas"]["Problem"][];
                         };
                     };
                 };
             };
-            /** @description The credential is missing, malformed, unknown, revoked or expired; which is never told */
+            /** @description Missing, malformed, unknown, revoked or expired credential */
             401: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1041,17 +1041,17 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "UNAUTHORIZED";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
                 };
             };
-            /** @description The credential counts, but not for this account, or not for this operation */
+            /** @description Valid credential without access to the account or operation */
             403: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1064,17 +1064,17 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "FORBIDDEN";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
                 };
             };
-            /** @description Too many requests of this user or key, or of its account */
+            /** @description Rate limit of the user, key or account exceeded */
             429: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1091,17 +1091,17 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "RATE_LIMITED";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
                 };
             };
-            /** @description A fault on this side; it has been reported */
+            /** @description Internal server error */
             500: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1117,17 +1117,17 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "INTERNAL_ERROR";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
                 };
             };
-            /** @description The service is busy at the moment */
+            /** @description The service is temporarily unavailable */
             503: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1144,11 +1144,11 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "SERVICE_UNAVAILABLE";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };
@@ -1165,7 +1165,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description What was asked for */
+            /** @description Success */
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1175,7 +1175,7 @@ export interface operations {
                     "application/json": components["schemas"]["OpenapiResponse"];
                 };
             };
-            /** @description The request is not what this document says; the details say what is wrong, and where */
+            /** @description Invalid request; `details` lists every problem */
             400: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1188,19 +1188,19 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "BAD_REQUEST";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
-                            /** @description Everything that is wrong with the request. */
+                            /** @description All problems of the request. */
                             details?: components["schemas"]["Problem"][];
                         };
                     };
                 };
             };
-            /** @description A fault on this side; it has been reported */
+            /** @description Internal server error */
             500: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1213,11 +1213,11 @@ export interface operations {
                         data: null;
                         error: {
                             /**
-                             * @description What went wrong, for programs.
+                             * @description Error code, for programs.
                              * @enum {string}
                              */
                             code: "INTERNAL_ERROR";
-                            /** @description What went wrong, for people. May change. */
+                            /** @description Error message, for people. It can change. */
                             message: string;
                         };
                     };

@@ -1,4 +1,4 @@
-"""What a run repairs: missed events, changed and missing rows."""
+"""Repairs of a run: missed events, changed rows and missing rows."""
 
 import re
 from collections.abc import Callable
