@@ -21,7 +21,7 @@ from billing.adapters.repository import (
 )
 from billing.domain.accounts import Account, OpenCheckout, Profile
 from billing.domain.invoices import Invoice
-from billing.domain.subscriptions import Subscription
+from billing.domain.subscriptions import PendingChange, Subscription
 from billing.stripe_events.event_types import EventOutcome, ObjectRef, Snapshot
 from billing.stripe_events.ordering import StoredObject
 from tests.adapters.table_support import OUTBOUND, marker, recorded_calls, row, stored_items
@@ -154,6 +154,8 @@ OF_TYPE: Mapping[type | UnionType, st.SearchStrategy[Any]] = {
     datetime: MOMENTS,
     datetime | None: st.none() | MOMENTS,
     OpenCheckout | None: st.none() | st.builds(OpenCheckout, TEXT, TEXT),
+    PendingChange | None: st.none()
+    | st.builds(PendingChange, st.none() | TEXT, st.none() | TEXT, st.none() | INTEGERS, MOMENTS, st.booleans()),
 }
 
 

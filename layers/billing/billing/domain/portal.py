@@ -14,7 +14,7 @@ from billing.domain.subscriptions import Subscription
 
 @dataclass(frozen=True, slots=True)
 class PortalVariant:
-    """What a portal configuration offers.
+    """Offer and billing of one portal configuration.
 
     Attributes:
         proration: Billing of changes.
