@@ -94,7 +94,9 @@ class LifeCycle:
             ),
             *(self._end_trial, self._cancel, self._subscribe, self._mark_uncollectible),
         )
-        await self._run_any((*steps, self._delete_customer) if self.may_be_deleted else steps)
+        # Events of a schedule name no account, so its customer has to be linked from the start.
+        of_linked = (self._schedule_change, self._schedule_change, self._release_schedule, self._delete_customer)
+        await self._run_any((*steps, *of_linked) if self.may_be_deleted else steps)
 
     async def _run_any(self, steps: Sequence[Callable[[], Awaitable[None]]]) -> None:
         await self.rng.choice(steps)()
@@ -188,6 +190,33 @@ class LifeCycle:
     async def _cancel(self) -> None:
         await self.stripe.delete(f"/v1/subscriptions/{self._any_subscription()}")
 
+    async def _schedule_change(self) -> None:
+        """Schedule a change of price and quantity for the end of the period, or change the scheduled one."""
+        subscription = await self._any_listed_subscription()
+        schedule_id = subscription["schedule"]
+        if schedule_id is None:
+            created = await self.stripe.post("/v1/subscription_schedules", from_subscription=subscription["id"])
+            if created is None:
+                return
+            schedule_id = created["id"]
+        [item] = subscription["items"]["data"]
+        start, end = item["current_period_start"], item["current_period_end"]
+        phases = [
+            (item["price"]["id"], item["quantity"], start, end),
+            (self._any_price(), self.rng.randint(1, 9), end, end + 2_592_000),
+        ]
+        fields: dict[str, str] = {}
+        for number, (price, quantity, begins, ends) in enumerate(phases):
+            phase = f"phases[{number}]"
+            fields |= {f"{phase}[items][0][price]": price, f"{phase}[items][0][quantity]": str(quantity)}
+            fields |= {f"{phase}[start_date]": str(begins), f"{phase}[end_date]": str(ends)}
+        await self.stripe.post(f"/v1/subscription_schedules/{schedule_id}", **fields)
+
+    async def _release_schedule(self) -> None:
+        subscription = await self._any_listed_subscription()
+        if subscription["schedule"]:
+            await self.stripe.post(f"/v1/subscription_schedules/{subscription['schedule']}/release")
+
     async def _delete_customer(self) -> None:
         await self.stripe.delete(f"/v1/customers/{self.customer_id}")
         self.is_deleted = True
@@ -208,6 +237,12 @@ class LifeCycle:
 
     def _any_price(self) -> str:
         return self.prices[self.rng.choice(LOOKUP_KEYS)]
+
+    async def _any_listed_subscription(self) -> Json:
+        """Return a subscription from a list. Requests for a single one may be made to fail."""
+        subscription_id = self._any_subscription()
+        listed = await self.stripe.all("/v1/subscriptions", customer=self.customer_id, status="all")
+        return next(each for each in listed if each["id"] == subscription_id)
 
     def _any_subscription(self) -> str:
         return self.rng.choice(self.subscriptions)

@@ -42,7 +42,7 @@ async def differences(
         events: Events of the life cycle by id.
         secret_key: Secret key of the account.
     """
-    subscriptions = await stripe.all("/v1/subscriptions", customer=life_cycle.customer_id, status="all")
+    subscriptions = await _subscriptions_with_schedules(stripe, life_cycle.customer_id)
     invoices = await stripe.all("/v1/invoices", customer=life_cycle.customer_id)
     customer = await stripe.get(f"/v1/customers/{life_cycle.customer_id}")
     headers = {"Authorization": f"Bearer {secret_key}"}
@@ -67,6 +67,21 @@ async def differences(
         *await asyncio.to_thread(table_differences),
         *(difference for difference in response_differences if difference),
     ]
+
+
+async def _subscriptions_with_schedules(stripe: AsyncStripeClient, customer_id: str) -> list[Json]:
+    """Return the customer's subscriptions with their schedules and the prices of these.
+
+    Requests for a single subscription may be made to fail, and a list cannot expand the prices.
+    """
+    expanded = {"expand[0]": "data.schedule"}
+    subscriptions = await stripe.all("/v1/subscriptions", customer=customer_id, status="all", **expanded)
+    prices = {each["id"]: each for each in await stripe.all("/v1/prices")}
+    for subscription in subscriptions:
+        for phase in subscription["schedule"]["phases"] if subscription["schedule"] else ():
+            for item in phase["items"]:
+                item["price"] = prices[item["price"]]
+    return subscriptions
 
 
 # --- Table ------------------------------------------------------------------------------------------------------------
@@ -119,7 +134,7 @@ def _outbox_differences(
     """Check that each change was emitted once. For updates and failed payments, check the maximum."""
     rows = table.query(f"ACCOUNT#{account_id}", "OUT#", "OUT#~")
     emitted = Counter((row["type"], row["data"].get("invoice") or row["data"]["subscription"]) for row in rows)
-    changed = Counter(event["data"]["object"]["id"] for event in events if event["type"].startswith("customer.sub"))
+    changed = Counter(_subscription_id(event) for event in events)
     for each in subscriptions:
         created, updated, canceled = (
             emitted[f"subscription.{change}", each["id"]] for change in ("created", "updated", "canceled")
@@ -139,6 +154,14 @@ def _outbox_differences(
             yield f"{each['id']} ({each['status']}): invoice.paid was emitted {paid} times"
         if failed > each["attempt_count"]:
             yield f"{each['id']}: invoice.payment_failed was emitted {failed} times, attempts: {each['attempt_count']}"
+
+
+def _subscription_id(event: Json) -> str | None:
+    """Return the subscription that an event of a subscription or schedule is about."""
+    source = event["data"]["object"]
+    if source["object"] == "subscription_schedule":
+        return source["subscription"] or source["released_subscription"]  # type: ignore[no-any-return]
+    return source["id"] if source["object"] == "subscription" else None
 
 
 def _field_differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> Iterator[str]:

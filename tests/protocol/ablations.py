@@ -15,7 +15,7 @@ from billing.services import event_processor
 from billing.services.event_processor import EventProcessor
 from billing.stripe_events import account_matching
 from billing.stripe_events.account_matching import AccountMatch
-from billing.stripe_events.event_types import EventOutcome, ParsedEvent, Snapshot, StripeEvent
+from billing.stripe_events.event_types import EventOutcome, ObjectRef, ParsedEvent, Snapshot, StripeEvent
 from billing.stripe_events.ordering import MAX_SNAPSHOT_AGE, StoredObject, apply_snapshot, next_version
 from tests.protocol.table_model import Table
 from tests.protocol.transition_system import Components, ReplayedCalls, Write
@@ -114,6 +114,13 @@ class FetchBeforeRead(EventProcessor):
     def _attempt(self, event: StripeEvent, parsed: ParsedEvent) -> EventOutcome:
         fetched = {target.id: self.fetch(target) for target in parsed.targets}
         return EventProcessor._attempt(replace(self, fetch=lambda target: fetched[target.id]), event, parsed)
+
+
+class ScheduleByInterval(EventProcessor):
+    """Processor that applies the interval of a row to events of the subscription's schedule."""
+
+    def _next_row(self, event: StripeEvent, target: ObjectRef, stored: Row | None) -> Row | None:
+        return EventProcessor._next_row(self, event, replace(target, always_fetched=False), stored)
 
 
 class ResponseWithoutCommit(EventProcessor):
@@ -216,6 +223,12 @@ ABLATIONS = {
         "there-and-back",
         "final_marker_implies_effect",
         _patched("services.event_processor.apply_snapshot", _equal_snapshot_is_not_written),
+    ),
+    "schedule-is-fetched": Ablation(
+        "A schedule's event is treated as included in a row that is newer.",
+        "schedule",
+        "final_marker_of_schedule_implies_pending_change",
+        Components(processor=ScheduleByInterval),
     ),
     "old": Ablation(
         "A snapshot is applied in its order at any age.",

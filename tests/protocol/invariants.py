@@ -109,6 +109,19 @@ def final_marker_implies_effect(state: SystemState) -> Violations:
                 yield f"{event.id} is {outcome}, and the row is {describe(row)}"
 
 
+def final_marker_of_schedule_implies_pending_change(state: SystemState) -> Violations:
+    """A schedule's event with a final outcome is included in the pending change of its subscription."""
+    for event in state.stripe.events:
+        outcome = state.table.markers.get(event.id)
+        if not event.type.startswith("subscription_schedule.") or outcome is None or not outcome.is_final:
+            continue
+        for object_id, index in event.object_states:
+            row, later = state.table.rows.get(object_id), state.stripe.states[object_id][index:]
+            change = row.content.pending_change if row and isinstance(row.content, Subscription) else None
+            if all(isinstance(each.content, Subscription) and each.content.pending_change != change for each in later):
+                yield f"{event.id} is {outcome}, and the row is {describe(row)}"
+
+
 def outbox_contains_each_difference_once(state: SystemState) -> Violations:
     """The outbox, read in the order of its keys, contains the content of the rows, and nothing twice."""
     ids = Counter(item.id for item in state.table.outbox)
@@ -190,7 +203,11 @@ ROW_INVARIANTS = (
     grace_period_never_begins_early,
     new_content_is_recent,
 )
-TABLE_INVARIANTS = (final_marker_implies_effect, outbox_contains_each_difference_once)
+TABLE_INVARIANTS = (
+    final_marker_implies_effect,
+    final_marker_of_schedule_implies_pending_change,
+    outbox_contains_each_difference_once,
+)
 FINAL_INVARIANTS = (final_rows_equal_stripe, every_event_has_final_outcome, final_profile_equals_stripe)
 
 

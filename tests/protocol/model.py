@@ -104,6 +104,25 @@ def subscription(subscription_id: str, customer_id: str, status: str, now: float
     }
 
 
+def schedule(of: Json, lookup_key: str | None, quantity: int) -> Json:
+    """Return the expanded schedule of a subscription, with a change at the end of its period.
+
+    Args:
+        of: The subscription.
+        lookup_key: Price of the change; None for a schedule without a further phase.
+        quantity: Quantity of the change.
+    """
+    [item] = of["items"]["data"]
+    start, end = item["current_period_start"], item["current_period_end"]
+    phases = [{"start_date": start, "end_date": end, "items": of["items"]["data"]}]
+    if lookup_key:
+        following = items(lookup_key, quantity, end)["data"]
+        phases.append({"start_date": end, "end_date": end + 2_592_000, "items": following})
+    current = {"start_date": start, "end_date": end}
+    names = {"customer": of["customer"], "subscription": of["id"], "metadata": of["metadata"]}
+    return {"id": "schedule_1", "status": "active", "current_phase": current, "phases": phases} | names
+
+
 def items(lookup_key: str, quantity: int, start: int) -> Json:
     """Return the items of a subscription: one, with its period."""
     price = {"id": f"price_{lookup_key}", "lookup_key": lookup_key}

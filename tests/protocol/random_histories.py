@@ -12,6 +12,8 @@ from tests.protocol.scenarios import (
     deletes_customer,
     deletes_object,
     pays,
+    releases,
+    schedules,
     stripe_action,
     waits,
 )
@@ -50,13 +52,15 @@ def _script(choice: random.Random) -> list[Action]:
     script = _actions_since(stripe, 0)
     for _ in range(choice.randint(3, 12)):
         began, event_count = stripe.time, len(stripe.events)
-        match choice.choices(["change", "wait", "pay", "checkout", "delete"], [12, 10, 2, 2, 1])[0]:
+        match choice.choices(["change", "wait", "schedule", "pay", "checkout", "delete"], [12, 10, 3, 2, 2, 1])[0]:
             case "change" if subscription_ids:
                 stripe.change(choice.choice(subscription_ids))
                 script += _actions_since(stripe, event_count)
             case "wait":
                 stripe.wait()
                 script.append(waits(stripe.time - began))
+            case "schedule":
+                script.append(choice.choice((schedules("team", choice.randint(1, 3)), releases())))
             case "pay" if invoices := [key for key, each in stripe.objects.items() if each["status"] == "open"]:
                 script.append(pays(choice.choice(invoices)))
             case "checkout":

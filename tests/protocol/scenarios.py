@@ -7,7 +7,7 @@ from billing.domain.accounts import OpenCheckout, Profile
 from billing.domain.subscriptions import Subscription
 from tests.protocol import model
 from tests.protocol.model import Json
-from tests.protocol.stripe_model import Stripe
+from tests.protocol.stripe_model import Stripe, sent
 from tests.protocol.transition_system import Action, Scenario, SystemState
 
 CLOCK_OFFSETS = (-model.CLOCK_SKEW_SECONDS, model.CLOCK_SKEW_SECONDS)
@@ -58,6 +58,50 @@ def changes(plan: str = "pro", quantity: int = 1, subscription_id: str = "sub_1"
         return stripe.put(source, "customer.subscription.updated", clock_offset)
 
     return stripe_action(f"{subscription_id} changes to {plan} x{quantity}", act)
+
+
+def schedules(plan: str, quantity: int = 1) -> Action:
+    """Schedule a change of sub_1 for the end of its period, or change the scheduled change."""
+
+    def act(stripe: Stripe, clock_offset: float) -> Stripe:
+        content, before = stripe.current("sub_1").content, stripe.current("sub_1").source
+        if content is None or content.has_ended:
+            return stripe
+        schedule = model.schedule(before, f"{plan}_monthly", quantity)
+        stripe = stripe.change(before | {"schedule": schedule})
+        if before.get("schedule"):
+            return stripe.emit(schedule, "subscription_schedule.updated", clock_offset)
+        stripe = stripe.emit(schedule, "subscription_schedule.created", clock_offset)
+        return stripe.emit(sent(stripe.current("sub_1").source), "customer.subscription.updated", clock_offset)
+
+    return stripe_action(f"a change of sub_1 to {plan} x{quantity} is scheduled", act)
+
+
+def begins_phase() -> Action:
+    """Let the scheduled change of sub_1 take effect."""
+
+    def act(stripe: Stripe, clock_offset: float) -> Stripe:
+        before = stripe.current("sub_1").source
+        after = before | {"items": {"data": before["schedule"]["phases"][1]["items"]}}
+        schedule = model.schedule(after, None, 1)
+        stripe = stripe.put(after | {"schedule": schedule}, "customer.subscription.updated", clock_offset)
+        return stripe.emit(schedule, "subscription_schedule.updated", clock_offset)
+
+    return stripe_action("the scheduled change of sub_1 takes effect", act)
+
+
+def releases() -> Action:
+    """Release the schedule of sub_1, if it has one."""
+
+    def act(stripe: Stripe, clock_offset: float) -> Stripe:
+        content, before = stripe.current("sub_1").content, stripe.current("sub_1").source
+        if content is None or not before.get("schedule"):
+            return stripe
+        stripe = stripe.put(before | {"schedule": None}, "customer.subscription.updated", clock_offset)
+        released = before["schedule"] | {"status": "released", "subscription": None, "released_subscription": "sub_1"}
+        return stripe.emit(released, "subscription_schedule.released", clock_offset)
+
+    return stripe_action("the schedule of sub_1 is released", act)
 
 
 def fails_to_pay(attempt: int = 1, invoice_id: str = "in_1") -> Action:
@@ -239,6 +283,27 @@ SCENARIOS = {
             "An invoice of a deleted subscription fails twice and is paid in one second. Open events are redelivered.",
             given=(subscribes(),),
             script=(deletes_object("sub_1"), fails_to_pay(1), fails_to_pay(2), pays()),
+            redeliveries=1,
+        ),
+        Scenario(
+            "schedule",
+            "A scheduled change is changed, and the subscription changes more than the clock skew later.",
+            given=(subscribes(), schedules("team")),
+            script=(schedules("team", 2), waits(20), becomes("past_due"), schedules("team", 3)),
+            workers=3,
+        ),
+        Scenario(
+            "schedule-created-and-released",
+            "A change is scheduled and withdrawn within a second.",
+            given=(subscribes(),),
+            script=(schedules("team"), releases()),
+            redeliveries=1,
+        ),
+        Scenario(
+            "schedule-takes-effect",
+            "A scheduled change takes effect, and its schedule is released.",
+            given=(subscribes(), schedules("team"), waits(20)),
+            script=(begins_phase(), releases()),
             redeliveries=1,
         ),
         Scenario(

@@ -107,14 +107,17 @@ class Stripe:
             event_type: Type of the event.
             clock_offset: Seconds by which the clock of the server that stamps the event is fast.
         """
+        return self.change(source).emit(sent(source), event_type, clock_offset)
+
+    def change(self, source: Json) -> "Stripe":
+        """Change an object without an event."""
         state = State(parse(source), self.time, source)
         states = (*self.states.get(source["id"], ()), state)
-        changed = replace(self, states=self.states.updated({source["id"]: states}))
-        return changed.emit(source, event_type, clock_offset)
+        return replace(self, states=self.states.updated({source["id"]: states}))
 
     def emit(self, source: Json, event_type: str, clock_offset: float) -> "Stripe":
         """Emit an event about an object that has no row, or has changed already."""
-        names = {source["id"], reference(source, "subscription")}
+        names = {source["id"], reference(source, "subscription"), reference(source, "released_subscription")}
         if event_type == "invoice.payment_failed":
             names.add(invoice_subscription_id(source))
         object_states = tuple(
@@ -133,9 +136,17 @@ class Stripe:
         return self.states[object_id][-1]
 
     def indexes(self, content: Snapshot) -> list[int]:
-        """Return the indexes of the object's states that have this content, or from which it may be concluded."""
+        """Return the indexes of the object's states that have this content, or from which it may be concluded.
+
+        The pending change is left out: it may be of another moment than the rest.
+        """
         states = self.states[content.id]
-        indexes = [index for index, state in enumerate(states) if state.content == stripe_fields(content)]
+        wanted = without_pending_change(stripe_fields(content))
+        indexes = [
+            index
+            for index, state in enumerate(states)
+            if state.content and without_pending_change(state.content) == wanted
+        ]
         return indexes or ([len(states) - 1] if self._ended_with_its_customer(content) else [])
 
     def _ended_with_its_customer(self, content: Snapshot) -> bool:
@@ -168,6 +179,19 @@ def stripe_fields(content: Snapshot) -> Snapshot:
     return content
 
 
+def without_pending_change(content: Snapshot) -> Snapshot:
+    """Remove the pending change, to which the interval of a row does not apply."""
+    if isinstance(content, Subscription) and content.pending_change is not None:
+        return replace(content, pending_change=None)
+    return content
+
+
+def sent(source: Json) -> Json:
+    """Return an object as an event contains it: with the id of its schedule alone."""
+    schedule = source.get("schedule")
+    return source | {"schedule": schedule["id"]} if schedule else source
+
+
 def describe(subject: Snapshot | StoredObject[Snapshot] | None) -> str:
     """Describe an object or a row in a few words."""
     match subject:
@@ -175,7 +199,9 @@ def describe(subject: Snapshot | StoredObject[Snapshot] | None) -> str:
             seen = f"seen {second(subject.seen_from.timestamp())} to {second(subject.seen_to.timestamp())}"
             return f"{describe(subject.content)}, {seen}, version {subject.version}"
         case Subscription():
-            return f"{subject.id} {subject.status} {subject.plan} x{subject.quantity}"
+            change = subject.pending_change
+            then = f", then {change.plan} x{change.quantity}" if change and change.plan else ""
+            return f"{subject.id} {subject.status} {subject.plan} x{subject.quantity}{then}"
         case Invoice():
             return f"{subject.id} {subject.status}, attempt {subject.attempt_count}"
         case _:
