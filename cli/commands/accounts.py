@@ -56,7 +56,7 @@ def show(
         deployed = find_stack(stack, region)
         repository = deployed.repository()
         account = load_existing_account(repository, account_id)
-        status = account.status(load_catalog(), datetime.now(UTC), deployed.past_due_grace)
+        status = account.status(load_catalog(), datetime.now(UTC), deployed.access_policy)
         keys = [key for key in repository.list_keys(account_id) if key.revoked is None]
         data = _as_dict(account, status, len(keys))
         output.result(data, _as_text(data))

@@ -453,6 +453,11 @@ SUBSCRIPTION = ItemCodec(
         "quantity",
         "cancel_at_period_end",
         "price_is_mapped",
+        "pause_collection",
+        "unit_amount",
+        "currency",
+        "interval",
+        "interval_count",
     ),
     times=(
         "created",
@@ -463,6 +468,7 @@ SUBSCRIPTION = ItemCodec(
         "ended_at",
         "trial_end",
         "past_due_since",
+        "pause_resumes_at",
     ),
 )
 INVOICE = ItemCodec(

@@ -8,13 +8,14 @@ idempotency keys from it, so Stripe returns the same customer and the same sessi
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from billing.adapters.repository import Repository, VersionConflict
 from billing.adapters.stripe_gateway import CheckoutOrder, CheckoutSession, StripeGateway
 from billing.domain.accounts import Account, OpenCheckout, Profile
 from billing.domain.errors import RequestInvalid, StoreUnavailable, StripeRefused, SubscriptionExists
 from billing.domain.plans import Catalog, Plan, Price
+from billing.domain.subscriptions import AccessPolicy
 
 ATTEMPTS_MAX = 10
 
@@ -51,13 +52,13 @@ class Checkout:
     """Creates Checkout Sessions.
 
     Attributes:
-        grace: Time for which `past_due` still grants access.
+        policy: Statuses that grant access.
     """
 
     repository: Repository
     gateway: StripeGateway
     catalog: Catalog
-    grace: timedelta
+    policy: AccessPolicy
     allow_promotion_codes: bool
 
     def open(self, account_id: str, params: CheckoutParams, now: datetime) -> str:
@@ -65,7 +66,7 @@ class Checkout:
 
         Raises:
             RequestInvalid: The catalog does not sell the plan, price or quantity.
-            SubscriptionExists: A subscription grants access, or the open session was just paid.
+            SubscriptionExists: A live subscription of ours exists, or the open session was just paid.
             StripeUnavailable: Stripe is unavailable.
             StripeRefused: Stripe rejected a request.
             StoreUnavailable: DynamoDB is unavailable, or other writers conflict too often.
@@ -73,7 +74,8 @@ class Checkout:
         offer = self._find_offer(params)
         for _ in range(ATTEMPTS_MAX):
             account = self.repository.load_account(account_id)
-            account.refuse_second_subscription(now, self.grace)
+            if account.blocking_subscription(self.catalog, now, self.policy):
+                raise SubscriptionExists
             try:
                 if account.profile.version == 0:
                     self.repository.create_account(account.profile)
