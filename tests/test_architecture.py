@@ -304,7 +304,7 @@ def test_operation_module_declares_the_operation_of_its_function(name: str) -> N
     assert [each.name for each in CONTRACTS if name in each.routes]
 
 
-@each(FUNCTIONS)
+@for_each(FUNCTIONS)
 def test_function_imports_only_its_own_operation(path: Path) -> None:
     """A request model imports pydantic, so a function without one imports no other operation's module."""
     prefix = "billing.api.operations."
@@ -316,7 +316,7 @@ def test_contracts_serve_only_declared_operations() -> None:
     assert {name for each in CONTRACTS for name in each.routes} == set(OPERATIONS)
 
 
-@each(MODULES)
+@for_each(MODULES)
 def test_only_bootstrap_imports_inside_functions(path: Path) -> None:
     """Imports that are deferred to save cold start time stand in one place."""
     functions = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)]

@@ -17,7 +17,7 @@ CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEnvironment]:
-    """What `make run` brings up, on ports of its own."""
+    """The environment of `make run`, on free ports."""
     config = EnvironmentConfig(
         tmp_path_factory.mktemp("environment"),
         port=free_port(),
