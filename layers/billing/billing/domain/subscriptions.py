@@ -152,19 +152,21 @@ class Subscription:
         5. the later end: of a live subscription the set end or that of its period
         6. the later creation
         """
-        if self.has_ended:
-            until = self.ended_at or self.canceled_at
-        else:
-            until = self.cancel_at or self.current_period_end
         return (
             catalog.rank(self.granted_plan(catalog, now, policy)),
             self.live,
             self.in_good_standing,
             not self.is_cancelling,
-            until or self.created,
+            self.lasts_until,
             self.created,
             self.id,
         )
+
+    @property
+    def lasts_until(self) -> datetime:
+        """End of the subscription; while none is set, the end of its period."""
+        end = self.ended_at or self.canceled_at if self.has_ended else self.cancel_at or self.current_period_end
+        return end or self.created
 
     @property
     def in_good_standing(self) -> bool:
