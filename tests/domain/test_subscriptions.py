@@ -104,6 +104,10 @@ ORDER: Mapping[str, tuple[Subscription, Subscription]] = {
         changed(status="canceled", ended_at=NOW + timedelta(days=2)),
         changed(status="canceled", ended_at=NOW + timedelta(days=1), created=NOW + timedelta(days=9)),
     ),
+    "later end of those that ended with their period": (
+        changed(status="canceled", ended_at=NOW + timedelta(days=2), cancel_at_period_end=True),
+        changed(status="canceled", ended_at=NOW + timedelta(days=1)),
+    ),
     "newer": (changed(created=NOW + timedelta(seconds=1)), changed()),
 }
 

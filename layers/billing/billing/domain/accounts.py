@@ -40,6 +40,8 @@ class Profile:
         trial_used: True once a subscription of the account had a trial.
         open_checkout: Checkout Session that may still be paid.
         created: Time at which the account was stored.
+        live_subscription_ids: Ids of the account's live subscriptions of ours, sorted. A commit that changes one of
+            them writes the profile, so it conflicts with a concurrent checkout.
     """
 
     account_id: str
@@ -50,6 +52,12 @@ class Profile:
     trial_used: bool = False
     open_checkout: OpenCheckout | None = None
     created: datetime | None = None
+    live_subscription_ids: tuple[str, ...] = ()
+
+    @property
+    def superfluous_checkout(self) -> OpenCheckout | None:
+        """The open Checkout Session, if the account has a live subscription already. It has to be expired."""
+        return self.open_checkout if self.live_subscription_ids else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,7 @@ class Subscription:
             catalog.rank(self.granted_plan(catalog, now, policy)),
             self.live,
             self.in_good_standing,
-            not self.is_cancelling,
+            not (self.live and self.is_cancelling),
             self.lasts_until,
             self.created,
             self.id,
