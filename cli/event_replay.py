@@ -14,7 +14,7 @@ import stripe
 
 from billing.adapters.stripe_gateway import StripeGateway
 from billing.catalog import load_catalog
-from billing.domain.errors import EventUnidentified
+from billing.domain.errors import EventUnidentified, EventUnprocessable
 from billing.services.event_processor import EventProcessor
 from billing.stripe_events import objects
 from billing.stripe_events.event_types import EVENT_PARSERS, EventOutcome
@@ -22,6 +22,7 @@ from billing.stripe_events.eventbridge import stripe_event
 from cli.event_log import ABSENT, EventEntry, EventFilter
 from cli.stack import Stack
 from cli.stripe_connection import NOT_FOUND, connect_client
+from cli.subscription_terms import subscription_terms
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
@@ -145,9 +146,20 @@ def summarize_event(event: Mapping[str, Any]) -> Mapping[str, Any]:
         **{name: event.get(name) for name in envelope},
         "object": {name: source[name] for name in DISPLAYED_FIELDS if isinstance(source.get(name), str | int | bool)},
         "account_id": objects.account_id_of(source),
+        "terms": _subscription_terms(source),
         "changed": sorted(objects.mapping(data, "previous_attributes")),
         "related_object": event.get("related_object"),
     }
+
+
+def _subscription_terms(source: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the terms of a subscription; None for another or an unreadable object."""
+    if source.get("object") != "subscription":
+        return None
+    try:
+        return subscription_terms(objects.parse_subscription(source, load_catalog()))
+    except EventUnprocessable:
+        return None
 
 
 def _absent_entry(event: stripe.Event) -> EventEntry:

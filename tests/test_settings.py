@@ -6,6 +6,7 @@ import pytest
 
 from billing import settings
 from billing.domain.errors import ConfigurationMissing
+from billing.domain.subscriptions import AccessPolicy
 from billing.settings import load_settings
 
 
@@ -20,7 +21,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_defaults_are_test_mode_and_fourteen_days_of_grace() -> None:
     found = load_settings()
     assert (found.stripe_api_base, found.livemode, found.allow_promotion_codes) == (None, False, False)
-    assert found.past_due_grace == timedelta(days=14)
+    assert found.access_policy == AccessPolicy(timedelta(days=14), pause_collection_grants=True)
 
 
 def test_every_variable_sets_its_setting(environment: pytest.MonkeyPatch) -> None:
@@ -30,6 +31,7 @@ def test_every_variable_sets_its_setting(environment: pytest.MonkeyPatch) -> Non
         "STRIPE_MODE": "live",
         "ALLOWED_ORIGINS": "https://app.example.com/, https://www.example.com",
         "PAST_DUE_GRACE_DAYS": "3",
+        "PAUSE_COLLECTION_GRANTS": "false",
         "ALLOW_PROMOTION_CODES": "true",
         "RATE_LIMIT_PER_MINUTE": "7",
         "RATE_LIMIT_PER_HOUR": "70",
@@ -41,7 +43,7 @@ def test_every_variable_sets_its_setting(environment: pytest.MonkeyPatch) -> Non
         stripe_api_base="http://127.0.0.1:8001",
         livemode=True,
         allowed_origins=("https://app.example.com", "https://www.example.com"),
-        past_due_grace=timedelta(days=3),
+        access_policy=AccessPolicy(timedelta(days=3), pause_collection_grants=False),
         allow_promotion_codes=True,
         rate_limit_per_minute=7,
         rate_limit_per_hour=70,

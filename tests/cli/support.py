@@ -24,6 +24,7 @@ PARAMETERS = (
     "StripeMode",
     "StripeApiBase",
     "PastDueGraceDays",
+    "PauseCollectionGrants",
     "SessionIssuer",
     "SessionAudience",
     "SessionAccountClaim",

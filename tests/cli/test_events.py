@@ -198,6 +198,19 @@ def test_show_returns_marker_and_stripe_event_without_personal_data(
         assert "example.com" not in text
 
 
+def test_show_subscription_event_prints_its_terms(
+    run_with_stripe: RunBilling, stripe_client: stripe.StripeClient
+) -> None:
+    create_price(stripe_client)
+    subscription = create_subscription(stripe_client, "acme")
+    stripe_client.v1.subscriptions.update(subscription.id, {"pause_collection": {"behavior": "void"}})
+    [updated] = events_of(stripe_client, "customer.subscription.updated")
+    terms = json_output(run_with_stripe("events", "show", updated, "--json"))["stripe"]["terms"]
+    assert (terms["unit_amount"], terms["currency"], terms["interval"]) == (1900, "usd", "month")
+    assert (terms["pause_collection"], terms["quantity"]) == ("void", 1)
+    assert "terms.pause_collection" in run_with_stripe("events", "show", updated).stdout
+
+
 def test_show_unknown_event_fails_with_retention_period(run_with_stripe: RunBilling) -> None:
     error = json_error(run_with_stripe("events", "show", "evt_none", "--json"))
     assert error["code"] == "event_not_found"

@@ -10,6 +10,7 @@ import billing.services.reconciler
 from billing.adapters.stripe_gateway import StripeGateway
 from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
+from billing.domain.subscriptions import AccessPolicy
 from billing.services.checkout import Checkout, CheckoutParams
 from tests.cli.support import (
     DeployedStack,
@@ -224,7 +225,11 @@ def open_checkout(stack: DeployedStack, client: stripe.StripeClient) -> str:
     """Return the URL of acme's new Checkout Session."""
     urls = ("https://acme.example/paid", "https://acme.example/")
     checkout = Checkout(
-        stack.repository(), StripeGateway(client), load_catalog(), timedelta(days=14), allow_promotion_codes=False
+        stack.repository(),
+        StripeGateway(client),
+        load_catalog(),
+        AccessPolicy(timedelta(days=14)),
+        allow_promotion_codes=False,
     )
     return checkout.open("acme", CheckoutParams("pro", None, 1, *urls), datetime.now(UTC))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from billing.domain.accounts import Account, Profile
 from billing.domain.errors import RequestInvalid
 from billing.domain.plans import Catalog, Metric, MetricKind, Plan, Price
-from billing.domain.subscriptions import Subscription
+from billing.domain.subscriptions import AccessPolicy, Subscription
 from billing.domain.usage import (
     Action,
     Measurement,
@@ -38,7 +38,7 @@ LIMITED = Plan("pro", "Pro", (Price("pro_monthly", 1900, "usd", "month"),), limi
 FREE = Plan("free", "Free", limits={"api_calls": 1})
 CATALOG = Catalog((FREE, LIMITED), (CALLS, RUNS, PROJECTS))
 QUOTA = Quota(LIMITED, calendar_month(NOW))
-GRACE = timedelta(days=14)
+POLICY = AccessPolicy(timedelta(days=14))
 
 
 def consume(value: int, metric: Metric = CALLS, *, id: str = "m_1") -> Measurement:  # noqa: A002 - the field's name
@@ -228,4 +228,4 @@ def test_quota_has_period_of_granting_subscription_or_calendar_month(
     subscription: Subscription | None, expected: Quota
 ) -> None:
     account = Account(Profile("acme"), (subscription,) if subscription else ())
-    assert quota_of(account, CATALOG, NOW, GRACE) == expected
+    assert quota_of(account, CATALOG, NOW, POLICY) == expected

@@ -113,7 +113,8 @@ def test_checkout_returns_409_while_a_subscription_is_active(deployment: Functio
     deployment.deliver(subscription_event())
     response = deployment.authorized("POST", CHECKOUT, {"tier": "team"})
     message = "This account already has a subscription; change or cancel it in the billing portal"
-    assert (response.status, response.body) == (409, {"error": {"code": "SUBSCRIPTION_EXISTS", "message": message}})
+    error = {"code": "SUBSCRIPTION_EXISTS", "message": message, "action": "open_portal"}
+    assert (response.status, response.body) == (409, {"error": error})
 
 
 def test_checkout_returns_409_after_payment_before_the_event_arrives(

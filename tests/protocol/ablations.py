@@ -3,7 +3,7 @@
 Each ablation violates an invariant in some scenario. The violation shows why the step is necessary.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -11,6 +11,7 @@ from billing.adapters.repository import Commit, ProcessedEvent
 from billing.domain.accounts import Profile
 from billing.domain.errors import StripeUnavailable
 from billing.domain.outbound_events import OutboundEvent
+from billing.domain.plans import Catalog
 from billing.services import event_processor
 from billing.services.event_processor import EventProcessor
 from billing.stripe_events import account_matching
@@ -164,9 +165,9 @@ def _new_link_is_conflict(
 
 
 def _unchanged_profile_is_not_written(
-    matched: AccountMatch, parsed: ParsedEvent, written: Iterable[Snapshot]
+    matched: AccountMatch, parsed: ParsedEvent, written: Sequence[Snapshot], catalog: Catalog
 ) -> Profile:
-    after = original_profile_after(matched, parsed, written)
+    after = original_profile_after(matched, parsed, written, catalog)
     return matched.profile if after == matched.profile else after
 
 

@@ -173,6 +173,9 @@ def final_profile_equals_stripe(state: SystemState) -> Violations:
     if profile.customer_id != customer:
         yield f"the customer of the profile is {profile.customer_id}, Stripe has {customer}"
     contents = [row.content for row in state.table.rows.values()]
+    live_ids = tuple(sorted(each.id for each in contents if isinstance(each, Subscription) and each.live))
+    if profile.live_subscription_ids != live_ids:
+        yield f"the live subscriptions are {live_ids}, the profile has {profile.live_subscription_ids}"
     if not profile.trial_used and any(isinstance(each, Subscription) and each.trial_end for each in contents):
         yield "the trial of the profile is not used"
     ended = {event.source["id"] for event in state.stripe.events if event.type.startswith("checkout.session.")}

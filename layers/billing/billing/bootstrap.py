@@ -114,7 +114,7 @@ class Application:
 
         settings = self.settings
         return Checkout(
-            self.repository, self.stripe_gateway, self.catalog, settings.past_due_grace, settings.allow_promotion_codes
+            self.repository, self.stripe_gateway, self.catalog, settings.access_policy, settings.allow_promotion_codes
         )
 
     def reconciliation_job(self) -> "ReconciliationJob":

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from billing.domain.errors import ConfigurationMissing
+from billing.domain.subscriptions import AccessPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Settings:
         stripe_secret_id: Name of the secret in Secrets Manager. Its value is not part of the settings.
         stripe_api_base: Address of a server with Stripe's API; None for Stripe.
         livemode: True for Stripe's live mode, False for test mode.
-        past_due_grace: Time for which a `past_due` subscription still grants access.
+        access_policy: Statuses of subscriptions that grant access.
         session: Validation of session tokens; None if none are accepted.
     """
 
@@ -46,7 +47,7 @@ class Settings:
     stripe_api_base: str | None
     livemode: bool
     allowed_origins: tuple[str, ...]
-    past_due_grace: timedelta
+    access_policy: AccessPolicy
     allow_promotion_codes: bool
     rate_limit_per_minute: int
     rate_limit_per_hour: int
@@ -66,7 +67,10 @@ def load_settings() -> Settings:
         stripe_api_base=os.environ.get("STRIPE_API_BASE") or None,
         livemode=os.environ.get("STRIPE_MODE", "test") == "live",
         allowed_origins=tuple(origin.strip().rstrip("/") for origin in _required("ALLOWED_ORIGINS").split(",")),
-        past_due_grace=timedelta(days=int(os.environ.get("PAST_DUE_GRACE_DAYS", "14"))),
+        access_policy=AccessPolicy(
+            past_due_grace=timedelta(days=int(os.environ.get("PAST_DUE_GRACE_DAYS", "14"))),
+            pause_collection_grants=os.environ.get("PAUSE_COLLECTION_GRANTS", "true") == "true",
+        ),
         rate_limit_per_minute=int(os.environ.get("RATE_LIMIT_PER_MINUTE", "100")),
         rate_limit_per_hour=int(os.environ.get("RATE_LIMIT_PER_HOUR", "1000")),
         allow_promotion_codes=os.environ.get("ALLOW_PROMOTION_CODES", "false") == "true",

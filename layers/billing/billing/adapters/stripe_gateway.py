@@ -153,10 +153,15 @@ class StripeGateway:
             )
             return customer is None or objects.boolean(customer, "deleted")
 
-    def find_price_id(self, lookup_key: str) -> str:
-        """Return the id of the active price with a lookup key. It is stored in memory for five minutes."""
+    def find_price_id(self, lookup_key: str, *, refresh: bool = False) -> str:
+        """Return the id of the active price with a lookup key.
+
+        Args:
+            lookup_key: Lookup key.
+            refresh: If False, the id may come from memory, where it is stored for five minutes.
+        """
         found_at, price_id = self._price_ids.get(lookup_key, (0.0, ""))
-        if price_id and time.monotonic() - found_at < PRICE_AGE_SECONDS_MAX:
+        if price_id and not refresh and time.monotonic() - found_at < PRICE_AGE_SECONDS_MAX:
             return price_id
         with _map_errors():
             prices = self._v1.prices.list({"lookup_keys": [lookup_key], "active": True, "limit": 1})

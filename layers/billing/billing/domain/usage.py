@@ -6,13 +6,14 @@ by its id: `track` records it in any case, `consume` only within the plan's limi
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
 
 from billing.domain.accounts import Account
 from billing.domain.errors import Problem, RequestInvalid
 from billing.domain.plans import Catalog, Metric, Plan
+from billing.domain.subscriptions import AccessPolicy
 
 MONTHS_PER_YEAR = 12
 
@@ -151,7 +152,7 @@ def calendar_month(moment: datetime) -> Period:
     return Period(start, start.replace(year=start.year + years, month=month + 1))
 
 
-def quota_of(account: Account, catalog: Catalog, now: datetime, grace: timedelta) -> Quota:
+def quota_of(account: Account, catalog: Catalog, now: datetime, policy: AccessPolicy) -> Quota:
     """Return an account's quota.
 
     | shown subscription | plan | period |
@@ -163,10 +164,10 @@ def quota_of(account: Account, catalog: Catalog, now: datetime, grace: timedelta
         account: Account with its subscriptions.
         catalog: Plans in ascending order.
         now: Current time.
-        grace: Time for which a `past_due` subscription grants access.
+        policy: Statuses that grant access.
     """
-    shown = account.shown_subscription(catalog, now, grace)
-    plan = catalog.plan(shown.granted_plan(catalog, now, grace) or "") if shown else None
+    shown = account.shown_subscription(catalog, now, policy)
+    plan = catalog.plan(shown.granted_plan(catalog, now, policy) or "") if shown else None
     if shown is None or plan is None:
         return Quota(catalog.free, calendar_month(now))
     if shown.current_period_start is None or shown.current_period_end is None:

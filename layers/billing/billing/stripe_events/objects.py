@@ -15,7 +15,7 @@ from typing import Any, Never
 from billing.domain.errors import EventUnprocessable
 from billing.domain.identifiers import is_id
 from billing.domain.invoices import Invoice
-from billing.domain.plans import Catalog
+from billing.domain.plans import Catalog, Plan
 from billing.domain.subscriptions import Subscription
 
 type Json = Mapping[str, Any]
@@ -34,7 +34,8 @@ def parse_subscription(source: Json, catalog: Catalog) -> Subscription:
     """Parse a subscription. Plan, price, quantity and period are those of the item with the highest plan."""
     item, price = _plan_item(source, catalog)
     price_id = text(price, "id")
-    plan = catalog.plan_of_price(text(price, "lookup_key"), price_id)
+    plan = plan_of_price(price, catalog)
+    pause, recurring = mapping(source, "pause_collection"), mapping(price, "recurring")
     return Subscription(
         id=required_id(source, "id"),
         customer_id=required_reference(source, "customer"),
@@ -51,6 +52,20 @@ def parse_subscription(source: Json, catalog: Catalog) -> Subscription:
         canceled_at=time(source, "canceled_at"),
         ended_at=time(source, "ended_at"),
         trial_end=time(source, "trial_end"),
+        pause_collection=text(pause, "behavior"),
+        pause_resumes_at=time(pause, "resumes_at"),
+        unit_amount=integer(price, "unit_amount"),
+        currency=text(price, "currency"),
+        interval=text(recurring, "interval"),
+        interval_count=integer(recurring, "interval_count"),
+    )
+
+
+def plan_of_price(price: Json, catalog: Catalog) -> Plan | None:
+    """Return the plan of a price. `metadata.plan` of another product, of any type, is no error."""
+    metadata_plan = mapping(price, "metadata").get("plan")
+    return catalog.plan_of_price(
+        text(price, "lookup_key"), text(price, "id"), metadata_plan if isinstance(metadata_plan, str) else None
     )
 
 
@@ -64,7 +79,7 @@ def _plan_item(subscription: Json, catalog: Catalog) -> tuple[Json, Json]:
         raise EventUnprocessable("items.data contains a value that is not an object")
 
     def rank(pair: tuple[Json, Json]) -> int:
-        plan = catalog.plan_of_price(text(pair[1], "lookup_key"), text(pair[1], "id"))
+        plan = plan_of_price(pair[1], catalog)
         return catalog.rank(plan.id if plan else None)
 
     return max(pairs, key=rank, default=({}, {}))
