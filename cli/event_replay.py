@@ -7,17 +7,19 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from heapq import merge
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
 import stripe
 
-from billing.adapters.stripe_gateway import StripeGateway
+from billing.adapters.stripe_gateway import EVENT_TYPE_GROUPS, StripeGateway
 from billing.catalog import load_catalog
 from billing.domain.errors import EventUnidentified, EventUnprocessable
+from billing.domain.timestamps import iso
 from billing.services.event_processor import EventProcessor
 from billing.stripe_events import objects
-from billing.stripe_events.event_types import EVENT_PARSERS, EventOutcome
+from billing.stripe_events.event_types import EventOutcome
 from billing.stripe_events.eventbridge import stripe_event
 from cli.event_log import ABSENT, EventEntry, EventFilter
 from cli.stack import Stack
@@ -50,6 +52,9 @@ DISPLAYED_FIELDS = (
     "canceled_at",
     "ended_at",
     "trial_end",
+    "schedule",
+    "end_behavior",
+    "released_subscription",
     "created",
 )
 
@@ -68,13 +73,12 @@ class EventReplayer:
 
     def list_events(self, event_filter: EventFilter) -> Iterator[EventEntry]:
         """Yield the events of handled types in Stripe's list with their outcomes, newest first."""
-        wanted: Any = {
-            "types": [event_filter.type] if event_filter.type else sorted(EVENT_PARSERS),
-            "created": {"gte": int(event_filter.since.timestamp()), "lte": int(event_filter.until.timestamp())},
-            "limit": PAGE_SIZE,
-        }
-        events = self.client.v1.events.list(wanted)
-        for page in batched(events.auto_paging_iter(), PAGE_SIZE, strict=False):
+        period = {"gte": int(event_filter.since.timestamp()), "lte": int(event_filter.until.timestamp())}
+        groups = [[event_filter.type]] if event_filter.type else list(map(list, EVENT_TYPE_GROUPS))
+        wanted: list[Any] = [{"types": types, "created": period, "limit": PAGE_SIZE} for types in groups]
+        lists = [self.client.v1.events.list(params).auto_paging_iter() for params in wanted]
+        events = merge(*lists, key=lambda event: event.created, reverse=True)
+        for page in batched(events, PAGE_SIZE, strict=False):
             markers = self.stack.repository().find_markers(event.id for event in page)
             entries = (EventEntry.of(markers[each.id]) if each.id in markers else _absent_entry(each) for each in page)
             yield from filter(event_filter.matches, entries)
@@ -145,6 +149,7 @@ def summarize_event(event: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
         **{name: event.get(name) for name in envelope},
         "object": {name: source[name] for name in DISPLAYED_FIELDS if isinstance(source.get(name), str | int | bool)},
+        "phases": _phases(source),
         "account_id": objects.account_id_of(source),
         "terms": _subscription_terms(source),
         "changed": sorted(objects.mapping(data, "previous_attributes")),
@@ -160,6 +165,16 @@ def _subscription_terms(source: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return subscription_terms(objects.parse_subscription(source, load_catalog()))
     except EventUnprocessable:
         return None
+
+
+def _phases(source: Mapping[str, Any]) -> list[str]:
+    """Return start, prices and quantities of each phase of a subscription schedule."""
+    phases = source.get("phases") if source.get("object") == "subscription_schedule" else None
+    return [
+        f"{iso(objects.time(phase, 'start_date'))} "
+        + " + ".join(f"{objects.reference(item, 'price')} x {item.get('quantity')}" for item in phase.get("items", ()))
+        for phase in phases or ()
+    ]
 
 
 def _absent_entry(event: stripe.Event) -> EventEntry:

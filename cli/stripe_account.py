@@ -1,24 +1,35 @@
 """Objects that a stack needs in its Stripe account. Each is looked up first, then created or updated.
 
 Products and prices belong to the catalog and are shared by all stacks on one Stripe account. Each stack has its own
-portal configuration and webhook endpoint, with the stack's name in their metadata.
+portal configurations and webhook endpoint, with the stack's name in their metadata.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import batched
+from itertools import batched, islice
 from typing import Any
 
 import stripe
 
-from billing.domain.plans import Catalog, Plan, Price
+from billing.domain.plans import Catalog, Downgrades, Plan, Price
+from billing.domain.portal import PortalVariant, default_variant, variants
+from billing.domain.subscriptions import ENDED_STATUSES
 from cli.errors import CommandFailed
 from cli.setup_report import SetupChange, includes
 from cli.stripe_connection import NOT_FOUND
 
 STACK_METADATA_KEY = "serverless_billing"
 """Metadata key with the stack's name."""
+PLAN_METADATA_KEY = "plan"
+"""Metadata key of a price with its plan."""
+PRICES_MAX = 100
+"""Active and archived prices of a product that are checked, one page each."""
+SUBSCRIPTIONS_MAX = 300
+"""Subscriptions to an archived price that are counted, in up to three pages."""
+PORTAL_METADATA_KEY = "billing_portal"
+"""Metadata key with the name of a portal configuration's variant."""
+DOWNGRADE_CONDITIONS = [{"type": "decreasing_item_amount"}, {"type": "shortening_interval"}]
 LOOKUP_KEYS_MAX = 10
 """In one request: https://docs.stripe.com/api/prices/list."""
 DIFFERENT_TERMS = (
@@ -112,25 +123,92 @@ def _sync_price(
     client: stripe.StripeClient, plan: Plan, price: Price, product_id: str, found: stripe.Price | None
 ) -> tuple[SetupChange, stripe.Price]:
     terms: Any = price_terms(price)
-    if found and price.id:
-        warning = None if includes(found.to_dict(), terms) else f"{price.id} {DIFFERENT_TERMS}"
-        return SetupChange("price", price.lookup_key, found.id, "unchanged", warning), found
-    if found and includes(found.to_dict(), terms | {"active": True}):
-        return SetupChange("price", price.lookup_key, found.id, "unchanged"), found
-    identity = {"product": product_id, "lookup_key": price.lookup_key, "metadata": {"plan": plan.id}}
-    created = client.v1.prices.create(terms | identity | {"transfer_lookup_key": found is not None})
-    return SetupChange("price", price.lookup_key, created.id, "replaced" if found else "created"), created
+    identity = {"product": product_id, "lookup_key": price.lookup_key, "metadata": {PLAN_METADATA_KEY: plan.id}}
+    if found is None:
+        created = client.v1.prices.create(terms | identity)
+        return SetupChange("price", price.lookup_key, created.id, "created"), created
+    is_marked = _mark_plan(client, plan, found)
+    if price.id or includes(found.to_dict(), terms | {"active": True}):
+        has_terms = includes(found.to_dict(), terms)
+        warning = None if has_terms else f"{found.id} {DIFFERENT_TERMS}"
+        return SetupChange("price", price.lookup_key, found.id, "updated" if is_marked else "unchanged", warning), found
+    created = client.v1.prices.create(terms | identity | {"transfer_lookup_key": True})
+    reason = "has another amount, currency or interval than catalog.toml" if found.active else "was archived in Stripe"
+    moved = (
+        f"{found.id} {reason}: its lookup key {price.lookup_key} moved to the new price {created.id}. "
+        f"Subscriptions to {found.id} renew at its amount."
+    )
+    return SetupChange("price", price.lookup_key, created.id, "replaced", moved), created
+
+
+def _mark_plan(client: stripe.StripeClient, plan: Plan, price: stripe.Price) -> bool:
+    """Store the plan in a price's metadata, from which it follows after the price has lost its lookup key.
+
+    Returns:
+        True if the metadata was written. A price whose metadata names any plan already is left alone.
+    """
+    if _marked_plan(price) is not None:
+        return False
+    client.v1.prices.update(price.id, {"metadata": {PLAN_METADATA_KEY: plan.id}})
+    return True
+
+
+def _marked_plan(price: stripe.Price) -> str | None:
+    metadata = price.metadata.to_dict() if price.metadata else {}
+    return metadata.get(PLAN_METADATA_KEY)
+
+
+# --- Prices that the catalog does not have ----------------------------------------------------------------------------
 
 
 def _unlisted_prices(client: stripe.StripeClient, catalog: Catalog, plan: Plan, product_id: str) -> str | None:
-    """Return what to do about prices that the catalog does not have, such as one that lost its lookup key."""
-    prices = client.v1.prices.list({"product": product_id, "active": True, "type": "recurring", "limit": 100})
-    unlisted = [each for each in prices.auto_paging_iter() if not catalog.plan_of_price(each.lookup_key, each.id)]
-    if not unlisted:
-        return None
+    """Return what to do about prices of a product that the catalog does not have: active and archived ones."""
+    active, _ = _list_unlisted(client, catalog, product_id, active=True)
+    archived, has_more = _list_unlisted(client, catalog, product_id, active=False)
+    subscribers = {each.id: _count_live(client, each) for each in archived}
+    subscribed = [each for each in archived if subscribers[each.id]]
+    unmapped = [each for each in active if not _is_mapped(catalog, each)]
+    unmapped += [each for each in subscribed if not _is_mapped(catalog, each)]
+    notes = [_unmapped_note(plan, unmapped)] if unmapped else []
+    if subscribed:
+        counts = ", ".join(f"{each.id} ({_subscriptions(subscribers[each.id])})" for each in subscribed)
+        notes.append(
+            f"Archived prices of plan {plan.id} have live subscriptions: {counts}. They renew at these prices. To end "
+            "that, change the price of each subscription in Stripe, or cancel it."
+        )
+    if has_more:
+        notes.append(f"Only the newest {PRICES_MAX} archived prices of product {product_id} were checked.")
+    return " ".join(notes) or None
+
+
+def _list_unlisted(
+    client: stripe.StripeClient, catalog: Catalog, product_id: str, *, active: bool
+) -> tuple[list[stripe.Price], bool]:
+    """Return a page of a product's recurring prices that the catalog does not have, and True if there are more."""
+    page = client.v1.prices.list({"product": product_id, "active": active, "type": "recurring", "limit": PRICES_MAX})
+    return [each for each in page.data if not catalog.plan_of_price(each.lookup_key, each.id)], page.has_more
+
+
+def _is_mapped(catalog: Catalog, price: stripe.Price) -> bool:
+    """Return True if the price's metadata names a plan of the catalog."""
+    return catalog.plan(_marked_plan(price) or "") is not None
+
+
+def _count_live(client: stripe.StripeClient, price: stripe.Price) -> int:
+    """Return the number of subscriptions to a price that have not ended; at most SUBSCRIPTIONS_MAX."""
+    listed = client.v1.subscriptions.list({"price": price.id, "limit": 100}).auto_paging_iter()
+    return sum(each.status not in ENDED_STATUSES for each in islice(listed, SUBSCRIPTIONS_MAX))
+
+
+def _subscriptions(count: int) -> str:
+    number = f"{count} or more" if count == SUBSCRIPTIONS_MAX else str(count)
+    return f"{number} {'subscription' if count == 1 else 'subscriptions'}"
+
+
+def _unmapped_note(plan: Plan, unmapped: Sequence[stripe.Price]) -> str:
     return (
-        f"Subscriptions to {', '.join(each.id for each in unlisted)} map to no plan. If there are any, add "
-        f"{', '.join(map(partial(_catalog_entry, plan), unlisted))} after the first price of plan {plan.id} in "
+        f"Subscriptions to {', '.join(each.id for each in unmapped)} map to no plan. If there are any, add "
+        f"{', '.join(map(partial(_catalog_entry, plan), unmapped))} after the first price of plan {plan.id} in "
         "catalog.toml and deploy. If there are none, archive the price in Stripe."
     )
 
@@ -152,37 +230,70 @@ def is_of_stack(metadata: Any, stack_name: str) -> bool:  # noqa: ANN401 - the S
     return metadata is not None and includes(metadata.to_dict(), {STACK_METADATA_KEY: stack_name})
 
 
-# --- The customer portal ----------------------------------------------------------------------------------------------
+# --- The billing portal -----------------------------------------------------------------------------------------------
 
 
-def sync_portal(
+def sync_portals(
     client: stripe.StripeClient, stack_name: str, catalog: Catalog, prices: Mapping[str, stripe.Price]
-) -> SetupChange:
-    """Create or update the stack's portal configuration."""
-    features: Any = portal_features(portal_products(catalog, prices))
+) -> dict[str, SetupChange]:
+    """Create or update the stack's portal configurations. Returns the changes by variant, the default one first."""
     # Stripe returns the products only if they are expanded.
-    configurations = client.v1.billing_portal.configurations.list(
+    listed = client.v1.billing_portal.configurations.list(
         {"active": True, "limit": 100, "expand": ["data.features.subscription_update.products"]}
     )
-    found = next((each for each in configurations.auto_paging_iter() if is_of_stack(each.metadata, stack_name)), None)
+    default = default_variant(catalog).name
+    found = {
+        each.metadata.to_dict().get(PORTAL_METADATA_KEY, default): each
+        for each in listed.auto_paging_iter()
+        if each.metadata is not None and is_of_stack(each.metadata, stack_name)
+    }
+    return {
+        variant.name: _sync_portal(client, stack_name, catalog, prices, variant, found.get(variant.name))
+        for variant in variants(catalog)
+    }
+
+
+def _sync_portal(
+    client: stripe.StripeClient,
+    stack_name: str,
+    catalog: Catalog,
+    prices: Mapping[str, stripe.Price],
+    variant: PortalVariant,
+    found: stripe.billing_portal.Configuration | None,
+) -> SetupChange:
+    features: Any = portal_features(catalog, variant, portal_products(catalog, prices, variant))
+    metadata = {STACK_METADATA_KEY: stack_name, PORTAL_METADATA_KEY: variant.name}
     if found is None:
-        metadata = {STACK_METADATA_KEY: stack_name}
-        created = client.v1.billing_portal.configurations.create({"features": features, "metadata": metadata})
-        return SetupChange("portal configuration", stack_name, created.id, "created")
-    if includes(found.to_dict()["features"], features):
-        return SetupChange("portal configuration", stack_name, found.id, "unchanged")
-    client.v1.billing_portal.configurations.update(found.id, {"features": features})
-    return SetupChange("portal configuration", stack_name, found.id, "updated")
+        created = client.v1.billing_portal.configurations.create(
+            {"features": _as_parameter(features), "metadata": metadata}
+        )
+        return SetupChange("portal configuration", variant.name, created.id, "created")
+    if includes(found.to_dict(), {"features": features, "metadata": metadata}):
+        return SetupChange("portal configuration", variant.name, found.id, "unchanged")
+    client.v1.billing_portal.configurations.update(
+        found.id, {"features": _as_parameter(features), "metadata": metadata}
+    )
+    return SetupChange("portal configuration", variant.name, found.id, "updated")
 
 
-def portal_features(products: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _as_parameter(features: Any) -> Any:  # noqa: ANN401 - JSON
+    """Return the features with "" for an empty list, which removes its entries. The SDK does not send empty lists."""
+    if isinstance(features, Mapping):
+        return {name: _as_parameter(value) for name, value in features.items()}
+    return features if features != [] else ""
+
+
+def portal_features(catalog: Catalog, variant: PortalVariant, products: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what customers can do in the portal."""
     seats = any(product["adjustable_quantity"]["enabled"] for product in products)
+    at_period_end = catalog.downgrades is Downgrades.AT_PERIOD_END
     update = {
         "enabled": True,
         "default_allowed_updates": ["price", "quantity"] if seats else ["price"],
-        # An upgrade grants its plan immediately, so it is billed immediately.
-        "proration_behavior": "always_invoice",
+        "proration_behavior": variant.proration.value,
+        "schedule_at_period_end": {"conditions": DOWNGRADE_CONDITIONS if at_period_end else []},
+        # By default, Stripe ends a trial with the first change, and charges the customer.
+        "trial_update_behavior": "continue_trial",
         "products": list(products),
     }
     return {
@@ -193,23 +304,26 @@ def portal_features(products: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def portal_products(catalog: Catalog, prices: Mapping[str, stripe.Price]) -> list[dict[str, Any]]:
+def portal_products(
+    catalog: Catalog, prices: Mapping[str, stripe.Price], variant: PortalVariant
+) -> list[dict[str, Any]]:
     """Return the prices that a customer can switch to.
 
-    Stripe accepts one price per product and interval: the first one of the catalog.
+    Stripe accepts one price per product and interval: the first active one of the catalog. The quantity of a product is
+    adjustable if all its prices are per seat.
     """
-    offers: dict[str, dict[str, str]] = {}
-    per_seat: set[str] = set()
-    for plan in catalog.for_sale:
-        for price in plan.prices:
-            product_id = _product_id(prices[price.lookup_key])
-            offers.setdefault(product_id, {}).setdefault(price.interval, prices[price.lookup_key].id)
-            per_seat |= {product_id} if price.per_seat else set()
+    offers: dict[str, dict[str, Price]] = {}
+    for price in (price for plan in catalog.for_sale for price in plan.prices):
+        at_stripe = prices[price.lookup_key]
+        if at_stripe.active and variant.offers(price):
+            offers.setdefault(_product_id(at_stripe), {}).setdefault(price.interval, price)
     return [
         {
             "product": product_id,
-            "prices": list(by_interval.values()),
-            "adjustable_quantity": {"enabled": True, "minimum": 1} if product_id in per_seat else {"enabled": False},
+            "prices": [prices[price.lookup_key].id for price in by_interval.values()],
+            "adjustable_quantity": {"enabled": True, "minimum": 1}
+            if all(price.per_seat for price in by_interval.values())
+            else {"enabled": False},
         }
         for product_id, by_interval in offers.items()
     ]

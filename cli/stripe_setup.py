@@ -11,7 +11,7 @@ from billing.adapters.stripe_gateway import connect
 from billing.catalog import load_catalog
 from cli.setup_report import SetupChange
 from cli.stack import Stack
-from cli.stripe_account import sync_catalog, sync_portal
+from cli.stripe_account import sync_catalog, sync_portals
 from cli.stripe_connection import api_base, map_stripe_errors
 from cli.webhook_setup import ENDPOINT_NOTE, set_up_webhook
 
@@ -42,13 +42,19 @@ def set_up(
     catalog = load_catalog()
     with map_stripe_errors():
         changes, prices = sync_catalog(client, catalog)
-        portal = sync_portal(client, stack.name, catalog, prices)
-        secret = {**stored, "api_key": api_key, "portal_configuration": portal.id}
-        changes.append(portal)
+        portals = sync_portals(client, stack.name, catalog, prices)
+        secret = {**stored, "api_key": api_key, **_portal_configurations(portals)}
+        changes += portals.values()
         if url is None:
             return [*changes, _store_without_endpoint(stack, stored, secret)]
         store = partial(_store, stack, stored)
         return [*changes, *set_up_webhook(client, stack.name, url, secret, store, rotate=rotate)]
+
+
+def _portal_configurations(portals: Mapping[str, SetupChange]) -> dict[str, Any]:
+    """Return the part of the secret that names the portal configurations."""
+    ids = {name: change.id for name, change in portals.items()}
+    return {"portal_configuration": next(iter(ids.values())), "portal_configurations": ids}
 
 
 def _store_without_endpoint(stack: Stack, stored: Mapping[str, Any], secret: Mapping[str, Any]) -> SetupChange:

@@ -45,7 +45,7 @@ def expand_properties(state: SimulatorState, obj: Object, paths: Sequence[str]) 
         _remove_includable(copy, paths, "")
     for path in paths:
         parts = path.split(".")
-        if len(parts) > MAX_DEPTH + (parts[0] == "data"):
+        if len(parts) > MAX_DEPTH:
             raise InvalidRequest(f"You cannot expand more than {MAX_DEPTH} levels of a property.", param="expand")
         _expand(state, copy, parts, path)
     return copy

@@ -47,6 +47,9 @@ def change_plan(
 ) -> None:
     """Change a subscription's price or quantity.
 
+    The page sends a quantity with every plan. If the quantity of the plan's product is not adjustable, the subscription
+    keeps its present quantity. Stripe does not document this case; a lower quantity would hide a multiplied price.
+
     Raises:
         InvalidRequest: The configuration does not allow the change.
         CardError: The change is invoiced immediately, and the payment fails.
@@ -57,9 +60,10 @@ def change_plan(
     if price is None:
         raise InvalidRequest("This plan is not available.", param="price")
     item = subscription["items"]["data"][0]
-    if quantity is None:
+    limits = adjustable_quantity(state, session, price["product"])
+    if quantity is None or limits is None:
         quantity = item["quantity"]
-    elif not _is_allowed_quantity(adjustable_quantity(state, session, price["product"]), quantity):
+    elif not _is_allowed_quantity(limits, quantity):
         raise InvalidRequest("This quantity is not available.", param="quantity")
     spec = ItemSpec(price, quantity, item["metadata"], item)
     if price["currency"] != subscription["currency"]:
@@ -120,8 +124,8 @@ def _schedule_change(state: SimulatorState, subscription: Object, spec: ItemSpec
     schedules.set_phases(state, schedule, [current, following])
 
 
-def _is_allowed_quantity(limits: Object | None, quantity: int) -> bool:
-    return limits is not None and limits["minimum"] <= quantity <= (limits["maximum"] or quantity)
+def _is_allowed_quantity(limits: Object, quantity: int) -> bool:
+    return bool(limits["minimum"] <= quantity <= (limits["maximum"] or quantity))
 
 
 def cancel(state: SimulatorState, session: Object, subscription_id: str, feedback: str | None = None) -> None:

@@ -9,6 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from billing.domain.plans import Downgrades, Proration
+
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Text = Annotated[str, Field(min_length=1, max_length=250)]
 Count = Annotated[int, Field(ge=0)]
@@ -35,12 +37,13 @@ class PriceTable(Table):
 
 
 class PlanTable(Table):
-    """Plan. `trial_days` requires a price; Stripe allows up to two years."""
+    """Plan. `trial_days` and `proration` require a price. Stripe allows trials of up to two years."""
 
     id: Identifier
     name: Text
     prices: list[PriceTable] = []
     trial_days: Annotated[int, Field(ge=0, le=730)] = 0
+    proration: Annotated[Proration, Field(strict=False)] | None = None
     contact: Text | None = None
     features: dict[Identifier, bool | str] = {}
     limits: dict[Identifier, Count] = {}
@@ -49,6 +52,12 @@ class PlanTable(Table):
     def _trial_requires_a_price(self) -> Self:
         if self.trial_days and not self.prices:
             raise ValueError(f"plan {self.id} has a trial and no price")
+        return self
+
+    @model_validator(mode="after")
+    def _proration_requires_a_price(self) -> Self:
+        if self.proration and not self.prices:
+            raise ValueError(f"plan {self.id} has a proration and no price")
         return self
 
 
@@ -60,11 +69,18 @@ class MetricTable(Table):
     kind: Literal["counter", "gauge"]
 
 
+class PortalTable(Table):
+    """Settings of the billing portal."""
+
+    downgrades: Annotated[Downgrades, Field(strict=False)] = Downgrades.AT_PERIOD_END
+
+
 class CatalogFile(Table):
     """Complete file."""
 
     plans: Annotated[list[PlanTable], Field(min_length=1)]
     metrics: list[MetricTable] = []
+    portal: PortalTable = PortalTable()
 
     @model_validator(mode="after")
     def _ids_are_unique(self) -> Self:

@@ -1,11 +1,13 @@
 """Validation of catalog.toml, so that a mistake in an edited catalog is found before a deployment."""
 
+import tomllib
 from dataclasses import asdict
 
 import pytest
 from pydantic import ValidationError
 
-from billing.catalog import CATALOG_PATH, load_catalog
+from billing.catalog import CATALOG_PATH, load_catalog, parse_catalog
+from billing.domain.plans import Downgrades, Proration
 from tests.catalog_model import check_catalog
 
 VALID = """
@@ -20,6 +22,9 @@ trial_days = 14
 prices = [{ lookup_key = "pro_monthly", unit_amount = 1_900, currency = "usd", interval = "month" }]
 limits = { projects = 10 }
 features = { sla = "99.9%", priority_support = true }
+
+[portal]
+downgrades = "at_period_end"
 
 [[metrics]]
 id = "projects"
@@ -47,6 +52,29 @@ def test_load_catalog_returns_every_field_of_the_file() -> None:
         assert [each.model_dump() for each in table.prices] == [asdict(price) for price in plan.prices]
 
 
+def test_load_catalog_returns_the_portal_settings_of_the_file() -> None:
+    assert load_catalog().downgrades == check_catalog(CATALOG_PATH.read_text()).portal.downgrades
+
+
+@pytest.mark.parametrize("downgrades", Downgrades)
+@pytest.mark.parametrize("proration", Proration)
+def test_parsed_catalog_has_the_settings_of_plan_and_portal(downgrades: Downgrades, proration: Proration) -> None:
+    text = VALID.replace("at_period_end", downgrades).replace("trial_days = 14", f'proration = "{proration}"')
+    check_catalog(text)
+    catalog = parse_catalog(tomllib.loads(text))
+    assert (catalog.downgrades, catalog.for_sale[0].portal_proration) == (downgrades, proration)
+
+
+def test_catalog_without_portal_settings_has_the_defaults() -> None:
+    text = VALID.replace('[portal]\ndowngrades = "at_period_end"', "").replace(
+        '"month" }', '"month", per_seat = true }'
+    )
+    catalog = parse_catalog(tomllib.loads(text))
+    assert catalog.downgrades is Downgrades.AT_PERIOD_END
+    assert catalog.for_sale[0].portal_proration is Proration.CREATE_PRORATIONS
+    assert catalog.free.portal_proration is Proration.ALWAYS_INVOICE
+
+
 def test_catalog_with_other_plans_is_valid() -> None:
     assert [plan.id for plan in check_catalog(VALID).plans] == ["free", "pro"]
 
@@ -72,6 +100,10 @@ def test_catalog_with_other_plans_is_valid() -> None:
         ("projects = 10", "projects = -10", "plans.1.limits.projects"),
         ("projects = 10", 'projects = "ten"', "plans.1.limits.projects"),
         ('sla = "99.9%"', "sla = 99.9", "plans.1.features.sla"),
+        ("trial_days = 14", 'proration = "later"', "plans.1.proration"),
+        ('id = "free"', 'id = "free"\nproration = "none"', "plan free has a proration and no price"),
+        ('"at_period_end"', '"never"', "portal.downgrades"),
+        ("downgrades", "downgrade", "portal.downgrade"),
         ("[[plans]]", "[[plan]]", "plan"),
         ("projects = 10", "project = 10", "plan pro has limits for unknown metrics: project"),
         ('id = "projects"', 'id = "api_calls"', "metric id used twice: api_calls"),

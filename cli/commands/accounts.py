@@ -12,7 +12,7 @@ from billing.api.request_models import MEASURED_MAX
 from billing.catalog import load_catalog
 from billing.domain.accounts import TEAM_MEMBERS, Account, Profile
 from billing.domain.plans import Catalog
-from billing.domain.subscriptions import AccessPolicy
+from billing.domain.subscriptions import AccessPolicy, PendingChange
 from billing.domain.timestamps import iso
 from billing.stripe_events.event_types import RelatedObject
 from cli.errors import CommandFailed
@@ -181,9 +181,19 @@ def _as_dict(account: Account, catalog: Catalog, policy: AccessPolicy, keys: int
                 "current_period_end": iso(each.current_period_end),
                 "cancel_at_period_end": each.is_cancelling,
                 **subscription_terms(each),
+                **_pending_change(each.pending_change),
             }
             for each in account.subscriptions
         ],
+    }
+
+
+def _pending_change(change: PendingChange | None) -> dict[str, Any]:
+    return {
+        "pending_plan": change.plan if change else None,
+        "pending_price_id": change.price_id if change else None,
+        "pending_quantity": change.quantity if change else None,
+        "pending_at": iso(change.effective_at) if change else None,
     }
 
 

@@ -4,6 +4,7 @@ from billing.api.endpoint import ResponseData
 from billing.api.operations.portal import PORTAL
 from billing.api.pipeline import ApiRequest
 from billing.bootstrap import app
+from billing.domain.portal import variant_for
 
 
 @app.operation(PORTAL, loads_account=True)
@@ -11,4 +12,7 @@ def handler(request: ApiRequest) -> ResponseData:
     """Return the URL of Stripe's page for plan, payment method, invoices and cancellation."""
     return_url = request.return_url("return_url", default="/")
     customer_id = request.account.customer_with_history()
-    return {"url": app.stripe_gateway.create_portal_session(customer_id, return_url, request.idempotency_key)}
+    variant = variant_for(request.account.subscriptions, app.catalog)
+    configuration = app.stripe_secrets.get().portal_configuration_of(variant.name)
+    url = app.stripe_gateway.create_portal_session(customer_id, return_url, request.idempotency_key, configuration)
+    return {"url": url}

@@ -13,6 +13,7 @@ from stripe_simulator.state import API_VERSION, DAY, Object, SimulatorState
 Metadata = Mapping[str, str] | str | None
 EVENT_RETENTION = 30 * DAY
 ENDPOINT_LIMIT = 16
+TYPES_LIMIT = 20
 
 
 def list_events(
@@ -25,6 +26,8 @@ def list_events(
 ) -> Iterator[Object]:
     if type and types:
         raise InvalidRequest("You may only specify one of these parameters: type, types.")
+    if types and len(types) > TYPES_LIMIT:
+        raise InvalidRequest(f"Array must have at most {TYPES_LIMIT} elements.", param="types")
     oldest = state.now() - EVENT_RETENTION
     for event in state.all("event"):
         matches_type = _matches_type(event["type"], type) and (types is None or event["type"] in types)

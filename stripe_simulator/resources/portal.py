@@ -72,6 +72,8 @@ def _merge_feature(
         if value == "":
             merged[field] = []
     if name == "subscription_update":
+        conditions = (merged["schedule_at_period_end"] or {}).get("conditions") or []
+        merged["schedule_at_period_end"] = {"conditions": conditions}
         merged["products"] = [_read_product(state, product, index) for index, product in enumerate(merged["products"])]
     return merged
 

@@ -21,7 +21,7 @@ from billing.adapters.repository import (
 )
 from billing.domain.accounts import Account, OpenCheckout, Profile
 from billing.domain.invoices import Invoice
-from billing.domain.subscriptions import Subscription
+from billing.domain.subscriptions import PendingChange, Subscription
 from billing.stripe_events.event_types import EventOutcome, ObjectRef, Snapshot
 from billing.stripe_events.ordering import StoredObject
 from tests.adapters.table_support import OUTBOUND, marker, recorded_calls, row, stored_items
@@ -155,6 +155,8 @@ OF_TYPE: Mapping[type | UnionType | GenericAlias, st.SearchStrategy[Any]] = {
     datetime | None: st.none() | MOMENTS,
     tuple[str, ...]: st.lists(TEXT, max_size=3).map(tuple),
     OpenCheckout | None: st.none() | st.builds(OpenCheckout, TEXT, TEXT),
+    PendingChange | None: st.none()
+    | st.builds(PendingChange, st.none() | TEXT, st.none() | TEXT, st.none() | INTEGERS, MOMENTS, st.booleans()),
 }
 
 

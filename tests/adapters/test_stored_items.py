@@ -21,7 +21,7 @@ from billing.adapters.repository import Commit, KeyRecord, ProcessedEvent, Repos
 from billing.domain.accounts import OpenCheckout, Profile
 from billing.domain.invoices import Invoice
 from billing.domain.outbound_events import OutboundEvent
-from billing.domain.subscriptions import Subscription
+from billing.domain.subscriptions import PendingChange, Subscription
 from billing.stripe_events.drift import Checkpoint, Phase
 from billing.stripe_events.event_types import EventOutcome, Snapshot
 from billing.stripe_events.ordering import StoredObject
@@ -75,6 +75,9 @@ SUBSCRIPTION = Subscription(
     ended_at=at(6),
     trial_end=at(7),
     price_is_mapped=True,
+    is_per_seat=True,
+    schedule_id="sub_sched_1",
+    pending_change=PendingChange("team", "price_2", 1, at(9), is_per_seat=True),
     past_due_since=at(8),
     pause_collection="void",
     pause_resumes_at=at(9),
@@ -210,6 +213,15 @@ CASES: Mapping[str, Case] = {
                 "ended_at": SECONDS + 6 * HOUR,
                 "trial_end": SECONDS + 7 * HOUR,
                 "price_is_mapped": True,
+                "is_per_seat": True,
+                "schedule_id": "sub_sched_1",
+                "pending_change": {
+                    "plan": "team",
+                    "price_id": "price_2",
+                    "quantity": 1,
+                    "effective_at": SECONDS + 9 * HOUR,
+                    "is_per_seat": True,
+                },
                 "past_due_since": SECONDS + 8 * HOUR,
                 "pause_collection": "void",
                 "pause_resumes_at": SECONDS + 9 * HOUR,

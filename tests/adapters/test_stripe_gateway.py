@@ -11,7 +11,7 @@ import pytest
 import stripe
 
 from billing.adapters import stripe_gateway
-from billing.adapters.stripe_gateway import CheckoutSession, StripeGateway, connect
+from billing.adapters.stripe_gateway import EVENT_TYPE_GROUPS, CheckoutSession, StripeGateway, connect
 from billing.catalog import load_catalog
 from billing.domain.errors import StripeRefused, StripeUnavailable
 from billing.domain.subscriptions import Subscription
@@ -128,8 +128,19 @@ def test_create_portal_session_sends_the_deployments_configuration(wire: Wire) -
     assert wire.only.form == PORTAL_FORM | {"configuration": "bpc_1"}
 
 
+def test_create_portal_session_with_another_configuration_has_another_idempotency_key(wire: Wire) -> None:
+    wire.answer(ok({"url": "https://portal.test/p/1"}))
+    gateway = StripeGateway(connect(API_KEY, wire.url), "bpc_1")
+    for configuration in (None, "bpc_1", "bpc_2"):
+        gateway.create_portal_session("cus_1", "https://app.example.com/", "key", configuration)
+    default, same, other = wire.requests
+    assert [each.form["configuration"] for each in wire.requests] == ["bpc_1", "bpc_1", "bpc_2"]
+    assert default.headers["idempotency-key"] == same.headers["idempotency-key"] != other.headers["idempotency-key"]
+
+
 def test_fetch_retrieves_subscription_or_invoice_by_id(wire: Wire, gateway: StripeGateway) -> None:
-    assert sent("fetch subscription", wire, gateway) == ("GET", "/v1/subscriptions/sub_1", {})
+    expanded = {"expand[0]": "schedule.phases.items.price"}
+    assert sent("fetch subscription", wire, gateway) == ("GET", "/v1/subscriptions/sub_1", expanded)
     assert sent("fetch invoice", wire, gateway) == ("GET", "/v1/invoices/in_1", {})
 
 
@@ -241,14 +252,18 @@ def test_fetch_rejects_a_response_without_valid_date(
 @pytest.mark.parametrize(
     ("list_page", "path", "form"),
     [
-        (lambda gateway: gateway.list_subscriptions("sub_9"), "/v1/subscriptions", {"status": "all"}),
+        (
+            lambda gateway: gateway.list_subscriptions("sub_9"),
+            "/v1/subscriptions",
+            {"status": "all", "expand[0]": "data.schedule"},
+        ),
         (lambda gateway: gateway.list_invoices("sub_9", "cus_1"), "/v1/invoices", {"customer": "cus_1"}),
         (lambda gateway: gateway.list_customers("sub_9"), "/v1/customers", {}),
         (
             lambda gateway: gateway.list_events(RESPONDED, "sub_9"),
             "/v1/events",
             {"created[gte]": str(int(RESPONDED.timestamp()))}
-            | {f"types[{place}]": name for place, name in enumerate(sorted(EVENT_PARSERS))},
+            | {f"types[{place}]": name for place, name in enumerate(EVENT_TYPE_GROUPS[0])},
         ),
     ],
 )
@@ -262,9 +277,21 @@ def test_list_requests_the_largest_page_after_an_id(
     assert wire.only.form == {"limit": "100", "starting_after": "sub_9", **form}
 
 
-def test_handled_event_types_fit_one_list_request() -> None:
+def test_events_of_more_than_twenty_types_are_listed_group_by_group(wire: Wire, gateway: StripeGateway) -> None:
     """https://docs.stripe.com/api/events/list allows twenty types."""
-    assert len(EVENT_PARSERS) <= 20
+    wire.answer(ok(page({"id": "evt_1"})), ok(page({"id": "evt_2"}, has_more=True)), ok(page({"id": "evt_3"})))
+    after, cursors, requested = None, [], []
+    for _ in range(3):
+        after = gateway.list_events(RESPONDED, after).after
+        cursors.append(after)
+        form = wire.requests[-1].form
+        requested.append(({form[name] for name in form if name.startswith("types")}, form.get("starting_after")))
+
+    assert cursors == ["1:", "1:evt_2", None]
+    first, second = map(set, EVENT_TYPE_GROUPS)
+    assert requested == [(first, None), (second, None), (second, "evt_2")]
+    assert first | second == set(EVENT_PARSERS)
+    assert max(len(first), len(second)) <= 20
 
 
 @pytest.mark.parametrize(("has_more", "after"), [(True, "sub_2"), (False, None)])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import stripe
@@ -35,11 +36,25 @@ def price_of(client: stripe.StripeClient, lookup_key: str) -> stripe.Price:
     return price
 
 
-def portal_of(client: stripe.StripeClient) -> stripe.billing_portal.Configuration:
-    """Return the only portal configuration, with its products."""
+def portals_of(client: stripe.StripeClient) -> dict[str, stripe.billing_portal.Configuration]:
+    """Return the portal configurations by variant, with their products."""
     expand = ["data.features.subscription_update.products"]
-    [configuration] = client.v1.billing_portal.configurations.list({"expand": expand}).data
-    return configuration
+    listed = client.v1.billing_portal.configurations.list({"expand": expand}).data
+    return {each.metadata["billing_portal"]: each for each in listed if each.metadata}
+
+
+def portal_of(client: stripe.StripeClient) -> stripe.billing_portal.Configuration:
+    """Return the default portal configuration."""
+    return portals_of(client)["always_invoice"]
+
+
+def offers_of(configuration: stripe.billing_portal.Configuration) -> dict[str, bool]:
+    """Return the offered prices, each with True if its quantity is adjustable."""
+    return {
+        price: product.adjustable_quantity.enabled
+        for product in configuration.features.subscription_update.products or ()
+        for price in product.prices
+    }
 
 
 # --- Created objects --------------------------------------------------------------------------------------------------
@@ -68,24 +83,52 @@ def test_setup_creates_portal_with_all_prices_and_features(
     assert features.invoice_history.enabled
     assert features.payment_method_update.enabled
     assert features.subscription_update.enabled
-    offered = {
-        price: product.adjustable_quantity.enabled
-        for product in features.subscription_update.products or ()
-        for price in product.prices
-    }
     sold = [price for plan in load_catalog().for_sale for price in plan.prices]
-    assert offered == {price_of(stripe_client, price.lookup_key).id: price.per_seat for price in sold}
+    assert offers_of(portal_of(stripe_client)) == {
+        price_of(stripe_client, price.lookup_key).id: price.per_seat for price in sold
+    }
+
+
+def test_setup_creates_portal_configurations_that_differ_in_proration_and_offers(
+    run_with_stripe: RunBilling, stripe_client: stripe.StripeClient
+) -> None:
+    json_output(run_with_stripe("setup", "--json"))
+    portals = portals_of(stripe_client)
+    proration = {name: each.features.subscription_update.proration_behavior for name, each in portals.items()}
+    assert proration == {
+        "always_invoice": "always_invoice",
+        "create_prorations": "create_prorations",
+        "create_prorations_per_seat": "create_prorations",
+    }
+    assert offers_of(portals["create_prorations"]) == offers_of(portals["always_invoice"])
+    team = price_of(stripe_client, "team_monthly").id
+    assert offers_of(portals["create_prorations_per_seat"]) == {team: True}
+
+
+def test_setup_portal_keeps_trials_and_schedules_downgrades(
+    run_with_stripe: RunBilling, stripe_client: stripe.StripeClient
+) -> None:
+    json_output(run_with_stripe("setup", "--json"))
+    for configuration in portals_of(stripe_client).values():
+        update = configuration.features.subscription_update
+        assert update.trial_update_behavior == "continue_trial"
+        assert {each.type for each in update.schedule_at_period_end.conditions} == {
+            "decreasing_item_amount",
+            "shortening_interval",
+        }
 
 
 def test_setup_stores_secrets_that_the_functions_can_read(
     run_with_stripe: RunBilling, stack: DeployedStack, stripe_account: StripeAccount
 ) -> None:
     changes = json_output(run_with_stripe("setup", "--json"))
+    portals = {each["name"]: each["id"] for each in changes["changes"] if each["kind"] == "portal configuration"}
     ids = {each["kind"]: each["id"] for each in changes["changes"]}
     stored = read_stripe_secrets(stack.secret())
     assert stored.api_key == STRIPE_KEY
     assert stored.webhook_secrets == (stripe_account.signing_secret(ids["webhook endpoint"]),)
-    assert stored.portal_configuration == ids["portal configuration"]
+    assert stored.portal_configuration == portals["always_invoice"]
+    assert dict(stored.portal_configurations) == portals
 
 
 @pytest.mark.parametrize("words", [("setup",), ("setup", "--json")])
@@ -170,7 +213,7 @@ def test_setup_continues_after_any_failed_request(
     json_output(run_with_stripe("setup", "--json"))
     world = stripe_account.state
     counts = [len(list(world.all(kind))) for kind in ("product", "price", "billing_portal.configuration")]
-    assert counts == [len(load_catalog().for_sale)] * 2 + [1]
+    assert counts == [len(load_catalog().for_sale)] * 2 + [3]
     [endpoint] = world.all("webhook_endpoint")
     assert stack.secret()["webhook_secrets"][0] == stripe_account.signing_secret(endpoint["id"])
 
@@ -192,38 +235,115 @@ def test_setup_uses_an_existing_price_and_keeps_its_product_name(
         }
     )
     done = outcomes(json_output(run_with_stripe("setup", "--json")))
-    assert (done["product", PRO.name], done["price", PRO_PRICE.lookup_key]) == ("unchanged", "unchanged")
-    assert price_of(stripe_client, PRO_PRICE.lookup_key).id == price.id
+    assert (done["product", PRO.name], done["price", PRO_PRICE.lookup_key]) == ("unchanged", "updated")
+    found = price_of(stripe_client, PRO_PRICE.lookup_key)
+    assert (found.id, found.metadata.to_dict() if found.metadata else None) == (price.id, {"plan": PRO.id})
     assert stripe_client.v1.products.retrieve(product.id).name == "Our Pro 2024"
     offers = portal_of(stripe_client).features.subscription_update.products or ()
     assert (product.id, [price.id]) in [(offer.product, offer.prices) for offer in offers]
 
 
-def test_setup_replaces_a_price_of_another_amount_and_warns_until_it_is_mapped_or_archived(
+def create_pro_price(client: stripe.StripeClient, **changes: Any) -> stripe.Price:
+    """Create a price of Pro by hand, with a product of its own."""
+    product = client.v1.products.create({"name": PRO.name})
+    params: Any = {
+        "product": product.id,
+        "lookup_key": PRO_PRICE.lookup_key,
+        "unit_amount": PRO_PRICE.unit_amount,
+        "currency": PRO_PRICE.currency,
+        "recurring": {"interval": "month"},
+    }
+    return client.v1.prices.create(params | changes)
+
+
+def subscribe(client: stripe.StripeClient, price: stripe.Price) -> stripe.Subscription:
+    """Create a customer with a paid subscription to the price."""
+    payment: Any = {"payment_method": "pm_card_visa", "invoice_settings": {"default_payment_method": "pm_card_visa"}}
+    customer = client.v1.customers.create(payment)
+    return client.v1.subscriptions.create({"customer": customer.id, "items": [{"price": price.id}]})
+
+
+def test_setup_replaces_a_price_of_another_amount_and_says_that_its_lookup_key_moved(
     run_with_stripe: RunBilling, stripe_client: stripe.StripeClient
 ) -> None:
-    product = stripe_client.v1.products.create({"name": PRO.name})
-    old = stripe_client.v1.prices.create(
-        {
-            "product": product.id,
-            "lookup_key": PRO_PRICE.lookup_key,
-            "unit_amount": 900,
-            "currency": PRO_PRICE.currency,
-            "recurring": {"interval": "month"},
-        }
-    )
+    old = create_pro_price(stripe_client, unit_amount=900)
     changes = json_output(run_with_stripe("setup", "--json"))
     assert outcomes(changes)["price", PRO_PRICE.lookup_key] == "replaced"
     new = price_of(stripe_client, PRO_PRICE.lookup_key)
-    assert (new.unit_amount, new.product) == (PRO_PRICE.unit_amount, product.id)
-    assert stripe_client.v1.prices.retrieve(old.id).lookup_key is None
+    assert (new.unit_amount, new.product) == (PRO_PRICE.unit_amount, old.product)
+    former = stripe_client.v1.prices.retrieve(old.id)
+    assert (former.lookup_key, former.metadata.to_dict() if former.metadata else None) == (None, {"plan": PRO.id})
     [warning] = changes["warnings"]
-    assert f'id = "{old.id}"' in warning
+    assert f"lookup key {PRO_PRICE.lookup_key} moved to the new price {new.id}" in warning
+    assert json_output(run_with_stripe("setup", "--json"))["warnings"] == []
+
+
+def test_setup_warns_about_an_active_price_of_a_plan_that_maps_to_none_until_it_is_archived(
+    run_with_stripe: RunBilling, stripe_client: stripe.StripeClient
+) -> None:
+    product = str(create_pro_price(stripe_client).product)
+    other = create_pro_price(
+        stripe_client, product=product, lookup_key="pro_former", unit_amount=900, metadata={"plan": "gold"}
+    )
+    [warning] = json_output(run_with_stripe("setup", "--json"))["warnings"]
+    assert f'id = "{other.id}"' in warning
     assert "catalog.toml" in warning
     assert json_output(run_with_stripe("setup", "--json"))["warnings"] == [warning]
     assert warning in run_with_stripe("setup").stderr
-    stripe_client.v1.prices.update(old.id, {"active": False})
+    stripe_client.v1.prices.update(other.id, {"active": False})
     assert json_output(run_with_stripe("setup", "--json"))["warnings"] == []
+
+
+def test_setup_names_archived_prices_with_live_subscriptions(
+    run_with_stripe: RunBilling, stripe_client: stripe.StripeClient
+) -> None:
+    run_with_stripe("setup")
+    old = price_of(stripe_client, PRO_PRICE.lookup_key)
+    live = [subscribe(stripe_client, old) for _ in range(2)]
+    stripe_client.v1.subscriptions.cancel(subscribe(stripe_client, old).id)
+    stripe_client.v1.prices.update(old.id, {"active": False})
+
+    changes = json_output(run_with_stripe("setup", "--json"))
+
+    assert outcomes(changes)["price", PRO_PRICE.lookup_key] == "replaced"
+    archived, moved = changes["warnings"]
+    assert f"{old.id} was archived in Stripe: its lookup key {PRO_PRICE.lookup_key} moved to the new price" in moved
+    assert f"Archived prices of plan {PRO.id} have live subscriptions: {old.id} (2 subscriptions)." in archived
+    assert json_output(run_with_stripe("setup", "--json"))["warnings"] == [archived]
+    stripe_client.v1.subscriptions.cancel(live[0].id)
+    [one] = json_output(run_with_stripe("setup", "--json"))["warnings"]
+    assert f"{old.id} (1 subscription)." in one
+    stripe_client.v1.subscriptions.cancel(live[1].id)
+    assert json_output(run_with_stripe("setup", "--json"))["warnings"] == []
+
+
+def test_setup_counts_subscriptions_of_an_archived_price_in_a_bounded_number_of_pages(
+    run_with_stripe: RunBilling,
+    stripe_client: stripe.StripeClient,
+    stripe_account: StripeAccount,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cli.stripe_account.SUBSCRIPTIONS_MAX", 3)
+    run_with_stripe("setup")
+    old = price_of(stripe_client, PRO_PRICE.lookup_key)
+    for _ in range(4):
+        subscribe(stripe_client, old)
+    stripe_client.v1.prices.update(old.id, {"active": False})
+    archived, _ = json_output(run_with_stripe("setup", "--json"))["warnings"]
+    assert f"{old.id} (3 or more subscriptions)" in archived
+    assert len(list(stripe_account.state.all("subscription"))) == 4
+
+
+def test_setup_prints_the_catalog_line_of_an_archived_price_with_subscriptions_that_maps_to_no_plan(
+    run_with_stripe: RunBilling, stripe_client: stripe.StripeClient
+) -> None:
+    product = str(create_pro_price(stripe_client).product)
+    other = create_pro_price(stripe_client, product=product, lookup_key="pro_former", unit_amount=900)
+    subscribe(stripe_client, other)
+    stripe_client.v1.prices.update(other.id, {"active": False})
+    [warning] = json_output(run_with_stripe("setup", "--json"))["warnings"]
+    assert f'id = "{other.id}"' in warning
+    assert f"{other.id} (1 subscription)" in warning
 
 
 def test_stacks_on_one_stripe_account_share_only_products_and_prices(

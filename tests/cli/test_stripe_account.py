@@ -1,13 +1,14 @@
 """Tests of products, prices and portal for other catalogs than the default one."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import stripe
 
-from billing.domain.plans import Catalog, Plan, Price
+from billing.domain.plans import Catalog, Downgrades, Plan, Price
 from cli.errors import CommandFailed
-from cli.stripe_account import sync_catalog, sync_portal
+from cli.stripe_account import STACK_METADATA_KEY, sync_catalog, sync_portals
 from tests.cli.support import StripeAccount
 
 FREE = Plan("free", "Free")
@@ -33,7 +34,7 @@ def test_sync_finds_price_without_lookup_key_by_id_and_does_not_offer_it(
     changes, prices = sync_catalog(stripe_client, catalog)
     assert {each.outcome for each in changes} == {"unchanged"}
     assert [each.warning for each in changes] == [None] * 3
-    sync_portal(stripe_client, "stack", catalog, prices)
+    sync_portals(stripe_client, "stack", catalog, prices)
     [portal] = stripe_account.state.all("billing_portal.configuration")
     [offer] = portal["features"]["subscription_update"]["products"]
     assert offer["prices"] == [replaced.id]
@@ -56,10 +57,67 @@ def test_portal_offers_monthly_and_yearly_price_of_one_product(
 ) -> None:
     catalog = pro(MONTHLY, YEARLY)
     _, prices = sync_catalog(stripe_client, catalog)
-    sync_portal(stripe_client, "stack", catalog, prices)
+    sync_portals(stripe_client, "stack", catalog, prices)
     [portal] = stripe_account.state.all("billing_portal.configuration")
     [offer] = portal["features"]["subscription_update"]["products"]
     assert set(offer["prices"]) == {prices["pro_monthly"].id, prices["pro_yearly"].id}
+
+
+def test_portal_without_downgrades_at_period_end_has_no_conditions(
+    stripe_client: stripe.StripeClient, stripe_account: StripeAccount
+) -> None:
+    """Stripe removes the conditions of a configuration that exists."""
+    catalog = pro(MONTHLY)
+    _, prices = sync_catalog(stripe_client, catalog)
+    immediately = replace(catalog, downgrades=Downgrades.IMMEDIATELY)
+    found = []
+    for wanted, outcome in ((catalog, "created"), (immediately, "updated"), (immediately, "unchanged")):
+        [change] = sync_portals(stripe_client, "stack", wanted, prices).values()
+        assert change.outcome == outcome
+        [portal] = stripe_account.state.all("billing_portal.configuration")
+        found.append(len(portal["features"]["subscription_update"]["schedule_at_period_end"]["conditions"]))
+    assert found == [2, 0, 0]
+
+
+def test_portal_does_not_offer_an_archived_price(
+    stripe_client: stripe.StripeClient, stripe_account: StripeAccount
+) -> None:
+    _, prices = sync_catalog(stripe_client, pro(MONTHLY))
+    catalog = pro(MONTHLY, replace(YEARLY, id=prices["pro_monthly"].id))
+    stripe_client.v1.prices.update(prices["pro_monthly"].id, {"active": False})
+    archived = stripe_client.v1.prices.retrieve(prices["pro_monthly"].id)
+    sync_portals(stripe_client, "stack", catalog, {"pro_monthly": archived, "pro_yearly": archived})
+    [portal] = stripe_account.state.all("billing_portal.configuration")
+    assert portal["features"]["subscription_update"]["products"] == []
+
+
+def test_quantity_of_a_product_with_a_flat_price_is_not_adjustable(
+    stripe_client: stripe.StripeClient, stripe_account: StripeAccount
+) -> None:
+    """Stripe's setting applies to all prices of a product."""
+    catalog = pro(replace(MONTHLY, per_seat=True), YEARLY)
+    _, prices = sync_catalog(stripe_client, catalog)
+    sync_portals(stripe_client, "stack", catalog, prices)
+    adjustable = {
+        each["metadata"]["billing_portal"]: [
+            product["adjustable_quantity"]["enabled"] for product in each["features"]["subscription_update"]["products"]
+        ]
+        for each in stripe_account.state.all("billing_portal.configuration")
+    }
+    assert adjustable["create_prorations"] == [False]
+    assert adjustable["create_prorations_per_seat"] == [True]
+
+
+def test_portal_configuration_of_an_earlier_release_becomes_the_default_one(
+    stripe_client: stripe.StripeClient, stripe_account: StripeAccount
+) -> None:
+    features: Any = {"invoice_history": {"enabled": True}}
+    configurations = stripe_client.v1.billing_portal.configurations
+    before = configurations.create({"features": features, "metadata": {STACK_METADATA_KEY: "stack"}})
+    _, prices = sync_catalog(stripe_client, pro(MONTHLY))
+    [change] = sync_portals(stripe_client, "stack", pro(MONTHLY), prices).values()
+    assert (change.id, change.outcome) == (before.id, "updated")
+    assert len(list(stripe_account.state.all("billing_portal.configuration"))) == 1
 
 
 def test_sync_of_catalog_without_prices_creates_no_product(
@@ -67,8 +125,9 @@ def test_sync_of_catalog_without_prices_creates_no_product(
 ) -> None:
     changes, prices = sync_catalog(stripe_client, Catalog((FREE,)))
     assert changes == []
-    assert sync_portal(stripe_client, "stack", Catalog((FREE,)), prices).outcome == "created"
-    assert sync_portal(stripe_client, "stack", Catalog((FREE,)), prices).outcome == "unchanged"
+    for outcome in ("created", "unchanged"):
+        [portal] = sync_portals(stripe_client, "stack", Catalog((FREE,)), prices).values()
+        assert portal.outcome == outcome
     assert list(stripe_account.state.all("product")) == []
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from billing.domain.invoices import Invoice
 from billing.domain.outbound_events import outbound_data, outbound_event_type
+from billing.domain.subscriptions import PendingChange
 from tests.domain.test_accounts import ACTIVE, CATALOG, ended
 
 OPEN = Invoice(
@@ -28,6 +29,7 @@ OPEN = Invoice(
     invoice_pdf=None,
 )
 FOREIGN = replace(ACTIVE, plan=None, price_is_mapped=False)
+DOWNGRADING = replace(ACTIVE, pending_change=PendingChange("free", "price_0", 1, datetime(2026, 4, 1, tzinfo=UTC)))
 INCOMPLETE = replace(ACTIVE, status="incomplete")
 PAID = replace(OPEN, status="paid", attempt_count=1, amount_paid=1900, amount_remaining=0)
 
@@ -52,6 +54,8 @@ PAID = replace(OPEN, status="paid", attempt_count=1, amount_paid=1900, amount_re
         (ACTIVE, ACTIVE, None),
         (ACTIVE, ended(0), "subscription.canceled"),
         (ended(0), ended(0), None),
+        (ACTIVE, DOWNGRADING, "subscription.updated"),
+        (DOWNGRADING, ACTIVE, "subscription.updated"),
         (None, ended(0), None),
         (None, OPEN, None),
         (OPEN, PAID, "invoice.paid"),
@@ -85,5 +89,8 @@ def test_outbound_data_has_json_types() -> None:
         "cancel_at_period_end": False,
         "cancel_at": None,
         "ended_at": None,
+        "pending_plan": None,
+        "pending_quantity": None,
+        "pending_at": None,
     }
     assert outbound_data(PAID)["amount_paid"] == 1900

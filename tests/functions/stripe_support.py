@@ -1,11 +1,14 @@
 """Helpers for the Stripe simulator that the functions call."""
 
 import ssl
+from collections.abc import Collection
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import stripe
 
+from billing.domain.subscriptions import PendingChange
 from stripe_simulator import Simulator
 from tests.functions.support import FunctionHarness
 
@@ -70,9 +73,7 @@ def complete_checkout(simulator: Simulator, session: stripe.checkout.Session) ->
 
 def deliver_all(deployment: FunctionHarness, simulator: Simulator) -> None:
     """Deliver the simulator's 20 newest events to the webhook, oldest first."""
-    url, api_key = f"{simulator.url}/v1/events", ("sk_test_functions", "")
-    listed = httpx.get(url, params={"limit": 20}, auth=api_key, trust_env=False, verify=TLS_CONTEXT).json()
-    for event in reversed(listed["data"]):
+    for event in reversed(_list_events(simulator, 20)):
         deployment.deliver(event)
 
 
@@ -81,3 +82,46 @@ def open_session(client: stripe.StripeClient, deployment: FunctionHarness) -> st
     checkout = deployment.repository.load_account("acme").profile.open_checkout
     assert checkout
     return client.v1.checkout.sessions.retrieve(checkout.session_id, {"expand": ["line_items"]})
+
+
+def all_events(simulator: Simulator, known: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Return the simulator's events that are not known yet, at most 100, oldest first."""
+    return [each for each in reversed(_list_events(simulator, 100)) if each["id"] not in known]
+
+
+def _list_events(simulator: Simulator, limit: int) -> list[dict[str, Any]]:
+    url, api_key = f"{simulator.url}/v1/events", ("sk_test_functions", "")
+    listed = httpx.get(url, params={"limit": limit}, auth=api_key, trust_env=False, verify=TLS_CONTEXT).json()
+    return list(listed["data"])
+
+
+def phase(price: str, start: int, end: int, quantity: int = 1) -> dict[str, Any]:
+    """Return a phase of a subscription schedule, as a parameter."""
+    return {"items": [{"price": price, "quantity": quantity}], "start_date": start, "end_date": end}
+
+
+def price_id(client: stripe.StripeClient, lookup_key: str) -> str:
+    """Return the id of a price of the catalog."""
+    [price] = client.v1.prices.list({"lookup_keys": [lookup_key]}).data
+    return price.id
+
+
+def schedule_change(
+    client: stripe.StripeClient, subscription: stripe.Subscription, lookup_key: str, quantity: int = 1
+) -> stripe.SubscriptionSchedule:
+    """Schedule a change of price and quantity for the end of the period, as the portal does."""
+    item = subscription["items"].data[0]
+    start, end = item.current_period_start, item.current_period_end
+    schedule = client.v1.subscription_schedules.create({"from_subscription": subscription.id})
+    following = phase(price_id(client, lookup_key), end, end + 2_592_000, quantity)
+    params: Any = {"phases": [phase(item.price.id, start, end), following]}
+    return client.v1.subscription_schedules.update(schedule.id, params)
+
+
+def pending_change(
+    client: stripe.StripeClient, subscription: stripe.Subscription, lookup_key: str, quantity: int = 1
+) -> PendingChange:
+    """Return the stored form of a change that `schedule_change` scheduled."""
+    effective_at = datetime.fromtimestamp(subscription["items"].data[0].current_period_end, UTC)
+    plan = lookup_key.removesuffix("_monthly")
+    return PendingChange(plan, price_id(client, lookup_key), quantity, effective_at, is_per_seat=plan == "team")

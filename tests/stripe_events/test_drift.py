@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from billing.domain.accounts import Profile
+from billing.domain.subscriptions import UNKNOWN_CHANGE, PendingChange, Subscription
 from billing.stripe_events.account_matching import AccountMatch
 from billing.stripe_events.drift import (
     FULL_SYNC_INTERVAL,
@@ -157,6 +158,33 @@ def test_row_with_derived_fields_does_not_differ() -> None:
     assert not differs(past_due, StoredObject(replace(past_due, past_due_since=NOW), NOW, NOW, 1), LATER)
     unmapped = replace(SUBSCRIPTION, price_is_mapped=False)
     assert not differs(replace(unmapped, plan=None), StoredObject(unmapped, NOW, NOW, 1), LATER)
+
+
+SCHEDULED = replace(SUBSCRIPTION, schedule_id="sub_sched_1", pending_change=PendingChange("team", "price_2", 1, LATER))
+STORED_SCHEDULE: StoredObject[Snapshot] = StoredObject(SCHEDULED, NOW, NOW, 1)
+
+
+def test_row_with_the_listed_pending_change_does_not_differ() -> None:
+    """A list contains the id of the price, not its lookup key."""
+    assert SCHEDULED.pending_change
+    listed = replace(SCHEDULED, pending_change=replace(SCHEDULED.pending_change, plan=None))
+    assert not differs(listed, STORED_SCHEDULE, LATER)
+    assert not differs(replace(SCHEDULED, pending_change=UNKNOWN_CHANGE), STORED_SCHEDULE, LATER)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        SUBSCRIPTION,
+        replace(SCHEDULED, schedule_id="sub_sched_2", pending_change=UNKNOWN_CHANGE),
+        replace(SCHEDULED, pending_change=PendingChange(None, "price_2", 2, LATER)),
+        replace(SCHEDULED, pending_change=PendingChange(None, "price_3", 1, LATER)),
+        replace(SCHEDULED, pending_change=PendingChange(None, "price_2", 1, LATER + SECOND)),
+        replace(SCHEDULED, pending_change=None),
+    ],
+)
+def test_row_with_another_pending_change_differs(listed: Subscription) -> None:
+    assert differs(listed, STORED_SCHEDULE, LATER)
 
 
 def test_row_with_other_invoice_links_does_not_differ() -> None:

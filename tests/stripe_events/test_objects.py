@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from billing.domain.errors import EventUnprocessable
 from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog, Plan, Price
-from billing.domain.subscriptions import Subscription
+from billing.domain.subscriptions import UNKNOWN_CHANGE, PendingChange, Subscription
 from billing.stripe_events.objects import account_id_of, parse_invoice, parse_subscription
 
 CATALOG = Catalog(
@@ -23,6 +23,7 @@ CATALOG = Catalog(
     )
 )
 START, END = 1_780_000_000, 1_782_592_000
+MONTH = END - START
 PERIOD: dict[str, Any] = {"current_period_start": START, "current_period_end": END}
 
 type Json = dict[str, Any]
@@ -102,6 +103,118 @@ def test_subscription_with_all_fields_is_parsed() -> None:
         trial_end=at(START + 3),
         price_is_mapped=True,
     )
+
+
+# --- Subscription schedules -------------------------------------------------------------------------------------------
+
+
+def phase(start: int, *items: Json) -> Json:
+    return {"start_date": start, "end_date": start + MONTH, "items": list(items)}
+
+
+def schedule(*following: Json, **changes: Any) -> Json:
+    """Return an expanded schedule whose first phase is the present one."""
+    phases = [phase(START, item()), *following]
+    current = {"start_date": START, "end_date": START + MONTH}
+    return {"id": "sub_sched_1", "status": "active", "current_phase": current, "phases": phases} | changes
+
+
+def pending(source: object, **changes: Any) -> PendingChange | None:
+    return subscription(schedule=source, **changes).pending_change
+
+
+def test_schedule_without_phases_is_an_unknown_change() -> None:
+    parsed = subscription(schedule="sub_sched_1")
+    assert (parsed.schedule_id, parsed.pending_change) == ("sub_sched_1", UNKNOWN_CHANGE)
+
+
+def test_pending_change_is_that_of_the_next_phase() -> None:
+    source = schedule(phase(START + 2 * MONTH, item(quantity=9)), phase(START + MONTH, item("team_monthly", 3)))
+    assert pending(source) == PendingChange("team", "price_team_monthly", 3, at(START + MONTH))
+
+
+def test_pending_change_skips_phases_with_the_present_price_and_quantity() -> None:
+    """A phase may change a discount only."""
+    source = schedule(phase(START + MONTH, item()), phase(START + 2 * MONTH, item("team_monthly")))
+    assert pending(source) == PendingChange("team", "price_team_monthly", 1, at(START + 2 * MONTH))
+
+
+def test_pending_change_is_that_of_the_item_with_the_highest_plan() -> None:
+    source = schedule(phase(START + MONTH, item("extra"), item("team_monthly", 2), item()))
+    assert pending(source) == PendingChange("team", "price_team_monthly", 2, at(START + MONTH))
+
+
+def test_pending_change_to_a_price_outside_the_catalog_has_no_plan() -> None:
+    assert pending(schedule(phase(START + MONTH, item("other")))) == PendingChange(
+        None, "price_other", 1, at(START + MONTH)
+    )
+
+
+def test_pending_change_of_a_list_has_the_id_of_its_price() -> None:
+    """A list of subscriptions expands the schedules, and not their prices."""
+    source = schedule(phase(START + MONTH, {"price": "price_team_monthly", "quantity": 2}))
+    assert pending(source) == PendingChange(None, "price_team_monthly", 2, at(START + MONTH))
+    several = schedule(phase(START + MONTH, {"price": "price_1", "quantity": 1}, {"price": "price_2", "quantity": 1}))
+    assert pending(several) == UNKNOWN_CHANGE
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        schedule(),
+        schedule(phase(START - MONTH, item("team_monthly"))),
+        schedule(phase(START + MONTH, item("team_monthly")), status="released"),
+        None,
+    ],
+)
+def test_schedule_without_a_later_phase_has_no_pending_change(source: Json | None) -> None:
+    assert pending(source) is None
+
+
+def test_schedule_that_has_not_started_begins_with_its_first_phase() -> None:
+    source = schedule(status="not_started", current_phase=None, phases=[phase(END, item("team_monthly"))])
+    assert pending(source) == PendingChange("team", "price_team_monthly", 1, at(END))
+
+
+def test_ended_subscription_has_no_schedule() -> None:
+    parsed = subscription(status="canceled", schedule=schedule(phase(START + MONTH, item("team_monthly"))))
+    assert (parsed.schedule_id, parsed.pending_change) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        schedule(phases="x"),
+        schedule(phases=[1]),
+        schedule(current_phase=3),
+        schedule({"start_date": END}),
+        schedule({"items": [item()]}),
+        schedule(phase(START + MONTH, {"price": 1})),
+        {"id": 1},
+    ],
+)
+def test_malformed_schedule_is_unprocessable(source: Json) -> None:
+    with pytest.raises(EventUnprocessable):
+        subscription(schedule=source)
+
+
+def test_price_is_per_seat_by_the_catalog() -> None:
+    seats = Catalog(
+        (
+            Plan("free", "Free"),
+            Plan("pro", "Pro", (Price("pro_monthly", 1_900, "usd", "month"),)),
+            Plan("team", "Team", (Price("team_monthly", 4_900, "usd", "month", per_seat=True),)),
+        )
+    )
+    source = schedule(phase(START + MONTH, item("team_monthly", 3)))
+    parsed = parse_subscription(SUBSCRIPTION | {"schedule": source}, seats)
+    assert not parsed.is_per_seat
+    assert parsed.pending_change
+    assert parsed.pending_change.is_per_seat
+    assert parse_subscription(SUBSCRIPTION | {"items": {"data": [item("team_monthly")]}}, seats).is_per_seat
+
+
+# --- Invoices ---------------------------------------------------------------------------------------------------------
 
 
 def test_invoice_with_all_fields_is_parsed() -> None:

@@ -15,7 +15,7 @@ from billing.domain.accounts import GAUGE_DEFAULTS, Account, OpenCheckout, Profi
 from billing.domain.errors import BillingError
 from billing.domain.invoices import Invoice, InvoicePage
 from billing.domain.outbound_events import OutboundEvent
-from billing.domain.subscriptions import Subscription
+from billing.domain.subscriptions import PendingChange, Subscription
 from billing.stripe_events.event_types import EventOutcome, ObjectRef, Snapshot
 from billing.stripe_events.ordering import StoredObject
 
@@ -459,6 +459,8 @@ SUBSCRIPTION = ItemCodec(
         "currency",
         "interval",
         "interval_count",
+        "is_per_seat",
+        "schedule_id",
     ),
     times=(
         "created",
@@ -471,6 +473,11 @@ SUBSCRIPTION = ItemCodec(
         "past_due_since",
         "pause_resumes_at",
     ),
+    nested={
+        "pending_change": ItemCodec(
+            PendingChange, plain=("plan", "price_id", "quantity", "is_per_seat"), times=("effective_at",)
+        )
+    },
 )
 INVOICE = ItemCodec(
     Invoice,

@@ -43,12 +43,18 @@ class StripeSecrets:
     Attributes:
         api_key: Stripe API key.
         webhook_secrets: Webhook signing secrets: one, or two during a rotation.
-        portal_configuration: Id of the portal configuration; None for the Stripe account's default.
+        portal_configuration: Id of the default portal configuration; None for the Stripe account's default.
+        portal_configurations: Names and ids of all portal configurations.
     """
 
     api_key: str
     webhook_secrets: tuple[str, ...]
     portal_configuration: str | None = None
+    portal_configurations: tuple[tuple[str, str], ...] = ()
+
+    def portal_configuration_of(self, name: str) -> str | None:
+        """Return the id of a portal configuration; the default one if `billing setup` has not stored this one yet."""
+        return dict(self.portal_configurations).get(name, self.portal_configuration)
 
     def __repr__(self) -> str:
         """Return a representation without the secrets, which would otherwise end up in logs and tracebacks."""
@@ -144,11 +150,12 @@ def read_stripe_secrets(value: Mapping[str, object]) -> StripeSecrets:
         raise ConfigurationMissing("The Stripe secret holds no api_key: run `billing setup`")
     if not isinstance(webhook_secrets, list) or not webhook_secrets or not all(webhook_secrets):
         raise ConfigurationMissing("The Stripe secret holds no webhook_secrets: run `billing setup`")
-    portal_configuration = value.get("portal_configuration")
+    portal_configuration, by_name = value.get("portal_configuration"), value.get("portal_configurations")
     return StripeSecrets(
         api_key,
         tuple(str(secret) for secret in webhook_secrets),
         str(portal_configuration) if portal_configuration else None,
+        tuple((name, str(each)) for name, each in by_name.items()) if isinstance(by_name, dict) else (),
     )
 
 

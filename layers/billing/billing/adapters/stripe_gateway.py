@@ -9,9 +9,10 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from itertools import batched
 from typing import TYPE_CHECKING, Any
 
 import stripe
@@ -46,6 +47,11 @@ BACKGROUND_REQUESTS_PER_SECOND = 10
 
 The rest is for the API. https://docs.stripe.com/rate-limits
 """
+
+SCHEDULE_WITH_PRICES = "schedule.phases.items.price"
+"""Expansion of a subscription's schedule and of the prices of its phases."""
+EVENT_TYPE_GROUPS = tuple(batched(sorted(EVENT_PARSERS), 20, strict=False))
+"""Handled event types. A list of events accepts up to 20: https://docs.stripe.com/api/events/list."""
 
 # Most specific class first. tests/adapters/test_stripe_gateway_errors.py fails if the SDK raises a class without entry.
 ERROR_MAP: tuple[tuple[type[stripe.StripeError], type[StripeFailed]], ...] = (
@@ -129,7 +135,7 @@ class StripeGateway:
 
         Args:
             client: Client of Stripe or of a server with Stripe's API.
-            portal_configuration: Id of the portal configuration; None for the Stripe account's default.
+            portal_configuration: Id of the default portal configuration; None for the Stripe account's default.
         """
         self._client = client
         self._v1 = client.v1
@@ -218,21 +224,29 @@ class StripeGateway:
             except stripe.InvalidRequestError:
                 return self.find_checkout_session(session_id)
 
-    def create_portal_session(self, customer_id: str, return_url: str, idempotency_key: str | None = None) -> str:
+    def create_portal_session(
+        self,
+        customer_id: str,
+        return_url: str,
+        idempotency_key: str | None = None,
+        configuration: str | None = None,
+    ) -> str:
         """Create a billing portal session and return its URL.
 
         Args:
             customer_id: Customer who opens the portal.
             return_url: Address that the portal links back to.
             idempotency_key: Key of the API request. The same key and arguments create one session.
+            configuration: Id of the portal configuration; None for the default one.
         """
         params: Any = {"customer": customer_id, "return_url": return_url}
-        if self._portal_configuration:
-            params["configuration"] = self._portal_configuration
+        configuration = configuration or self._portal_configuration
+        if configuration:
+            params["configuration"] = configuration
         options: Any = {}
         if idempotency_key:
             # Stripe rejects a key that is repeated with other parameters, so the key includes them.
-            text = f"portal-{customer_id}-{return_url}-{idempotency_key}"
+            text = f"portal-{customer_id}-{return_url}-{configuration}-{idempotency_key}"
             options["idempotency_key"] = hashlib.sha256(text.encode()).hexdigest()
         with _map_errors():
             session = self._v1.billing_portal.sessions.create(params, options)
@@ -259,8 +273,9 @@ class StripeGateway:
     def _retrieve(self, target: ObjectRef) -> tuple[Json, datetime, datetime]:
         """Return the JSON of an object, and the interval of Stripe's clock in which Stripe read it."""
         service: Any = self._v1.invoices if target.kind is Invoice else self._v1.subscriptions
+        params = {} if target.kind is Invoice else {"expand": [SCHEDULE_WITH_PRICES]}
         started = time.monotonic()
-        found = service.retrieve(target.id)
+        found = service.retrieve(target.id, params)
         seen_from, seen_to = _observation_window(started, found.last_response.headers)
         return _require_same_id(target.id, found), seen_from, seen_to
 
@@ -271,6 +286,7 @@ class StripeGateway:
             "customer": self._v1.customers,
             "invoice": self._v1.invoices,
             "subscription": self._v1.subscriptions,
+            "subscription_schedule": self._v1.subscription_schedules,
         }
         service = services.get(related.type)
         if service is None:
@@ -281,12 +297,24 @@ class StripeGateway:
     # --- Lists --------------------------------------------------------------------------------------------------------
 
     def list_events(self, since: datetime, after: str | None) -> Listing:
-        """Return a page of the events of handled types that were created since a time."""
-        return self._list("events", after, types=sorted(EVENT_PARSERS), created={"gte": int(since.timestamp())})
+        """Return a page of the events of handled types that were created since a time.
+
+        Stripe lists one group of types at a time. `after` of a later group begins with the number of the group.
+        """
+        number, _, last = (after or "").rpartition(":")
+        group = int(number or 0)
+        types = EVENT_TYPE_GROUPS[group]
+        listing = self._list("events", last or None, types=list(types), created={"gte": int(since.timestamp())})
+        if listing.after is None and group + 1 < len(EVENT_TYPE_GROUPS):
+            return replace(listing, after=f"{group + 1}:")
+        return replace(listing, after=f"{group}:{listing.after}") if listing.after and group else listing
 
     def list_subscriptions(self, after: str | None, customer_id: str | None = None) -> Listing:
-        """Return a page of the subscriptions of one customer or of all, ended ones included."""
-        return self._list("subscriptions", after, status="all", customer=customer_id)
+        """Return a page of the subscriptions of one customer or of all, ended ones included.
+
+        The schedules are expanded. Their prices are not: an expansion has at most four levels.
+        """
+        return self._list("subscriptions", after, status="all", customer=customer_id, expand=["data.schedule"])
 
     def list_invoices(self, after: str | None, customer_id: str | None = None) -> Listing:
         """Return a page of the invoices of one customer or of all, drafts included."""

@@ -76,6 +76,7 @@ def outbound_data(content: Subscription | Invoice) -> Mapping[str, str | int | b
 
 def subscription_data(subscription: Subscription) -> Mapping[str, str | int | bool | None]:
     """Return the `data` of a subscription event."""
+    change = subscription.pending_change
     return {
         "subscription": subscription.id,
         "plan": subscription.plan,
@@ -92,6 +93,9 @@ def subscription_data(subscription: Subscription) -> Mapping[str, str | int | bo
         "cancel_at_period_end": subscription.is_cancelling,
         "cancel_at": iso(subscription.cancel_at),
         "ended_at": iso(subscription.ended_at),
+        "pending_plan": change.plan if change else None,
+        "pending_quantity": change.quantity if change else None,
+        "pending_at": iso(change.effective_at) if change else None,
     }
 
 

@@ -5,6 +5,24 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
+class Proration(StrEnum):
+    """Billing of a change that a customer makes in the portal, in Stripe's terms."""
+
+    CREATE_PRORATIONS = "create_prorations"
+    """The difference is part of the next invoice."""
+    ALWAYS_INVOICE = "always_invoice"
+    """The difference is invoiced immediately."""
+    NONE = "none"
+    """The difference is not billed."""
+
+
+class Downgrades(StrEnum):
+    """Time at which a downgrade that a customer makes in the portal takes effect."""
+
+    AT_PERIOD_END = "at_period_end"
+    IMMEDIATELY = "immediately"
+
+
 class MetricKind(StrEnum):
     """Kind of a metric: a counter adds up over a billing period, a gauge states the current number."""
 
@@ -56,6 +74,7 @@ class Plan:
         name: Name on the price page.
         prices: Prices at which checkout sells the plan.
         trial_days: Length of the trial; 0 for none.
+        proration: Billing of changes that a customer on this plan makes in the portal; None for the default.
         contact: Address to ask for a price, if checkout does not sell the plan.
         features: Values of features by name.
         limits: Limits by metric. A metric that is not listed is unlimited.
@@ -65,17 +84,35 @@ class Plan:
     name: str
     prices: tuple[Price, ...] = ()
     trial_days: int = 0
+    proration: Proration | None = None
     contact: str | None = None
     features: Mapping[str, bool | str] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def is_per_seat(self) -> bool:
+        """True if a price of the plan is for each seat."""
+        return any(price.per_seat for price in self.prices)
+
+    @property
+    def portal_proration(self) -> Proration:
+        """Billing of changes in the portal.
+
+        By default, changes of seats are part of the next invoice, and other changes are invoiced immediately.
+        """
+        return self.proration or (Proration.CREATE_PRORATIONS if self.is_per_seat else Proration.ALWAYS_INVOICE)
+
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """All plans in ascending order, and all metrics. The first plan applies without a subscription."""
+    """All plans in ascending order, all metrics, and the settings of the portal.
+
+    The first plan applies without a subscription.
+    """
 
     plans: tuple[Plan, ...]
     metrics: tuple[Metric, ...] = ()
+    downgrades: Downgrades = Downgrades.AT_PERIOD_END
 
     @property
     def free(self) -> Plan:
@@ -118,3 +155,17 @@ class Catalog:
         by_lookup_key = {price.lookup_key: plan for plan in self.plans for price in plan.prices}
         by_id = {price.id: plan for plan in self.plans for price in plan.prices if price.id}
         return by_lookup_key.get(lookup_key or "") or by_id.get(price_id or "") or self.plan(metadata_plan or "")
+
+    def is_per_seat(self, plan: Plan | None, lookup_key: str | None, price_id: str | None) -> bool:
+        """Return True if a Stripe price is for each seat.
+
+        Args:
+            plan: Plan that the price belongs to.
+            lookup_key: Lookup key of the price.
+            price_id: Id of the price. A price that left the catalog is per seat if a price of the plan is.
+        """
+        if plan is None:
+            return False
+        found = next((price for price in plan.prices if price.lookup_key == lookup_key), None)
+        found = found or next((price for price in plan.prices if price.id and price.id == price_id), None)
+        return found.per_seat if found else plan.is_per_seat

@@ -4,7 +4,7 @@ docs/explanation/subscriptions-and-plans.md lists the answers for each status.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from billing.domain.plans import Catalog
@@ -54,6 +54,29 @@ class AccessPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingChange:
+    """A change of plan, price or quantity that a subscription schedule will make.
+
+    Attributes:
+        plan: Plan after the change; None if the catalog does not contain the price.
+        price_id: Stripe price after the change.
+        quantity: Quantity after the change.
+        effective_at: Time at which the change takes effect.
+        is_per_seat: True if the price is for each seat.
+    """
+
+    plan: str | None
+    price_id: str | None
+    quantity: int | None
+    effective_at: datetime
+    is_per_seat: bool = False
+
+
+UNKNOWN_CHANGE = PendingChange(None, None, None, datetime.min.replace(tzinfo=UTC))
+"""Placeholder in a snapshot that names a schedule without its phases. It is never stored."""
+
+
+@dataclass(frozen=True, slots=True)
 class Subscription:
     """A Stripe subscription, reduced to the fields that are used. Times are UTC.
 
@@ -73,6 +96,9 @@ class Subscription:
         ended_at: Time at which the subscription ended.
         trial_end: End of the trial.
         price_is_mapped: True if the catalog contains the price. Otherwise `plan` is the last one that was stored.
+        is_per_seat: True if the price is for each seat, by the catalog.
+        schedule_id: Subscription schedule that manages the subscription. None if there is none, or it has ended.
+        pending_change: Next change that the schedule will make.
         past_due_since: Time from which an event or a fetch first showed the subscription as `past_due`. Stripe does not
             state it.
         pause_collection: Behavior of invoices while payment collection is paused, for example "void"; None if it is
@@ -99,6 +125,9 @@ class Subscription:
     ended_at: datetime | None
     trial_end: datetime | None
     price_is_mapped: bool
+    is_per_seat: bool = False
+    schedule_id: str | None = None
+    pending_change: PendingChange | None = None
     past_due_since: datetime | None = None
     pause_collection: str | None = None
     pause_resumes_at: datetime | None = None
@@ -193,6 +222,28 @@ class Subscription:
         """Position in the lifecycle, which never decreases: see `LIFECYCLE_RANK_OF_STATUS`."""
         return LIFECYCLE_RANK_OF_STATUS.get(self.status, 1)
 
+    @property
+    def multiplies_flat_price(self) -> bool:
+        """True if a price that is not per seat is charged more than once, now or after the pending change.
+
+        Stripe keeps the quantity if a subscription changes from a per-seat price to a flat one.
+        """
+        if self.has_ended:
+            return False
+        change = self.pending_change
+        now = self.price_is_mapped and not self.is_per_seat and (self.quantity or 0) > 1
+        later = change is not None and change.plan is not None and not change.is_per_seat and (change.quantity or 0) > 1
+        return now or later
+
+    def has_same_schedule(self, other: "Subscription") -> bool:
+        """Return True if both have the same schedule, and no phase of it began or ended in between.
+
+        A phase begins with another price, quantity or period.
+        """
+        fields = ("schedule_id", "price_id", "quantity", "current_period_start")
+        return all(getattr(self, field) == getattr(other, field) for field in fields)
+
     def as_canceled(self, at: datetime) -> "Subscription":
         """Return the subscription as it is after it was canceled at `at`."""
-        return replace(self, status="canceled", canceled_at=self.canceled_at or at, ended_at=at, past_due_since=None)
+        ended = replace(self, status="canceled", canceled_at=self.canceled_at or at, ended_at=at)
+        return replace(ended, past_due_since=None, schedule_id=None, pending_change=None)

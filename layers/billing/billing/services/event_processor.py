@@ -304,7 +304,11 @@ class EventProcessor:
         snapshot = None if target.fetch_required else target.snapshot
         if snapshot is not None:
             snapshot = event_types.derive_fields(snapshot, stored, event.created)
-        row = apply_snapshot(event.created, snapshot, stored, self.now())
+        if target.always_fetched:
+            has_ended = stored is not None and stored.content.has_ended
+            return stored if has_ended else self._fetch_row(event, target, snapshot, stored)
+        is_usable = snapshot is not None and not event_types.is_change_unknown(snapshot, stored)
+        row = apply_snapshot(event.created, snapshot if is_usable else None, stored, self.now())
         return self._fetch_row(event, target, snapshot, stored) if row is None else row
 
     def _fetch_row(
@@ -492,9 +496,17 @@ def _alarms(matched: AccountMatch, changes: Changes, profile: Profile) -> Mappin
     ]
     live_ids = profile.live_subscription_ids
     is_one_of_several = len(live_ids) > 1 and any(row.content.id in live_ids for row in changes.rows)
+    multiplied_prices = [
+        row.content.id
+        for row in changes.rows
+        if isinstance(row.content, Subscription) and row.content.multiplies_flat_price
+    ]
     alarms = {
         "UnmappedPrice": f"not in the catalog: price {', '.join(map(str, unmapped_prices))}"
         if unmapped_prices
+        else None,
+        "FlatPriceMultiplied": f"a flat price with a quantity above 1: subscription {', '.join(multiplied_prices)}"
+        if multiplied_prices
         else None,
         "CustomerConflict": "its metadata names another account than the one linked to its customer"
         if matched.metadata_conflicts

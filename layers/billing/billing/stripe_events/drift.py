@@ -148,12 +148,20 @@ def differs(listed: Snapshot, stored: StoredObject[Snapshot] | None, listed_at: 
         return not isinstance(listed, Invoice) or listed.is_issued
     if listed_at < stored.seen_from + CLOCK_SKEW:
         return False
-    return _without_links(derive_fields(listed, stored, listed_at)) != _without_links(stored.content)
+    return _listed_fields(derive_fields(listed, stored, listed_at)) != _listed_fields(stored.content)
 
 
-def _without_links(snapshot: Snapshot) -> Snapshot:
-    """Remove the links of an invoice, which Stripe creates anew, with another expiry, for each response."""
-    return replace(snapshot, hosted_invoice_url=None, invoice_pdf=None) if isinstance(snapshot, Invoice) else snapshot
+def _listed_fields(snapshot: Snapshot) -> Snapshot:
+    """Remove the fields that cannot be compared with a list.
+
+    - The links of an invoice: Stripe creates them anew, with another expiry, for each response.
+    - The plan of a pending change: a list contains the id of its price, and the plan may follow from the lookup key.
+    """
+    if isinstance(snapshot, Invoice):
+        return replace(snapshot, hosted_invoice_url=None, invoice_pdf=None)
+    if snapshot.pending_change is None:
+        return snapshot
+    return replace(snapshot, pending_change=replace(snapshot.pending_change, plan=None, is_per_seat=False))
 
 
 # --- Results ----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from enum import StrEnum
 from billing.domain.errors import EventUnidentified, EventUnprocessable
 from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog
-from billing.domain.subscriptions import Subscription
+from billing.domain.subscriptions import UNKNOWN_CHANGE, Subscription
 from billing.stripe_events import objects
 from billing.stripe_events.objects import Json
 from billing.stripe_events.ordering import StoredObject
@@ -76,12 +76,16 @@ class ObjectRef:
         snapshot: State that the event carries; None if the event only names the object.
         fetch_required: True if `snapshot` only locates the row. It is no evidence of Stripe's state at the time of the
             event, so the object has to be fetched.
+        always_fetched: True if the event is about a related object whose state the row contains too, such as the
+            subscription's schedule. The row's interval does not apply to it, so the object is fetched even if the row
+            is newer.
     """
 
     kind: type[Subscription] | type[Invoice]
     id: str
     snapshot: Snapshot | None = None
     fetch_required: bool = False
+    always_fetched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +271,14 @@ def _parse_checkout_event(source: Json, _catalog: Catalog) -> ParsedEvent | None
     return replace(parsed, ended_checkout_id=objects.required_id(source, "id"))
 
 
+def _parse_schedule_event(source: Json, _catalog: Catalog) -> ParsedEvent | None:
+    subscription_id = objects.schedule_subscription_id(source)
+    if subscription_id is None:
+        return None
+    target = ObjectRef(Subscription, subscription_id, always_fetched=True)
+    return _parsed_event(source, objects.required_reference(source, "customer"), target)
+
+
 def _parse_customer_deleted_event(source: Json, _catalog: Catalog) -> ParsedEvent:
     parsed = _parsed_event(source, objects.required_id(source, "id"))
     return replace(parsed, customer_deleted=True, ended_if_missing=True)
@@ -294,6 +306,15 @@ EVENT_PARSERS: Mapping[str, EventParser] = {
     "customer.subscription.paused": _parse_subscription_event,
     "customer.subscription.resumed": _parse_subscription_event,
     "customer.subscription.trial_will_end": _parse_subscription_event,
+    # The schedule of a subscription, which changes its plan or quantity later. The subscription's own events contain
+    # only the id of the schedule.
+    "subscription_schedule.aborted": _parse_schedule_event,
+    "subscription_schedule.canceled": _parse_schedule_event,
+    "subscription_schedule.completed": _parse_schedule_event,
+    "subscription_schedule.created": _parse_schedule_event,
+    "subscription_schedule.expiring": _parse_schedule_event,
+    "subscription_schedule.released": _parse_schedule_event,
+    "subscription_schedule.updated": _parse_schedule_event,
     # The invoice with its complete state, for the list of invoices.
     "invoice.finalized": _parse_invoice_event,
     "invoice.paid": _parse_invoice_event,
@@ -312,6 +333,20 @@ EVENT_PARSERS: Mapping[str, EventParser] = {
 # --- Derived fields ---------------------------------------------------------------------------------------------------
 
 
+def is_change_unknown(snapshot: Snapshot, stored: StoredObject[Snapshot] | None) -> bool:
+    """Return True if only a fetch shows the pending change of a subscription.
+
+    A snapshot contains the id of the schedule alone. The stored change applies while the schedule is the same and none
+    of its phases has begun since.
+    """
+    if not isinstance(snapshot, Subscription) or snapshot.pending_change != UNKNOWN_CHANGE:
+        return False
+    before = stored.content if stored is not None else None
+    if not isinstance(before, Subscription):
+        return True
+    return not before.has_ended and not snapshot.has_same_schedule(before)
+
+
 def is_past_due(snapshot: Snapshot) -> bool:
     """Return True for a subscription whose payment failed and is retried."""
     return isinstance(snapshot, Subscription) and snapshot.status == "past_due"
@@ -323,6 +358,7 @@ def derive_fields[S: Snapshot](snapshot: S, stored: StoredObject[S] | None, obse
     | field            | value                                                                                |
     |------------------|--------------------------------------------------------------------------------------|
     | `plan`           | the stored plan, if the catalog does not contain the price                           |
+    | `pending_change` | the stored change, if the snapshot has the schedule of the row without its phases           |
     | `past_due_since` | while the status is `past_due`: the stored value, or `observed_at` if there is none  |
 
     Args:
@@ -337,4 +373,7 @@ def derive_fields[S: Snapshot](snapshot: S, stored: StoredObject[S] | None, obse
     past_due_since = None
     if is_past_due(snapshot):
         past_due_since = (before.past_due_since if before else None) or observed_at
-    return replace(snapshot, plan=plan, past_due_since=past_due_since)
+    pending_change = snapshot.pending_change
+    if before and pending_change == UNKNOWN_CHANGE and not is_change_unknown(snapshot, stored):
+        pending_change = before.pending_change
+    return replace(snapshot, plan=plan, pending_change=pending_change, past_due_since=past_due_since)

@@ -16,7 +16,7 @@ from billing.domain.errors import EventUnprocessable
 from billing.domain.identifiers import is_id
 from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog, Plan
-from billing.domain.subscriptions import Subscription
+from billing.domain.subscriptions import ENDED_STATUSES, UNKNOWN_CHANGE, PendingChange, Subscription
 
 type Json = Mapping[str, Any]
 
@@ -25,26 +25,36 @@ TEXT_LENGTH_MAX = 4096
 CONTROL_CHARACTERS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 TIMESTAMP_MAX = 253402300799  # the last second of the year 9999
 INTEGER_MAX = 2**63 - 1
+ENDED_SCHEDULE_STATUSES = frozenset({"canceled", "completed", "released"})
 
 
 # --- Objects ----------------------------------------------------------------------------------------------------------
 
 
 def parse_subscription(source: Json, catalog: Catalog) -> Subscription:
-    """Parse a subscription. Plan, price, quantity and period are those of the item with the highest plan."""
-    item, price = _plan_item(source, catalog)
-    price_id = text(price, "id")
+    """Parse a subscription. Plan, price, quantity and period are those of the item with the highest plan.
+
+    If the schedule is not expanded, the pending change is UNKNOWN_CHANGE.
+    """
+    items = _list_of_objects(mapping(source, "items"), "data", "items.data")
+    item, price = _plan_item([(item, mapping(item, "price")) for item in items], catalog)
+    price_id, quantity = text(price, "id"), integer(item, "quantity")
     plan = plan_of_price(price, catalog)
     pause, recurring = mapping(source, "pause_collection"), mapping(price, "recurring")
+    status = required_text(source, "status")
+    schedule_id = None if status in ENDED_STATUSES else reference(source, "schedule")
     return Subscription(
         id=required_id(source, "id"),
         customer_id=required_reference(source, "customer"),
-        status=required_text(source, "status"),
+        status=status,
         created=required_time(source, "created"),
         plan=plan.id if plan else None,
         price_is_mapped=plan is not None,
         price_id=price_id,
-        quantity=integer(item, "quantity"),
+        is_per_seat=catalog.is_per_seat(plan, text(price, "lookup_key"), price_id),
+        quantity=quantity,
+        schedule_id=schedule_id,
+        pending_change=_pending_change(source["schedule"], catalog, (price_id, quantity)) if schedule_id else None,
         current_period_start=time(item, "current_period_start") or time(source, "current_period_start"),
         current_period_end=time(item, "current_period_end") or time(source, "current_period_end"),
         cancel_at_period_end=boolean(source, "cancel_at_period_end"),
@@ -69,20 +79,68 @@ def plan_of_price(price: Json, catalog: Catalog) -> Plan | None:
     )
 
 
-def _plan_item(subscription: Json, catalog: Catalog) -> tuple[Json, Json]:
+def _list_of_objects(source: Json, key: str, name: str) -> list[Json]:
+    found = source.get(key)
+    if not isinstance(found, list):
+        raise EventUnprocessable(f"{name} is not a list")
+    if not all(isinstance(each, Mapping) for each in found):
+        raise EventUnprocessable(f"{name} contains a value that is not an object")
+    return found
+
+
+def _plan_item(pairs: list[tuple[Json, Json]], catalog: Catalog) -> tuple[Json, Json]:
     """Return the item with the highest plan, and its price; both are empty if there is no item."""
-    data = mapping(subscription, "items").get("data")
-    if not isinstance(data, list):
-        raise EventUnprocessable("items.data is not a list")
-    pairs = [(item, mapping(item, "price")) for item in data if isinstance(item, Mapping)]
-    if len(pairs) != len(data):
-        raise EventUnprocessable("items.data contains a value that is not an object")
 
     def rank(pair: tuple[Json, Json]) -> int:
         plan = plan_of_price(pair[1], catalog)
         return catalog.rank(plan.id if plan else None)
 
     return max(pairs, key=rank, default=({}, {}))
+
+
+def _pending_change(schedule: object, catalog: Catalog, current: tuple[str | None, int | None]) -> PendingChange | None:
+    """Return the next change of price or quantity that a schedule will make.
+
+    Args:
+        schedule: The expanded schedule, or its id.
+        catalog: Plans and prices.
+        current: Present price and quantity.
+
+    Returns:
+        The change, or None if there is none. UNKNOWN_CHANGE if the schedule is not expanded, or if its prices are not
+        and the next phase has several items.
+    """
+    if not isinstance(schedule, Mapping):
+        return UNKNOWN_CHANGE
+    for phase in _following_phases(schedule):
+        items = _list_of_objects(phase, "items", "schedule.phases.items")
+        pairs = [(item, mapping(item, "price") if isinstance(item.get("price"), Mapping) else {}) for item in items]
+        if len(pairs) > 1 and not all(price for _, price in pairs):
+            return UNKNOWN_CHANGE
+        item, price = _plan_item(pairs, catalog)
+        price_id, quantity = reference(item, "price"), integer(item, "quantity")
+        if (price_id, quantity) != current:
+            return _change_to(price, price_id, quantity, required_time(phase, "start_date"), catalog)
+    return None
+
+
+def _following_phases(schedule: Json) -> list[Json]:
+    """Return the phases after the current one, in their order."""
+    if text(schedule, "status") in ENDED_SCHEDULE_STATUSES:
+        return []
+    end = time(mapping(schedule, "current_phase"), "end_date")
+    phases = _list_of_objects(schedule, "phases", "schedule.phases")
+    starts = [(required_time(phase, "start_date"), phase) for phase in phases]
+    return [phase for start, phase in sorted(starts, key=lambda each: each[0]) if end is None or start >= end]
+
+
+def _change_to(
+    price: Json, price_id: str | None, quantity: int | None, effective_at: datetime, catalog: Catalog
+) -> PendingChange:
+    lookup_key = text(price, "lookup_key")
+    plan = catalog.plan_of_price(lookup_key, price_id)
+    is_per_seat = catalog.is_per_seat(plan, lookup_key, price_id)
+    return PendingChange(plan.id if plan else None, price_id, quantity, effective_at, is_per_seat)
 
 
 def parse_invoice(source: Json) -> Invoice:
@@ -105,6 +163,11 @@ def parse_invoice(source: Json) -> Invoice:
         hosted_invoice_url=text(source, "hosted_invoice_url"),
         invoice_pdf=text(source, "invoice_pdf"),
     )
+
+
+def schedule_subscription_id(schedule: Json) -> str | None:
+    """Return the subscription that a schedule manages, or managed until it was released; None if it has none yet."""
+    return reference(schedule, "subscription") or reference(schedule, "released_subscription")
 
 
 def invoice_subscription_id(invoice: Json) -> str | None:
