@@ -42,7 +42,7 @@ from billing.stripe_events.event_types import (
     StripeEvent,
 )
 from billing.stripe_events.objects import Json
-from billing.stripe_events.ordering import StoredObject, apply_snapshot, next_version
+from billing.stripe_events.ordering import StoredObject, apply_snapshot, next_version, observation_interval
 from billing.telemetry import count, logger
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ class EventProcessor:
         for target in targets.objects:
             stored = targets.rows.get(target.id)
             try:
-                row = self._next_row(event, target, stored) or _ended_on_404(event, parsed, stored)
+                row = self._next_row(event, target, stored) or self._ended_on_404(event, parsed, stored)
             except EventUnprocessable as error:
                 unreadable = f"{target.id} as fetched from Stripe: {error}"
                 continue
@@ -301,14 +301,15 @@ class EventProcessor:
         Raises:
             EventUnprocessable: The fetched object cannot be parsed.
         """
+        now = self.now()
         snapshot = None if target.fetch_required else target.snapshot
         if snapshot is not None:
-            snapshot = event_types.derive_fields(snapshot, stored, event.created)
+            snapshot = event_types.derive_fields(snapshot, stored, min(event.created, now))
         if target.always_fetched:
             has_ended = stored is not None and stored.content.has_ended
             return stored if has_ended else self._fetch_row(event, target, snapshot, stored)
         is_usable = snapshot is not None and not event_types.is_change_unknown(snapshot, stored)
-        row = apply_snapshot(event.created, snapshot if is_usable else None, stored, self.now())
+        row = apply_snapshot(event.created, snapshot if is_usable else None, stored, now)
         return self._fetch_row(event, target, snapshot, stored) if row is None else row
 
     def _fetch_row(
@@ -317,14 +318,24 @@ class EventProcessor:
         fetched = self.fetch(target)
         if fetched is None:
             return None
-        observed_at = fetched.seen_to
+        now = self.now()
+        observed_at = min(fetched.seen_to, now)
         if snapshot is not None and event_types.is_past_due(snapshot):
             # The grace period starts with the event, but not before `seen_to` of the row. The row may include a payment
             # that was made after the event.
             earliest = max(event.created, stored.seen_to) if stored else event.created
-            observed_at = min(earliest, fetched.seen_to)
+            observed_at = min(earliest, observed_at)
         content = event_types.derive_fields(fetched.content, stored, observed_at)
-        return next_version(content, fetched.seen_from, fetched.seen_to, stored)
+        return next_version(content, *observation_interval(fetched.seen_from, fetched.seen_to, now), stored)
+
+    def _ended_on_404(self, event: StripeEvent, parsed: ParsedEvent, stored: Row | None) -> Row | None:
+        """Return the row of a subscription that Stripe no longer has, if the event implies that it ended."""
+        if stored is None or not parsed.ended_if_missing or not isinstance(stored.content, Subscription):
+            return None
+        if stored.content.has_ended:
+            return stored
+        ended_at = min(event.created, self.now())
+        return next_version(stored.content.as_canceled(ended_at), ended_at, ended_at, stored)
 
     # --- Commit -------------------------------------------------------------------------------------------------------
 
@@ -446,15 +457,6 @@ class EventProcessor:
 
 
 # --- Decide -----------------------------------------------------------------------------------------------------------
-
-
-def _ended_on_404(event: StripeEvent, parsed: ParsedEvent, stored: Row | None) -> Row | None:
-    """Return the row of a subscription that Stripe no longer has, if the event implies that it ended."""
-    if stored is None or not parsed.ended_if_missing or not isinstance(stored.content, Subscription):
-        return None
-    if not stored.content.live:
-        return stored
-    return next_version(stored.content.as_canceled(event.created), event.created, event.created, stored)
 
 
 def _outcome(changes: Changes, *, has_changes: bool) -> EventOutcome:

@@ -208,7 +208,10 @@ class Reconciler:
     def _parse_event(self, payload: Json) -> ParsedEvent | None:
         """Return the parsed event; None if the processor will ignore it or record it as failed."""
         try:
-            return event_types.parse_event(event_types.parse_envelope(payload), self.catalog)
+            event = event_types.parse_envelope(payload)
+            if event_types.is_out_of_scope(event, livemode=self.livemode):
+                return None
+            return event_types.parse_event(event, self.catalog)
         except EventUnprocessable:
             return None
 
