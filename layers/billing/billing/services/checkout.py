@@ -2,7 +2,8 @@
 
 Two open sessions could both be paid. The account therefore stores the open session: the same order gets the same page
 again, and another order expires it first. Concurrent requests read the same version of the account and derive the same
-idempotency keys from it, so Stripe returns the same customer and the same session to both.
+idempotency keys from it, so Stripe returns the same customer and the same session to both. After an error of Stripe,
+the next attempt derives other keys (`idempotency_keys`).
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from billing.adapters.stripe_gateway import CheckoutOrder, CheckoutSession, Stri
 from billing.domain.accounts import Account, OpenCheckout, Profile
 from billing.domain.errors import RequestInvalid, StoreUnavailable, StripeRefused, SubscriptionExists
 from billing.domain.plans import Catalog, Plan, Price
+from billing.services.idempotency_keys import next_key_after_error
 
 ATTEMPTS_MAX = 10
 
@@ -107,7 +109,8 @@ class Checkout:
         if profile.customer_id is not None:
             return profile
         key = f"customer-{profile.nonce}-{profile.version}"
-        customer_id = self.gateway.create_customer(profile.account_id, profile.email, idempotency_key=_digest(key))
+        with next_key_after_error(self.repository, profile):
+            customer_id = self.gateway.create_customer(profile.account_id, profile.email, idempotency_key=_digest(key))
         return self.repository.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)
 
     def _session_url(self, account: Account, offer: Offer, params: CheckoutParams) -> str:
@@ -118,17 +121,21 @@ class Checkout:
             return _url(reusable)
         profile = account.profile
         key = _digest(f"checkout-{profile.version}-{fingerprint}")
-        try:
-            session = self.gateway.create_checkout_session(order, idempotency_key=key)
-        except StripeRefused:
-            self._remove_deleted_customer(profile, order.customer_id)
-            raise
+        with next_key_after_error(self.repository, profile):
+            session = self._create_session(profile, order, key)
         try:
             self.repository.save_profile(replace(profile, open_checkout=OpenCheckout(session.id, fingerprint)))
         except VersionConflict:
             self._expire_unless_stored(profile.account_id, session)
             raise
         return _url(session)
+
+    def _create_session(self, profile: Profile, order: CheckoutOrder, key: str) -> CheckoutSession:
+        try:
+            return self.gateway.create_checkout_session(order, idempotency_key=key)
+        except StripeRefused:
+            self._remove_deleted_customer(profile, order.customer_id)
+            raise
 
     def _remove_deleted_customer(self, profile: Profile, customer_id: str) -> None:
         """Remove a deleted customer from the profile, so that the next attempt creates one.
