@@ -15,6 +15,7 @@ from billing.adapters.repository import Repository, VersionConflict
 from billing.adapters.stripe_gateway import CheckoutOrder, CheckoutSession, StripeGateway
 from billing.domain.accounts import Account, OpenCheckout, Profile
 from billing.domain.errors import RequestInvalid, StoreUnavailable, StripeRefused, SubscriptionExists
+from billing.domain.identifiers import is_stripe_id
 from billing.domain.plans import Catalog, Plan, Price
 from billing.services.idempotency_keys import next_key_after_error
 
@@ -99,7 +100,9 @@ class Checkout:
         def find(name: str | None) -> Offer | None:
             return next((each for each in offers if name and name in (each.price.lookup_key, each.price.id)), None)
 
-        offer = find(price_id) or find(self.gateway.find_lookup_key(price_id))
+        offer = find(price_id)
+        if offer is None and is_stripe_id(price_id):
+            offer = find(self.gateway.find_lookup_key(price_id))
         if offer is None:
             raise RequestInvalid.at("price_id", "is not a price of the catalog")
         return offer
