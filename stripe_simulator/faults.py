@@ -30,6 +30,7 @@ class Fault:
         when: ``before``: the operation does not run. ``after``: it takes effect and only the response is lost.
         stored: Store the error response of ``status:N`` under the request's idempotency key. Stripe does this with
             every response to a request whose processing began, and replays it for 24 hours.
+        code: Stripe's code in the error response of ``status:N``, such as ``api_key_expired``.
     """
 
     kind: str
@@ -38,10 +39,11 @@ class Fault:
     path_prefix: str = "/v1/"
     when: Literal["before", "after"] = "before"
     stored: bool = False
+    code: str | None = None
 
     def __post_init__(self) -> None:
-        if self.stored and not self.kind.startswith("status:"):
-            raise ValueError("stored requires the kind status:N")
+        if (self.stored or self.code) and not self.kind.startswith("status:"):
+            raise ValueError("stored and code require the kind status:N")
         if self.kind not in SIMPLE_KINDS and not self._has_valid_argument():
             raise ValueError(f"kind must be one of: {KINDS}")
         if self.when not in {"before", "after"}:

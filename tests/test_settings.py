@@ -8,6 +8,7 @@ from billing import settings
 from billing.domain.errors import ConfigurationMissing
 from billing.domain.subscriptions import AccessPolicy
 from billing.settings import load_settings
+from tests.conftest import template
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +50,21 @@ def test_every_variable_sets_its_setting(environment: pytest.MonkeyPatch) -> Non
         rate_limit_per_hour=70,
         session=None,
     )
+
+
+@pytest.mark.parametrize(("value", "limit"), [("1", 1), ("20000", 20_000), ("20001", 20_000), ("1000000000", 20_000)])
+def test_rate_limit_is_at_most_the_templates_maximum(environment: pytest.MonkeyPatch, value: str, limit: int) -> None:
+    """With a larger one, the limiter's item would exceed DynamoDB's 400 KB."""
+    environment.setenv("RATE_LIMIT_PER_MINUTE", value)
+    environment.setenv("RATE_LIMIT_PER_HOUR", value)
+    found = load_settings()
+    assert (found.rate_limit_per_minute, found.rate_limit_per_hour) == (limit, limit)
+
+
+@pytest.mark.parametrize("name", ["RateLimitPerMinute", "RateLimitPerHour"])
+def test_template_permits_rate_limits_up_to_the_maximum(name: str) -> None:
+    parameter = template()["Parameters"][name]
+    assert (parameter["MinValue"], parameter["MaxValue"]) == (1, settings.RATE_LIMIT_MAX)
 
 
 @pytest.mark.parametrize("name", ["TABLE_NAME", "ALLOWED_ORIGINS"])

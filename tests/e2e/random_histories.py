@@ -38,6 +38,7 @@ from billing.adapters.dynamodb import Table
 from billing.adapters.repository import Repository
 from billing.api.authentication import KeyKind
 from billing.domain.accounts import Profile
+from billing.settings import RATE_LIMIT_MAX
 from billing.stripe_events.webhook_signature import sign
 from cli.commands.keys import create_key
 from local import stack
@@ -416,7 +417,7 @@ def main() -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     print(f"First seed: {arguments.seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        config = EnvironmentConfig(Path(folder), free_port(), free_port(), rate_limit_per_minute=100_000)
+        config = EnvironmentConfig(Path(folder), free_port(), free_port(), rate_limit_per_minute=RATE_LIMIT_MAX)
         with running_environment(config) as environment:
             statistics = asyncio.run(run_histories(environment, arguments.seed, arguments.count, arguments.parallel))
     print("\n".join(statistics.lines()))

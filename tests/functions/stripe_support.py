@@ -50,6 +50,20 @@ def inject_fault(simulator: Simulator, kind: str, prefix: str = "/v1", count: in
     control(simulator, "POST", "faults", {"match": {"path_prefix": prefix}, "count": count, "kind": kind})
 
 
+def inject_stored_failure(simulator: Simulator, path: str, status: int, when: str) -> None:
+    """Make the next POST to this path prefix fail, and store the failure under its idempotency key.
+
+    Args:
+        simulator: The Stripe simulator.
+        path: Prefix of the path.
+        status: Status of the failure.
+        when: `before` or `after` the operation takes effect.
+    """
+    match = {"method": "POST", "path_prefix": path}
+    fault = {"match": match, "kind": f"status:{status}", "when": when, "stored": True}
+    control(simulator, "POST", "faults", fault)
+
+
 def clear_faults(simulator: Simulator) -> None:
     """Let every request succeed again."""
     control(simulator, "DELETE", "faults")

@@ -264,8 +264,8 @@ def acme(
     monkeypatch: pytest.MonkeyPatch,
 ) -> FunctionHarness:
     """The deployment with acme on pro since a minute ago and one invoice. Stripe has neither object."""
-    monkeypatch.setenv("RATE_LIMIT_PER_MINUTE", "100000")
-    monkeypatch.setenv("RATE_LIMIT_PER_HOUR", "100000")
+    monkeypatch.setenv("RATE_LIMIT_PER_MINUTE", "20000")
+    monkeypatch.setenv("RATE_LIMIT_PER_HOUR", "20000")
     before = datetime.now(UTC) - timedelta(minutes=1)
     assert deployment.deliver(subscription_event(created=before)).body["outcome"] == APPLIED
     assert deployment.deliver(event("invoice.paid", invoice(), created=before)).body["outcome"] == APPLIED

@@ -83,7 +83,14 @@ def test_faults_are_listed_and_removed(account: Account) -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [{}, {"kind": "explode"}, {"kind": "status:x"}, {"kind": "reset", "when": "maybe"}, {"kind": "reset", "x": 1}],
+    [
+        {},
+        {"kind": "explode"},
+        {"kind": "status:x"},
+        {"kind": "reset", "code": "x"},
+        {"kind": "reset", "when": "maybe"},
+        {"kind": "reset", "x": 1},
+    ],
 )
 def test_invalid_fault_returns_400(account: Account, fault: dict[str, Any]) -> None:
     assert account.browser.post("/_simulator/faults", json=fault).status_code == 400
@@ -125,4 +132,14 @@ def test_stored_fault_of_other_kind_is_rejected(account: Account) -> None:
     response = account.browser.post("/_simulator/faults", json={"kind": "timeout", "stored": True})
 
     assert response.status_code == 400
-    assert "stored requires" in response.json()["error"]
+    assert "stored and code require" in response.json()["error"]
+
+
+def test_fault_with_code_returns_stripes_error_code(account: Account) -> None:
+    account.control("faults", {"kind": "status:401", "code": "api_key_expired"})
+
+    with pytest.raises(stripe.AuthenticationError) as raised:
+        account.v1.customers.list()
+
+    assert raised.value.error is not None
+    assert raised.value.error.code == "api_key_expired"

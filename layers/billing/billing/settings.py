@@ -7,6 +7,9 @@ from datetime import timedelta
 from billing.domain.errors import ConfigurationMissing
 from billing.domain.subscriptions import AccessPolicy
 
+RATE_LIMIT_MAX = 20_000
+"""Largest rate limit. An item of `billing.api.rate_limit` then has at most 320 KB; DynamoDB permits 400 KB."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
@@ -39,6 +42,8 @@ class Settings:
         stripe_api_base: Address of a server with Stripe's API; None for Stripe.
         livemode: True for Stripe's live mode, False for test mode.
         access_policy: Statuses of subscriptions that grant access.
+        rate_limit_per_minute: Requests of one user or key in a minute.
+        rate_limit_per_hour: Requests of all users of an account in an hour, and of all its secret keys.
         session: Validation of session tokens; None if none are accepted.
     """
 
@@ -71,8 +76,8 @@ def load_settings() -> Settings:
             past_due_grace=timedelta(days=int(os.environ.get("PAST_DUE_GRACE_DAYS", "14"))),
             pause_collection_grants=os.environ.get("PAUSE_COLLECTION_GRANTS", "true") == "true",
         ),
-        rate_limit_per_minute=int(os.environ.get("RATE_LIMIT_PER_MINUTE", "100")),
-        rate_limit_per_hour=int(os.environ.get("RATE_LIMIT_PER_HOUR", "1000")),
+        rate_limit_per_minute=_rate_limit("RATE_LIMIT_PER_MINUTE", 100),
+        rate_limit_per_hour=_rate_limit("RATE_LIMIT_PER_HOUR", 1000),
         allow_promotion_codes=os.environ.get("ALLOW_PROMOTION_CODES", "false") == "true",
         session=_session_settings(),
         reconcile_queue_url=os.environ.get("RECONCILE_QUEUE_URL", ""),
@@ -92,6 +97,11 @@ def _session_settings() -> SessionSettings | None:
         role_claim=os.environ.get("SESSION_ROLE_CLAIM") or None,
         billing_roles=frozenset(role.strip() for role in os.environ.get("PAYING_ROLES", "").split(",")) - {""},
     )
+
+
+def _rate_limit(name: str, default: int) -> int:
+    """Return a limit from 1 to RATE_LIMIT_MAX. The template permits no others."""
+    return min(max(1, int(os.environ.get(name, default))), RATE_LIMIT_MAX)
 
 
 def _required(name: str) -> str:

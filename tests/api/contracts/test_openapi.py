@@ -209,7 +209,7 @@ def test_response_field_that_returns_404_if_null_is_not_nullable() -> None:
 
 def test_optional_response_fields_are_not_required() -> None:
     item = response_of("account", "RecordUsageResponse")["properties"]["results"]["items"]
-    assert set(item["properties"]) == {"id", "outcome", "used", "limit"}
+    assert set(item["properties"]) == {"id", "outcome", "used", "limit", "recorded", "differences"}
     assert item["required"] == ["id", "outcome"]
 
 

@@ -37,6 +37,7 @@ RETRIES_MAX = 2
 PRICE_AGE_SECONDS_MAX = 300
 RETRY_AFTER_SECONDS_MAX = 60
 RETRY_AFTER = re.compile(r"[0-9]{1,9}", re.ASCII)
+UNAUTHORIZED = 401
 NOT_FOUND = 404
 CONFLICT = 409
 SERVER_ERROR = 500
@@ -440,11 +441,43 @@ def _map_error(error: stripe.StripeError) -> StripeFailed:
     mapped = StripeUnavailable if is_temporary else by_class
     logger().error(
         "Stripe API error",
-        extra={"stripe_error": type(error).__name__, "stripe_code": error.code, "stripe_request_id": error.request_id},
+        extra={
+            "stripe_error": type(error).__name__,
+            "stripe_code": error_code(error),
+            "stripe_request_id": error.request_id,
+        },
     )
-    return mapped(_retry_after_seconds(error.headers or {}))
+    return mapped(_retry_after_seconds(error), is_answered=_is_answered(error))
 
 
-def _retry_after_seconds(headers: Mapping[str, str]) -> int | None:
-    value = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
+def error_code(error: stripe.StripeError) -> str | None:
+    """Return Stripe's code of an error, such as `api_key_expired`. The SDK's `code` lacks it for 401, 403 and 429."""
+    code = error.error.code if error.error else error.code
+    return code if isinstance(code, str) else None
+
+
+def _is_answered(error: stripe.StripeError) -> bool:
+    """Return True if Stripe answered with an error that it may replay for the same idempotency key.
+
+    | response | replayed |
+    |---|---|
+    | none, or none of Stripe's, such as a proxy's | unknown: Stripe may still do what was requested |
+    | with `Idempotent-Replayed` | yes |
+    | 401, 409, 429 | no: Stripe sends them before it stores anything |
+    | any other error | yes, if processing had begun |
+
+    https://docs.stripe.com/error-low-level#idempotency
+    """
+    if _header(error, "idempotent-replayed") == "true":
+        return True
+    is_before_processing = error.http_status in {UNAUTHORIZED, CONFLICT} or isinstance(error, stripe.RateLimitError)
+    return error.error is not None and not is_before_processing
+
+
+def _retry_after_seconds(error: stripe.StripeError) -> int | None:
+    value = _header(error, "retry-after")
     return min(int(value), RETRY_AFTER_SECONDS_MAX) if RETRY_AFTER.fullmatch(value) else None
+
+
+def _header(error: stripe.StripeError, name: str) -> str:
+    return next((value for each, value in (error.headers or {}).items() if each.lower() == name), "")

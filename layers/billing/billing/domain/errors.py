@@ -205,13 +205,18 @@ class StillRunning(TryAgainLater):
 
 
 class StripeFailed(TryAgainLater):
-    """A call to Stripe failed."""
+    """A call to Stripe failed.
+
+    Attributes:
+        is_answered: True if Stripe answered with an error that it may replay for the same idempotency key.
+    """
 
     message = "The payment provider failed"
     default_retry_after_seconds = 30
 
-    def __init__(self, retry_after_seconds: int | None = None) -> None:
+    def __init__(self, retry_after_seconds: int | None = None, *, is_answered: bool = False) -> None:
         """Create the error; `retry_after_seconds` is the value of Stripe's `Retry-After` header, if there is one."""
+        self.is_answered = is_answered
         super().__init__(self.message, retry_after_seconds or self.default_retry_after_seconds)
 
 

@@ -2,7 +2,8 @@
 
 Two open sessions could both be paid. The account therefore stores the open session: the same order gets the same page
 again, and another order expires it first. Concurrent requests read the same version of the account and derive the same
-idempotency keys from it, so Stripe returns the same customer and the same session to both.
+idempotency keys from it, so Stripe returns the same customer and the same session to both. After an error of Stripe,
+the next attempt derives other keys (`idempotency_keys`).
 """
 
 import hashlib
@@ -15,8 +16,10 @@ from billing.adapters.repository import Repository, VersionConflict
 from billing.adapters.stripe_gateway import CheckoutOrder, CheckoutSession, StripeGateway
 from billing.domain.accounts import Account, OpenCheckout, Profile
 from billing.domain.errors import RequestInvalid, StoreUnavailable, StripeRefused, SubscriptionExists
+from billing.domain.identifiers import is_stripe_id
 from billing.domain.plans import Catalog, Plan, Price
 from billing.domain.subscriptions import AccessPolicy
+from billing.services.idempotency_keys import next_key_after_error
 
 ATTEMPTS_MAX = 10
 OPEN_INVOICES_MAX = 100
@@ -118,7 +121,9 @@ class Checkout:
         def find(name: str | None) -> Offer | None:
             return next((each for each in offers if name and name in (each.price.lookup_key, each.price.id)), None)
 
-        offer = find(price_id) or find(self.gateway.find_lookup_key(price_id))
+        offer = find(price_id)
+        if offer is None and is_stripe_id(price_id):
+            offer = find(self.gateway.find_lookup_key(price_id))
         if offer is None:
             raise RequestInvalid.at("price_id", "is not a price of the catalog")
         return offer
@@ -128,7 +133,8 @@ class Checkout:
         if profile.customer_id is not None:
             return profile
         key = f"customer-{profile.nonce}-{profile.version}"
-        customer_id = self.gateway.create_customer(profile.account_id, profile.email, idempotency_key=_digest(key))
+        with next_key_after_error(self.repository, profile):
+            customer_id = self.gateway.create_customer(profile.account_id, profile.email, idempotency_key=_digest(key))
         return self.repository.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)
 
     def _session_url(self, account: Account, offer: Offer, params: CheckoutParams) -> str:
@@ -139,18 +145,22 @@ class Checkout:
             return _url(reusable)
         profile = account.profile
         key = _digest(f"checkout-{profile.version}-{fingerprint}")
-        try:
-            session = self.gateway.create_checkout_session(order, idempotency_key=key)
-        except StripeRefused:
-            self._refresh_price(offer.price, order.price_id)
-            self._remove_deleted_customer(profile, order.customer_id)
-            raise
+        with next_key_after_error(self.repository, profile):
+            session = self._create_session(profile, offer, order, key)
         try:
             self.repository.save_profile(replace(profile, open_checkout=OpenCheckout(session.id, fingerprint)))
         except VersionConflict:
             self._expire_unless_stored(profile.account_id, session)
             raise
         return _url(session)
+
+    def _create_session(self, profile: Profile, offer: Offer, order: CheckoutOrder, key: str) -> CheckoutSession:
+        try:
+            return self.gateway.create_checkout_session(order, idempotency_key=key)
+        except StripeRefused:
+            self._refresh_price(offer.price, order.price_id)
+            self._remove_deleted_customer(profile, order.customer_id)
+            raise
 
     def _refresh_price(self, price: Price, price_id: str) -> None:
         """Look up a price again that may have been archived and replaced since its id was stored in memory.
