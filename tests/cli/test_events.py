@@ -204,7 +204,7 @@ def test_show_subscription_event_prints_its_terms(
     create_price(stripe_client)
     subscription = create_subscription(stripe_client, "acme")
     stripe_client.v1.subscriptions.update(subscription.id, {"pause_collection": {"behavior": "void"}})
-    [updated] = events_of(stripe_client, "customer.subscription.updated")
+    updated = events_of(stripe_client, "customer.subscription.updated")[0]
     terms = json_output(run_with_stripe("events", "show", updated, "--json"))["stripe"]["terms"]
     assert (terms["unit_amount"], terms["currency"], terms["interval"]) == (1900, "usd", "month")
     assert (terms["pause_collection"], terms["quantity"]) == ("void", 1)
@@ -226,7 +226,7 @@ def test_replay_applies_events_of_unknown_customers_once_the_account_exists(
     """A second replay finds nothing. A replay of the named event returns duplicate."""
     create_price(stripe_client)
     create_subscription(stripe_client, "acme")
-    [updated] = events_of(stripe_client, "customer.subscription.updated")
+    updated = events_of(stripe_client, "customer.subscription.updated")[0]
     still = json_output(run_with_stripe("events", "replay", updated, "--json"), exit_code=3)
     assert [(each["before"], each["outcome"]) for each in still["events"]] == [("absent", "unknown_customer")]
     run_with_stripe("accounts", "create", "acme")

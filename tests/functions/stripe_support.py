@@ -69,14 +69,20 @@ def clear_faults(simulator: Simulator) -> None:
     control(simulator, "DELETE", "faults")
 
 
-def create_subscription(client: stripe.StripeClient, account_id: str | None = "acme") -> stripe.Subscription:
-    """Create a customer with a paid subscription; both name the account in their metadata, unless it is None."""
+def create_subscription(
+    client: stripe.StripeClient, account_id: str | None = "acme", *, customer_id: str | None = None
+) -> stripe.Subscription:
+    """Create a paid subscription, and its customer unless one is given.
+
+    Both name the account in their metadata, unless it is None.
+    """
     metadata = {"account_id": account_id} if account_id else {}
-    card = {"payment_method": "pm_card_visa", "invoice_settings": {"default_payment_method": "pm_card_visa"}}
-    customer_params: Any = {"email": "jo@acme.test", "metadata": metadata, **card}
-    customer = client.v1.customers.create(customer_params)
+    if customer_id is None:
+        customer_id = client.v1.customers.create({"email": "jo@acme.test", "metadata": metadata}).id
+    card = client.v1.payment_methods.attach("pm_card_visa", {"customer": customer_id}).id
+    client.v1.customers.update(customer_id, {"invoice_settings": {"default_payment_method": card}})
     [price] = client.v1.prices.list({"lookup_keys": ["pro_monthly"]}).data
-    subscription_params: Any = {"customer": customer.id, "items": [{"price": price.id}], "metadata": metadata}
+    subscription_params: Any = {"customer": customer_id, "items": [{"price": price.id}], "metadata": metadata}
     return client.v1.subscriptions.create(subscription_params)
 
 

@@ -177,6 +177,39 @@ def test_checkout_of_a_price_that_does_not_exist_lists_those_that_do(
     assert (response.status, response.body["error"]["details"]) == (400, [problem])
 
 
+def test_checkout_is_in_the_currency_of_a_live_subscription_of_another_product(
+    deployment: FunctionHarness, several_prices: stripe.StripeClient
+) -> None:
+    """Stripe would refuse another currency, which is a 502 that nobody could explain."""
+    check_out(deployment, tier="pro")
+    customer = str(open_session(several_prices, deployment).customer)
+    subscribe_to_another_product(deployment, several_prices, customer, "eur")
+    assert check_out(deployment, tier="pro").status == 200
+    [price] = several_prices.v1.prices.list({"lookup_keys": ["pro_yearly_eur"]}).data
+    assert price_of(open_session(several_prices, deployment)) == price.id
+    problem = "must be in eur: the customer has a live subscription in this currency"
+    for choice in ({"currency": "usd"}, {"interval": "month"}):
+        response = check_out(deployment, **{"tier": "pro", **choice})
+        assert (response.status, response.body["error"]["details"]) == (400, [{"path": "currency", "message": problem}])
+    response = deployment.authorized("POST", "/api/billing/checkout", {"priceId": "pro_monthly"})
+    assert (response.status, response.body["error"]["details"]) == (400, [{"path": "priceId", "message": problem}])
+
+
+def subscribe_to_another_product(
+    deployment: FunctionHarness, client: stripe.StripeClient, customer: str, currency: str
+) -> None:
+    """Create a subscription that is for no plan, and deliver its event."""
+    product = client.v1.products.create({"name": "Another product"})
+    price = client.v1.prices.create(
+        {"product": product.id, "currency": currency, "unit_amount": 500, "recurring": {"interval": "month"}}
+    )
+    card = client.v1.payment_methods.attach("pm_card_visa", {"customer": customer}).id
+    client.v1.customers.update(customer, {"invoice_settings": {"default_payment_method": card}})
+    created = client.v1.subscriptions.create({"customer": customer, "items": [{"price": price.id}]})
+    source = json.loads(json.dumps(created.to_dict(), default=str))
+    assert deployment.deliver(event("customer.subscription.created", source)).body["outcome"] == "applied"
+
+
 @pytest.mark.usefixtures("several_prices")
 def test_every_listed_price_can_be_bought(deployment: FunctionHarness) -> None:
     """Whatever `/plans` lists, the native checkout accepts."""

@@ -15,6 +15,7 @@ from tests.functions.events import event, invoice, subscription, subscription_ev
 from tests.functions.stripe_support import (
     clear_faults,
     complete_checkout,
+    create_subscription,
     deliver_all,
     inject_fault,
     open_session,
@@ -164,11 +165,8 @@ def foreign_subscription(*, lookup_key: str | None, price_metadata: dict[str, st
 
 def subscribe_by_api(deployment: FunctionHarness, client: stripe.StripeClient) -> stripe.Subscription:
     """Create a subscription for acme's customer, as an operator does in Stripe's Dashboard."""
-    customer = deployment.repository.load_account("acme").profile.customer_id or ""
-    payment_method = client.v1.payment_methods.attach("pm_card_visa", {"customer": customer})
-    client.v1.customers.update(customer, {"invoice_settings": {"default_payment_method": payment_method.id}})
-    [price] = client.v1.prices.list({"lookup_keys": ["pro_monthly"]}).data
-    return client.v1.subscriptions.create({"customer": customer, "items": [{"price": price.id}]})
+    customer = deployment.repository.load_account("acme").profile.customer_id
+    return create_subscription(client, customer_id=customer)
 
 
 def created_event(source: stripe.Subscription) -> dict[str, Any]:

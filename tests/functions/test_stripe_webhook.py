@@ -256,7 +256,7 @@ def test_duplicate_delivery_emits_the_alarm_metric_again(
 def test_new_subscription_with_an_unmapped_price_grants_nothing(deployment: FunctionHarness) -> None:
     deployment.deliver(subscription_event(lookup_key=None))
     body = deployment.authorized("GET", "/v1/billing").body
-    assert (body["plan"], body["status"]) == ("free", "active")
+    assert (body["plan"], body["status"]) == ("free", None)
 
 
 def test_subscription_with_the_period_on_top_is_parsed(deployment: FunctionHarness) -> None:

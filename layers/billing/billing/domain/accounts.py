@@ -118,6 +118,15 @@ class Account:
         live = (each for each in self.subscriptions if each.live and each.ours(catalog))
         return max(live, key=lambda each: each.display_order(catalog, now, policy), default=None)
 
+    @property
+    def billing_currency(self) -> str | None:
+        """Currency that a new subscription must have; None for any.
+
+        Stripe bills a customer in one currency at a time: that of a live subscription, of another product too.
+        """
+        live = (each for each in self.subscriptions if each.live and each.customer_id == self.profile.customer_id)
+        return next((each.currency for each in live if each.currency), None)
+
     def customer_with_history(self) -> str:
         """Return the Stripe customer whose billing history the portal shows.
 

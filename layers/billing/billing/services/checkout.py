@@ -89,7 +89,9 @@ class Checkout:
                     self.repository.create_account(account.profile)
                     continue
                 profile = self._with_customer(account.profile)
-                return self._session_url(replace(account, profile=profile), offer, params)
+                return self._session_url(
+                    replace(account, profile=profile), _in_billing_currency(account, offer, params), params
+                )
             except VersionConflict:
                 continue
         raise StoreUnavailable
@@ -249,6 +251,24 @@ def offer_of_tier(catalog: Catalog, params: CheckoutParams) -> Offer:
         scope = f" for {plan.name}" + (f" by the {params.interval}" if params.interval else "")
         raise RequestInvalid.at("currency", _one_of(price.currency for price in of_interval) + scope)
     return Offer(plan, found)
+
+
+def _in_billing_currency(account: Account, offer: Offer, params: CheckoutParams) -> Offer:
+    """Return the offer, or the same plan in the currency in which the account's customer is billed.
+
+    Raises:
+        RequestInvalid: The request names a price or currency in which Stripe cannot bill the customer.
+    """
+    currency = account.billing_currency
+    if currency in {None, offer.price.currency}:
+        return offer
+    is_default = params.price_id is None and params.currency is None
+    prices = [each for each in offer.plan.prices if params.interval in {None, each.interval}] if is_default else []
+    found = next((each for each in prices if each.currency == currency), None)
+    if found is None:
+        field = "price_id" if params.price_id else "currency"
+        raise RequestInvalid.at(field, f"must be in {currency}: the customer has a live subscription in this currency")
+    return Offer(offer.plan, found)
 
 
 def _one_of(values: Iterable[str]) -> str:
