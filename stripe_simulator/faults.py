@@ -1,10 +1,10 @@
-"""Injected faults of API calls: error statuses, timeouts, broken connections and malformed responses."""
+"""Injected faults of API calls: error statuses, timeouts, broken connections, malformed responses, wrong clocks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-KINDS = "status:500, status:429 (or another status), timeout, reset, nonsense, slow:SECONDS"
+KINDS = "status:500, status:429 (or another status), timeout, reset, nonsense, slow:SECONDS, date:SECONDS"
 SIMPLE_KINDS = {"timeout", "reset", "nonsense"}
 
 
@@ -20,6 +20,7 @@ class Fault:
     ``reset``         the connection is reset
     ``nonsense``      status 200 with a body that is not JSON
     ``slow:SECONDS``  the normal response after a delay
+    ``date:SECONDS``  the normal response with a ``Date`` that is ahead, or behind if SECONDS is negative
     ================  ==============================================================
 
     Attributes:
@@ -51,7 +52,11 @@ class Fault:
 
     def _has_valid_argument(self) -> bool:
         name, _, argument = self.kind.partition(":")
-        return (name == "status" and argument.isdigit()) or (name == "slow" and _is_number(argument))
+        return (
+            (name == "status" and argument.isdigit())
+            or (name == "slow" and _is_number(argument))
+            or (name == "date" and argument.removeprefix("-").isdigit())
+        )
 
     @property
     def argument(self) -> float:

@@ -8,7 +8,8 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from email.utils import formatdate
 from typing import Any
 
 import httpx
@@ -101,6 +102,10 @@ class Server:
             return self._response(await self.api.handle(api_request))
         if fault.kind.startswith("slow"):
             return self._response(await self.api.handle(api_request, delay_seconds=fault.argument))
+        if fault.kind.startswith("date"):
+            date = formatdate(self.state.now() + fault.argument, usegmt=True)
+            response = await self.api.handle(api_request)
+            return self._response(replace(response, headers={**response.headers, "Date": date}))
         if fault.stored:
             failure = StoredFailure(_error_response(fault), executes=fault.when == "after")
             return self._response(await self.api.handle(api_request, failure=failure))

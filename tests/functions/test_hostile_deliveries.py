@@ -170,6 +170,8 @@ MALFORMED_EVENTS: Mapping[str, tuple[dict[str, Any], str]] = {
     "created in 1970": (subscription_updated(status="unpaid") | {"created": 0}, NO_CHANGE),
     "livemode is text": (subscription_updated() | {"livemode": "false"}, FAILED),
     "livemode is null": (subscription_updated() | {"livemode": None}, UNCHANGED),
+    "context is an object": (subscription_updated() | {"context": {}}, FAILED),
+    "from an account of an organization": (subscription_updated(status="unpaid") | {"context": "acct_1"}, IGNORED),
     "account is an object": (subscription_updated() | {"account": {}}, FAILED),
     "from a connected account": (subscription_updated(status="unpaid") | {"account": "acct_1"}, IGNORED),
     "data is missing": (without_field(subscription_updated(), "data"), FAILED),

@@ -123,6 +123,7 @@ OUT_OF_SCOPE = {
     "unhandled type": event("payout.paid", {"id": "po_1"}),
     "other mode": subscription_event() | {"livemode": True},
     "connected account": subscription_event() | {"account": "acct_1"},
+    "account of an organization": subscription_event() | {"context": "acct_1"},
     "one-off payment": event("checkout.session.completed", {"id": "cs_1", "mode": "payment", "customer": "cus_acme"}),
 }
 

@@ -1,6 +1,7 @@
 """Injected faults and the call counter of the control surface."""
 
 import contextlib
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -61,6 +62,17 @@ def test_slow_fault_responds_after_delay(account: Account) -> None:
     with pytest.raises(stripe.APIConnectionError):
         client_with_timeout(account, timeout=0.1).customers.list()
     assert client_with_timeout(account).customers.list().data == []
+
+
+@pytest.mark.parametrize("seconds", [-600, 0, 600])
+def test_date_fault_responds_with_wrong_date(account: Account, seconds: int) -> None:
+    account.control("faults", {"kind": f"date:{seconds}"})
+
+    dated = client_with_timeout(account).customers.list().last_response.headers["date"]
+    right = client_with_timeout(account).customers.list().last_response.headers["date"]
+
+    difference = parsedate_to_datetime(dated) - parsedate_to_datetime(right)
+    assert abs(difference.total_seconds() - seconds) <= 2
 
 
 def test_sdk_retry_after_lost_response_creates_one_customer(account: Account) -> None:
