@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import stripe
 
-from billing.adapters.stripe_gateway import EVENT_TYPE_GROUPS, StripeGateway
+from billing.adapters.stripe_gateway import StripeGateway, event_type_groups
 from billing.catalog import load_catalog
 from billing.domain.errors import EventUnidentified, EventUnprocessable
 from billing.domain.timestamps import iso
@@ -74,7 +74,7 @@ class EventReplayer:
     def list_events(self, event_filter: EventFilter) -> Iterator[EventEntry]:
         """Yield the events of handled types in Stripe's list with their outcomes, newest first."""
         period = {"gte": int(event_filter.since.timestamp()), "lte": int(event_filter.until.timestamp())}
-        groups = [[event_filter.type]] if event_filter.type else list(map(list, EVENT_TYPE_GROUPS))
+        groups = [[event_filter.type]] if event_filter.type else list(map(list, event_type_groups()))
         wanted: list[Any] = [{"types": types, "created": period, "limit": PAGE_SIZE} for types in groups]
         lists = [self.client.v1.events.list(params).auto_paging_iter() for params in wanted]
         events = merge(*lists, key=lambda event: event.created, reverse=True)

@@ -51,8 +51,8 @@ The rest is for the API. https://docs.stripe.com/rate-limits
 
 SCHEDULE_WITH_PRICES = "schedule.phases.items.price"
 """Expansion of a subscription's schedule and of the prices of its phases."""
-EVENT_TYPE_GROUPS = tuple(batched(sorted(EVENT_PARSERS), 20, strict=False))
-"""Handled event types. A list of events accepts up to 20: https://docs.stripe.com/api/events/list."""
+EVENT_TYPES_PER_LIST = 20
+"""Most event types that a list of events accepts: https://docs.stripe.com/api/events/list."""
 
 # Most specific class first. tests/adapters/test_stripe_gateway_errors.py fails if the SDK raises a class without entry.
 ERROR_MAP: tuple[tuple[type[stripe.StripeError], type[StripeFailed]], ...] = (
@@ -77,6 +77,11 @@ MALFORMED_RESPONSE_ERRORS = (
     TypeError,
     ValueError,
 )
+
+
+def event_type_groups() -> list[tuple[str, ...]]:
+    """Return the handled event types in groups that a list of events accepts."""
+    return list(batched(sorted(EVENT_PARSERS), EVENT_TYPES_PER_LIST, strict=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,9 +309,10 @@ class StripeGateway:
         """
         number, _, last = (after or "").rpartition(":")
         group = int(number or 0)
-        types = EVENT_TYPE_GROUPS[group]
+        groups = event_type_groups()
+        types = groups[group]
         listing = self._list("events", last or None, types=list(types), created={"gte": int(since.timestamp())})
-        if listing.after is None and group + 1 < len(EVENT_TYPE_GROUPS):
+        if listing.after is None and group + 1 < len(groups):
             return replace(listing, after=f"{group + 1}:")
         return replace(listing, after=f"{group}:{listing.after}") if listing.after and group else listing
 

@@ -79,7 +79,10 @@ def profile_after(matched: AccountMatch, parsed: ParsedEvent, written: Sequence[
     if not profile.trial_used and any(each.trial_end and each.ours(catalog) for each in subscriptions):
         profile = replace(profile, trial_used=True)
     live_ids = _live_subscription_ids(profile, subscriptions, catalog)
-    return profile if live_ids == profile.live_subscription_ids else replace(profile, live_subscription_ids=live_ids)
+    # An end is always written: the profile may have been read before another event stored the subscription as live.
+    if live_ids != profile.live_subscription_ids or not all(each.live for each in subscriptions):
+        profile = replace(profile, live_subscription_ids=live_ids)
+    return profile
 
 
 def _live_subscription_ids(profile: Profile, written: Sequence[Subscription], catalog: Catalog) -> tuple[str, ...]:
