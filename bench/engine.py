@@ -16,12 +16,13 @@ from billing.adapters.dynamodb import Table
 from billing.adapters.repository import KeyRecord, Repository
 from billing.api.authentication import KeyKind, digest_of, new_key
 from billing.domain.accounts import Profile
+from billing.settings import RATE_LIMIT_MAX
 from local import emulator, stack
 from local.ports import free_port
 from local.processes import start, stop
 
 TABLE_NAME = "bench"
-UNLIMITED = "1000000000"
+RATE_LIMIT = str(RATE_LIMIT_MAX)
 TABLE: Any = {
     "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
     "AttributeDefinitions": [
@@ -73,8 +74,8 @@ def deployment() -> Iterator[Deployment]:
             ),
             "SESSION_SECRET_ID": _create_secret(aws, "session", {"shared_secrets": [SESSION_SECRET]}),
             "SESSION_ISSUER": SESSION_ISSUER,
-            "RATE_LIMIT_PER_MINUTE": UNLIMITED,
-            "RATE_LIMIT_PER_HOUR": UNLIMITED,
+            "RATE_LIMIT_PER_MINUTE": RATE_LIMIT,
+            "RATE_LIMIT_PER_HOUR": RATE_LIMIT,
             "ALLOWED_ORIGINS": "http://localhost:3000",
             "POWERTOOLS_SERVICE_NAME": "bench",
         }

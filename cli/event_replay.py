@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import stripe
 
-from billing.adapters.stripe_gateway import EVENT_TYPE_GROUPS, StripeGateway
+from billing.adapters.stripe_gateway import StripeGateway, event_type_groups
 from billing.catalog import load_catalog
-from billing.domain.errors import EventUnidentified
+from billing.domain.errors import EventUnidentified, EventUnprocessable
 from billing.domain.timestamps import iso
 from billing.services.event_processor import EventProcessor
 from billing.stripe_events import objects
@@ -24,6 +24,7 @@ from billing.stripe_events.eventbridge import stripe_event
 from cli.event_log import ABSENT, EventEntry, EventFilter
 from cli.stack import Stack
 from cli.stripe_connection import NOT_FOUND, connect_client
+from cli.subscription_terms import subscription_terms
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
@@ -73,7 +74,7 @@ class EventReplayer:
     def list_events(self, event_filter: EventFilter) -> Iterator[EventEntry]:
         """Yield the events of handled types in Stripe's list with their outcomes, newest first."""
         period = {"gte": int(event_filter.since.timestamp()), "lte": int(event_filter.until.timestamp())}
-        groups = [[event_filter.type]] if event_filter.type else list(map(list, EVENT_TYPE_GROUPS))
+        groups = [[event_filter.type]] if event_filter.type else list(map(list, event_type_groups()))
         wanted: list[Any] = [{"types": types, "created": period, "limit": PAGE_SIZE} for types in groups]
         lists = [self.client.v1.events.list(params).auto_paging_iter() for params in wanted]
         events = merge(*lists, key=lambda event: event.created, reverse=True)
@@ -150,9 +151,20 @@ def summarize_event(event: Mapping[str, Any]) -> Mapping[str, Any]:
         "object": {name: source[name] for name in DISPLAYED_FIELDS if isinstance(source.get(name), str | int | bool)},
         "phases": _phases(source),
         "account_id": objects.account_id_of(source),
+        "terms": _subscription_terms(source),
         "changed": sorted(objects.mapping(data, "previous_attributes")),
         "related_object": event.get("related_object"),
     }
+
+
+def _subscription_terms(source: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the terms of a subscription; None for another or an unreadable object."""
+    if source.get("object") != "subscription":
+        return None
+    try:
+        return subscription_terms(objects.parse_subscription(source, load_catalog()))
+    except EventUnprocessable:
+        return None
 
 
 def _phases(source: Mapping[str, Any]) -> list[str]:

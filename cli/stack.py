@@ -14,6 +14,7 @@ from billing.adapters.dynamodb import Table
 from billing.adapters.repository import Repository
 from billing.adapters.usage_repository import UsageRepository
 from billing.domain.accounts import Account
+from billing.domain.subscriptions import AccessPolicy
 from cli.errors import CommandFailed
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Stack:
     dead_letter_queue_url: str | None
     livemode: bool
     stripe_api_base: str | None
-    past_due_grace: timedelta
+    access_policy: AccessPolicy
     session_claims: SessionClaims
 
     def repository(self) -> Repository:
@@ -114,7 +115,10 @@ def find_stack(name: str, region: str | None) -> Stack:
             dead_letter_queue_url=outputs.get("StripeEventDeadLettersUrl"),
             livemode=parameters["StripeMode"] == "live",
             stripe_api_base=parameters["StripeApiBase"] or None,
-            past_due_grace=timedelta(days=int(parameters["PastDueGraceDays"])),
+            access_policy=AccessPolicy(
+                past_due_grace=timedelta(days=int(parameters["PastDueGraceDays"])),
+                pause_collection_grants=parameters["PauseCollectionGrants"] == "true",
+            ),
             session_claims=SessionClaims(
                 issuer=parameters["SessionIssuer"],
                 audience=parameters["SessionAudience"],

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import stripe
 from requests import RequestException
 
-from billing.adapters.stripe_gateway import StripeGateway, connect, rate_limited_gateway
+from billing.adapters.stripe_gateway import StripeGateway, connect, error_code, rate_limited_gateway
 from billing.domain.errors import StripeFailed
 from cli.errors import CommandFailed
 from cli.stack import Stack
@@ -23,7 +23,11 @@ QUERY = re.compile(r"\?[^'\s]*")
 
 # Subclasses before their base classes; the last entry is for error types that Stripe adds.
 ERROR_OF_TYPE: tuple[tuple[type[stripe.StripeError], str, str], ...] = (
-    (stripe.AuthenticationError, "stripe_key", "Stripe does not accept this API key: check STRIPE_API_KEY."),
+    (
+        stripe.AuthenticationError,
+        "stripe_key",
+        "Stripe does not know this API key, or it was deleted: check STRIPE_API_KEY.",
+    ),
     (stripe.PermissionError, "stripe_permission", "This API key lacks a permission: {reason}"),
     (stripe.RateLimitError, "stripe_throttled", "Stripe is limiting the rate of calls: try again in a minute."),
     (
@@ -34,6 +38,18 @@ ERROR_OF_TYPE: tuple[tuple[type[stripe.StripeError], str, str], ...] = (
     (stripe.InvalidRequestError, "stripe_refused", "Stripe rejected a request: {reason}"),
     (stripe.StripeError, "stripe_failed", "Stripe failed: run the command again to continue. ({reason})"),
 )
+
+ERROR_OF_CODE = {
+    "api_key_expired": CommandFailed(
+        "stripe_key_expired",
+        "This Stripe API key has expired: create a key in Stripe's Dashboard, set STRIPE_API_KEY to it and run "
+        "`billing setup`.",
+    ),
+    "secret_key_required": CommandFailed(
+        "stripe_key", "Stripe needs a secret or restricted key (sk_…, rk_…) in STRIPE_API_KEY, not a publishable key."
+    ),
+}
+ERROR_OF_CODE["platform_api_key_expired"] = ERROR_OF_CODE["api_key_expired"]
 
 
 def api_base(stack: Stack) -> str | None:
@@ -69,7 +85,9 @@ def map_stripe_errors() -> Iterator[None]:
 
 
 def map_stripe_error(error: stripe.StripeError) -> CommandFailed:
-    """Return the command's error for an error of the SDK."""
+    """Return the command's error for an error of the SDK: by Stripe's code, else by class."""
+    if known := ERROR_OF_CODE.get(error_code(error) or ""):
+        return known
     code, message = next((code, message) for kind, code, message in ERROR_OF_TYPE if isinstance(error, kind))
     reason = _network_reason(error) if isinstance(error, stripe.APIConnectionError) else error.user_message or error
     return CommandFailed(code, message.format(reason=shorten(str(reason), REASON_LENGTH_MAX, placeholder="…")))

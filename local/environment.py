@@ -58,7 +58,7 @@ class EnvironmentConfig:
         aws_endpoint_url: Running AWS emulator to use; None starts one.
         stripe: Stripe API to use; None starts the simulator.
         rate_limit_per_minute: Limit per user or key; None keeps the template's default.
-        rate_limit_per_hour: Limit per account; None keeps the template's default.
+        rate_limit_per_hour: Limit of an account's users and of its secret keys; None keeps the template's default.
     """
 
     state_dir: Path

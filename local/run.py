@@ -8,7 +8,9 @@
 | STRIPE_API_KEY, STRIPE_API_BASE | external Stripe API in test mode, instead of the simulator |
 | STRIPE_WEBHOOK_SECRET | secret that signs the events of the external Stripe |
 | RATE_LIMIT_PER_MINUTE | limit per user or key, instead of the template's |
-| RATE_LIMIT_PER_HOUR | limit per account, instead of the template's |
+| RATE_LIMIT_PER_HOUR | limit of an account's users and of its secret keys, instead of the template's |
+
+A limit above 20,000, the template's maximum, is reduced to it.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from billing.settings import RATE_LIMIT_MAX
 from local import stack
 from local.environment import EnvironmentConfig, ExternalStripe, LocalEnvironment, running_environment
 from local.processes import StartFailed
@@ -55,7 +58,7 @@ def _limit(env: Mapping[str, str], variable: str) -> int | None:
         return None
     if not LIMIT.fullmatch(text):
         raise StartFailed(f"{variable}={text} is not a limit. Use a number of requests from 1 to 999999999.")
-    return int(text)
+    return min(int(text), RATE_LIMIT_MAX)
 
 
 def _external_stripe(env: Mapping[str, str]) -> ExternalStripe | None:

@@ -94,10 +94,12 @@ GET      calls                          Return the number of API calls for each 
                                         ``{"data": {"GET /v1/subscriptions/{}": 3}}``.
 GET      faults                         Return the remaining faults.
 POST     faults                         ``{"match": {"method", "path_prefix"}, "count": 1, "kind": "status:500|
-                                        status:429|timeout|reset|nonsense|slow:SECONDS", "when": "before|after",
-                                        "stored": true}`` (``kind`` is required)
+                                        status:429|timeout|reset|nonsense|slow:SECONDS|date:SECONDS",
+                                        "when": "before|after", "stored": true,
+                                        "code": "api_key_expired"}`` (``kind`` is required)
                                         Add a fault before or after the operation takes effect. ``stored`` stores the
-                                        error under the idempotency key, which replays it for 24 hours.
+                                        error under the idempotency key, which replays it for 24 hours. ``code`` is
+                                        Stripe's code in the error of ``status:N``.
 DELETE   faults                         Remove all faults.
 POST     checkout/{session}             ``{"outcome": "pay|decline|requires_action|abandon"}`` (required),
                                         ``"email"``. Submit the Checkout page.

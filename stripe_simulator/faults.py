@@ -1,10 +1,10 @@
-"""Injected faults of API calls: error statuses, timeouts, broken connections and malformed responses."""
+"""Injected faults of API calls: error statuses, timeouts, broken connections, malformed responses, wrong clocks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-KINDS = "status:500, status:429 (or another status), timeout, reset, nonsense, slow:SECONDS"
+KINDS = "status:500, status:429 (or another status), timeout, reset, nonsense, slow:SECONDS, date:SECONDS"
 SIMPLE_KINDS = {"timeout", "reset", "nonsense"}
 
 
@@ -20,6 +20,7 @@ class Fault:
     ``reset``         the connection is reset
     ``nonsense``      status 200 with a body that is not JSON
     ``slow:SECONDS``  the normal response after a delay
+    ``date:SECONDS``  the normal response with a ``Date`` that is ahead, or behind if SECONDS is negative
     ================  ==============================================================
 
     Attributes:
@@ -30,6 +31,7 @@ class Fault:
         when: ``before``: the operation does not run. ``after``: it takes effect and only the response is lost.
         stored: Store the error response of ``status:N`` under the request's idempotency key. Stripe does this with
             every response to a request whose processing began, and replays it for 24 hours.
+        code: Stripe's code in the error response of ``status:N``, such as ``api_key_expired``.
     """
 
     kind: str
@@ -38,10 +40,11 @@ class Fault:
     path_prefix: str = "/v1/"
     when: Literal["before", "after"] = "before"
     stored: bool = False
+    code: str | None = None
 
     def __post_init__(self) -> None:
-        if self.stored and not self.kind.startswith("status:"):
-            raise ValueError("stored requires the kind status:N")
+        if (self.stored or self.code) and not self.kind.startswith("status:"):
+            raise ValueError("stored and code require the kind status:N")
         if self.kind not in SIMPLE_KINDS and not self._has_valid_argument():
             raise ValueError(f"kind must be one of: {KINDS}")
         if self.when not in {"before", "after"}:
@@ -49,7 +52,11 @@ class Fault:
 
     def _has_valid_argument(self) -> bool:
         name, _, argument = self.kind.partition(":")
-        return (name == "status" and argument.isdigit()) or (name == "slow" and _is_number(argument))
+        return (
+            (name == "status" and argument.isdigit())
+            or (name == "slow" and _is_number(argument))
+            or (name == "date" and argument.removeprefix("-").isdigit())
+        )
 
     @property
     def argument(self) -> float:

@@ -59,6 +59,8 @@ def change_plan(
     price = next((price for price in offered_prices(state, session) if price["id"] == price_id), None)
     if price is None:
         raise InvalidRequest("This plan is not available.", param="price")
+    if price["currency"] != subscription["currency"]:
+        raise InvalidRequest("This plan is not available in the subscription's currency.", param="price")
     item = subscription["items"]["data"][0]
     limits = adjustable_quantity(state, session, price["product"])
     if quantity is None or limits is None:
@@ -66,12 +68,14 @@ def change_plan(
     elif not _is_allowed_quantity(limits, quantity):
         raise InvalidRequest("This quantity is not available.", param="quantity")
     spec = ItemSpec(price, quantity, item["metadata"], item)
-    if price["currency"] != subscription["currency"]:
-        raise InvalidRequest("This plan is not available in the subscription's currency.", param="price")
     keep_current_plan(state, session, subscription_id)
     if _is_scheduled(update, item, spec):
         _schedule_change(state, subscription, spec)
-        return
+    else:
+        _change_now(state, subscription, spec, update)
+
+
+def _change_now(state: SimulatorState, subscription: Object, spec: ItemSpec, update: Object) -> None:
     change = preview_change(
         state,
         subscription,

@@ -8,7 +8,8 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from email.utils import formatdate
 from typing import Any
 
 import httpx
@@ -101,8 +102,12 @@ class Server:
             return self._response(await self.api.handle(api_request))
         if fault.kind.startswith("slow"):
             return self._response(await self.api.handle(api_request, delay_seconds=fault.argument))
+        if fault.kind.startswith("date"):
+            date = formatdate(self.state.now() + fault.argument, usegmt=True)
+            response = await self.api.handle(api_request)
+            return self._response(replace(response, headers={**response.headers, "Date": date}))
         if fault.stored:
-            failure = StoredFailure(_error_response(int(fault.argument)), executes=fault.when == "after")
+            failure = StoredFailure(_error_response(fault), executes=fault.when == "after")
             return self._response(await self.api.handle(api_request, failure=failure))
         if fault.when == "after":
             await self.api.handle(api_request)
@@ -127,11 +132,12 @@ def _fault_response(fault: Fault, request: Request, headers: dict[str, str]) -> 
         return Response("<html>Bad gateway?</html>", 200, headers, "text/html")
     if fault.kind in {"timeout", "reset"}:
         return _NoResponse(request.scope["abort"] if fault.kind == "reset" else None)
-    response = _error_response(int(fault.argument))
+    response = _error_response(fault)
     return Response(encode_body(response), response.status, headers, "application/json")
 
 
-def _error_response(status: int) -> SimulatedResponse:
+def _error_response(fault: Fault) -> SimulatedResponse:
+    status = int(fault.argument)
     error = {"type": "api_error", "message": "Sorry! There was an error while talking to one of our backends."}
     if status == 429:
         error = {
@@ -139,6 +145,8 @@ def _error_response(status: int) -> SimulatedResponse:
             "code": "rate_limit",
             "message": "Too many requests in too short a time.",
         }
+    if fault.code:
+        error |= {"type": "invalid_request_error", "code": fault.code}
     return SimulatedResponse(status, {"error": error}, {})
 
 

@@ -6,7 +6,9 @@ import pytest
 
 from billing import settings
 from billing.domain.errors import ConfigurationMissing
+from billing.domain.subscriptions import AccessPolicy
 from billing.settings import load_settings
+from tests.conftest import template
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +22,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_defaults_are_test_mode_and_fourteen_days_of_grace() -> None:
     found = load_settings()
     assert (found.stripe_api_base, found.livemode, found.allow_promotion_codes) == (None, False, False)
-    assert found.past_due_grace == timedelta(days=14)
+    assert found.access_policy == AccessPolicy(timedelta(days=14), pause_collection_grants=True)
 
 
 def test_every_variable_sets_its_setting(environment: pytest.MonkeyPatch) -> None:
@@ -30,6 +32,7 @@ def test_every_variable_sets_its_setting(environment: pytest.MonkeyPatch) -> Non
         "STRIPE_MODE": "live",
         "ALLOWED_ORIGINS": "https://app.example.com/, https://www.example.com",
         "PAST_DUE_GRACE_DAYS": "3",
+        "PAUSE_COLLECTION_GRANTS": "false",
         "ALLOW_PROMOTION_CODES": "true",
         "RATE_LIMIT_PER_MINUTE": "7",
         "RATE_LIMIT_PER_HOUR": "70",
@@ -41,12 +44,27 @@ def test_every_variable_sets_its_setting(environment: pytest.MonkeyPatch) -> Non
         stripe_api_base="http://127.0.0.1:8001",
         livemode=True,
         allowed_origins=("https://app.example.com", "https://www.example.com"),
-        past_due_grace=timedelta(days=3),
+        access_policy=AccessPolicy(timedelta(days=3), pause_collection_grants=False),
         allow_promotion_codes=True,
         rate_limit_per_minute=7,
         rate_limit_per_hour=70,
         session=None,
     )
+
+
+@pytest.mark.parametrize(("value", "limit"), [("1", 1), ("20000", 20_000), ("20001", 20_000), ("1000000000", 20_000)])
+def test_rate_limit_is_at_most_the_templates_maximum(environment: pytest.MonkeyPatch, value: str, limit: int) -> None:
+    """With a larger one, the limiter's item would exceed DynamoDB's 400 KB."""
+    environment.setenv("RATE_LIMIT_PER_MINUTE", value)
+    environment.setenv("RATE_LIMIT_PER_HOUR", value)
+    found = load_settings()
+    assert (found.rate_limit_per_minute, found.rate_limit_per_hour) == (limit, limit)
+
+
+@pytest.mark.parametrize("name", ["RateLimitPerMinute", "RateLimitPerHour"])
+def test_template_permits_rate_limits_up_to_the_maximum(name: str) -> None:
+    parameter = template()["Parameters"][name]
+    assert (parameter["MinValue"], parameter["MaxValue"]) == (1, settings.RATE_LIMIT_MAX)
 
 
 @pytest.mark.parametrize("name", ["TABLE_NAME", "ALLOWED_ORIGINS"])

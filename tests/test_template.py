@@ -79,7 +79,7 @@ PERMISSIONS: Mapping[str, Permissions] = {
         **API_REQUEST,
         **IDEMPOTENCY,
         **STRIPE_SECRET,
-        "Table ACCOUNT#*": {"dynamodb:Query"},
+        "Table ACCOUNT#*": {"dynamodb:Query", "dynamodb:PutItem"},
     },
     "PlansFunction": API_REQUEST,
     "OpenapiFunction": {},

@@ -10,14 +10,16 @@ import typer
 from billing.adapters.repository import Repository, VersionConflict
 from billing.api.request_models import MEASURED_MAX
 from billing.catalog import load_catalog
-from billing.domain.accounts import TEAM_MEMBERS, Account, AccountStatus, Profile
-from billing.domain.subscriptions import PendingChange
+from billing.domain.accounts import TEAM_MEMBERS, Account, Profile
+from billing.domain.plans import Catalog
+from billing.domain.subscriptions import AccessPolicy, PendingChange
 from billing.domain.timestamps import iso
 from billing.stripe_events.event_types import RelatedObject
 from cli.errors import CommandFailed
 from cli.options import DEFAULT_STACK, AccountId, AsJson, CustomerId, DryRun, Email, Region, StackName
 from cli.output import columns, command_output, suppress_logs
 from cli.stack import Stack, find_stack, load_existing_account
+from cli.subscription_terms import subscription_terms
 
 MemberCount = Annotated[
     int | None,
@@ -57,9 +59,8 @@ def show(
         deployed = find_stack(stack, region)
         repository = deployed.repository()
         account = load_existing_account(repository, account_id)
-        status = account.status(load_catalog(), datetime.now(UTC), deployed.past_due_grace)
         keys = [key for key in repository.list_keys(account_id) if key.revoked is None]
-        data = _as_dict(account, status, len(keys))
+        data = _as_dict(account, load_catalog(), deployed.access_policy, len(keys))
         output.result(data, _as_text(data))
 
 
@@ -153,8 +154,10 @@ def _save_link(repository: Repository, profile: Profile, customer_id: str) -> No
         raise CommandFailed("account_changed", message) from error
 
 
-def _as_dict(account: Account, status: AccountStatus, keys: int) -> dict[str, Any]:
-    profile = account.profile
+def _as_dict(account: Account, catalog: Catalog, policy: AccessPolicy, keys: int) -> dict[str, Any]:
+    profile, now = account.profile, datetime.now(UTC)
+    status = account.status(catalog, now, policy)
+    shown = account.shown_subscription(catalog, now, policy)
     return {
         "account_id": profile.account_id,
         "email": profile.email,
@@ -172,10 +175,12 @@ def _as_dict(account: Account, status: AccountStatus, keys: int) -> dict[str, An
                 "id": each.id,
                 "plan": each.plan,
                 "status": each.status,
-                "price_id": each.price_id,
-                "quantity": each.quantity,
+                "shown": each is shown,
+                "granting": each.granting(catalog, now, policy),
+                "ours": each.ours(catalog),
                 "current_period_end": iso(each.current_period_end),
                 "cancel_at_period_end": each.is_cancelling,
+                **subscription_terms(each),
                 **_pending_change(each.pending_change),
             }
             for each in account.subscriptions
@@ -194,7 +199,4 @@ def _pending_change(change: PendingChange | None) -> dict[str, Any]:
 
 def _as_text(data: Mapping[str, Any]) -> str:
     account = columns([(name, value) for name, value in data.items() if name != "subscriptions"])
-    subscriptions = data["subscriptions"]
-    if not subscriptions:
-        return account
-    return f"{account}\n\n{columns([list(subscriptions[0]), *(list(each.values()) for each in subscriptions)])}"
+    return "\n\n".join([account, *(columns(list(each.items())) for each in data["subscriptions"])])

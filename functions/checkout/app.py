@@ -16,5 +16,7 @@ def handler(request: ApiRequest) -> ResponseData:
         quantity=request.input.quantity,
         success_url=request.return_url("success_url", default="/?checkout=success"),
         cancel_url=request.return_url("cancel_url", default="/?checkout=cancelled"),
+        interval=request.input.interval,
+        currency=request.input.currency,
     )
     return {"url": app.checkout().open(request.account_id, params, request.now)}

@@ -14,5 +14,5 @@ def handler(request: ApiRequest) -> ResponseData:
     customer_id = request.account.customer_with_history()
     variant = variant_for(request.account.subscriptions, app.catalog)
     configuration = app.stripe_secrets.get().portal_configuration_of(variant.name)
-    url = app.stripe_gateway.create_portal_session(customer_id, return_url, request.idempotency_key, configuration)
-    return {"url": url}
+    profile, key = request.account.profile, request.idempotency_key
+    return {"url": app.portal().open(profile, customer_id, return_url, key, configuration)}

@@ -11,6 +11,6 @@ from billing.domain.usage import parse_measurements, quota_of
 def handler(request: ApiRequest) -> ResponseData:
     """Record each measurement once, and reject a `consume` that would exceed the plan's limit."""
     measurements = parse_measurements(request.input.measurements, app.catalog)
-    quota = quota_of(request.account, app.catalog, request.now, app.settings.past_due_grace)
+    quota = quota_of(request.account, app.catalog, request.now, app.settings.access_policy)
     decisions = app.usage.record(request.account, quota, measurements, request.now)
     return {"results": [each.result for each in decisions]}

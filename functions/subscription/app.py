@@ -9,4 +9,4 @@ from billing.bootstrap import app
 @app.operation(SUBSCRIPTION, loads_account=True)
 def handler(request: ApiRequest) -> ResponseData:
     """Return the status from the table, which Stripe's webhooks keep current."""
-    return request.account.status(app.catalog, request.now, app.settings.past_due_grace)
+    return request.account.status(app.catalog, request.now, app.settings.access_policy)

@@ -10,7 +10,7 @@ from billing.domain.usage import quota_of, summarize_usage
 @app.operation(USAGE, loads_account=True)
 def handler(request: ApiRequest) -> ResponseData:
     """Return every metric of the catalog for the current period."""
-    quota = quota_of(request.account, app.catalog, request.now, app.settings.past_due_grace)
+    quota = quota_of(request.account, app.catalog, request.now, app.settings.access_policy)
     counters = app.usage.read_counters(request.account_id, quota.period, app.catalog.metrics)
     return {
         "plan": quota.plan.id,

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -48,6 +48,7 @@ def test_kind_of_every_field_matches_its_type(codec: ItemCodec[Any]) -> None:
     assert {name: {cls} for name, cls in codec.enums.items()} == {
         name: each - {type(None)} for name, each in enums.items()
     }
+    assert set(codec.tuples) == {name for name, hint in hints.items() if get_origin(hint) is tuple}
     nested = {name: each for name, each in types.items() if any(map(dataclasses.is_dataclass, each))}
     assert {name: {inner.cls} for name, inner in codec.nested.items()} == {
         name: each - {type(None)} for name, each in nested.items()

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
-from types import UnionType
+from types import GenericAlias, UnionType
 from typing import Any
 
 import pytest
@@ -145,7 +145,7 @@ MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 30), timezones=s
     lambda moment: moment.replace(microsecond=0)
 )
 INTEGERS = st.integers(-(2**63) + 1, 2**63 - 1)
-OF_TYPE: Mapping[type | UnionType, st.SearchStrategy[Any]] = {
+OF_TYPE: Mapping[type | UnionType | GenericAlias, st.SearchStrategy[Any]] = {
     str: TEXT,
     str | None: st.none() | TEXT,
     int: INTEGERS,
@@ -153,6 +153,7 @@ OF_TYPE: Mapping[type | UnionType, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     datetime: MOMENTS,
     datetime | None: st.none() | MOMENTS,
+    tuple[str, ...]: st.lists(TEXT, max_size=3).map(tuple),
     OpenCheckout | None: st.none() | st.builds(OpenCheckout, TEXT, TEXT),
     PendingChange | None: st.none()
     | st.builds(PendingChange, st.none() | TEXT, st.none() | TEXT, st.none() | INTEGERS, MOMENTS, st.booleans()),

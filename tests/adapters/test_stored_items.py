@@ -46,6 +46,7 @@ PROFILE = Profile(
     trial_used=True,
     open_checkout=OpenCheckout("cs_1", "fingerprint"),
     created=at(1),
+    live_subscription_ids=("sub_1", "sub_2"),
 )
 KEY_RECORD = KeyRecord("key_1", "acme", "secret", at(1), "abcd", revoked=at(2))
 EVENT = ProcessedEvent(
@@ -78,6 +79,12 @@ SUBSCRIPTION = Subscription(
     schedule_id="sub_sched_1",
     pending_change=PendingChange("team", "price_2", 1, at(9), is_per_seat=True),
     past_due_since=at(8),
+    pause_collection="void",
+    pause_resumes_at=at(9),
+    unit_amount=4900,
+    currency="usd",
+    interval="year",
+    interval_count=1,
 )
 INVOICE = Invoice(
     id="in_1",
@@ -144,6 +151,7 @@ PROFILE_ITEM = {
     "trial_used": True,
     "open_checkout": {"session_id": "cs_1", "fingerprint": "fingerprint"},
     "created": SECONDS + HOUR,
+    "live_subscription_ids": ["sub_1", "sub_2"],
 }
 CUSTOMER_ITEM = {"pk": "CUSTOMER#cus_1", "sk": "ACCOUNT", "account_id": "acme"}
 KEY_ATTRIBUTES = {
@@ -215,6 +223,12 @@ CASES: Mapping[str, Case] = {
                     "is_per_seat": True,
                 },
                 "past_due_since": SECONDS + 8 * HOUR,
+                "pause_collection": "void",
+                "pause_resumes_at": SECONDS + 9 * HOUR,
+                "unit_amount": 4900,
+                "currency": "usd",
+                "interval": "year",
+                "interval_count": 1,
                 **INTERVAL,
             },
         ],

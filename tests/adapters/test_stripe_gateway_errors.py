@@ -103,6 +103,40 @@ def test_stripe_error_raises_our_error_with_retry_after(
     assert 0 < raised.value.retry_after_seconds <= 60
 
 
+REPLAYED = {"Idempotent-Replayed": "true"}
+PROXY_PAGE = b"<html>Bad Gateway</html>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (stripe_error(500, type="api_error"), True),
+        (stripe_error(400), True),
+        (stripe_error(400, type="idempotency_error"), True),
+        (stripe_error(402, type="card_error"), True),
+        (stripe_error(403), True),
+        (stripe_error(401), False),
+        (stripe_error(409, type="idempotency_error", code="idempotency_key_in_use"), False),
+        (stripe_error(429), False),
+        (stripe_error(400, code="rate_limit"), False),
+        (stripe_error(409, REPLAYED), True),
+        (stripe_error(429, REPLAYED), True),
+        (Answer(502, PROXY_PAGE), False),
+        (Answer(200, PROXY_PAGE), False),
+        (Answer(200, b"{}"), False),
+        (Answer(cut=True), False),
+    ],
+)
+def test_error_that_stripe_may_replay_is_answered(
+    answer: Answer, expected: object, wire: Wire, gateway: StripeGateway
+) -> None:
+    """Without Stripe's own answer, the request may still take effect, and its idempotency key must stay."""
+    wire.answer(answer)
+    with pytest.raises(StripeFailed) as raised:
+        call("create_customer", gateway)
+    assert raised.value.is_answered is expected
+
+
 @pytest.mark.parametrize(
     ("retry_after", "seconds"),
     [("7", 7), ("60", 60), ("86400", 60), ("0", 5), ("-1", 5), ("soon", 5), ("", 5), ("٣", 5), ("9" * 5000, 5)],
@@ -228,3 +262,17 @@ def test_log_of_an_error_has_stripes_request_id_and_code(
         "card_declined",
         "req_1",
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(401, "api_key_expired"), (401, "secret_key_required"), (403, "more_permissions_required"), (429, "lock_timeout")],
+)
+def test_log_has_the_code_that_the_sdk_leaves_out(
+    status: int, code: str, wire: Wire, gateway: StripeGateway, printed: Callable[[], str]
+) -> None:
+    """The SDK sets `code` of an error only for some statuses."""
+    wire.answer(stripe_error(status, code=code))
+    with pytest.raises(StripeFailed):
+        gateway.find_price_id("pro_monthly")
+    assert json.loads(printed().splitlines()[-1])["stripe_code"] == code

@@ -22,7 +22,7 @@ from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
 from billing.stripe_events.event_types import ObjectRef
 from cli.setup_report import SetupChange
-from cli.stripe_account import sync_catalog, sync_portal
+from cli.stripe_account import sync_catalog, sync_portals
 from cli.webhook_setup import set_up_webhook
 from local.ports import free_port
 from local.processes import start, stop, wait_until
@@ -99,9 +99,9 @@ def client(checked: CheckedClient, simulator_url: str) -> stripe.StripeClient:
 def set_up(client: stripe.StripeClient, catalog: Catalog) -> str:
     """Run the Stripe part of `billing setup`. Returns the id of the portal configuration."""
     _, prices = sync_catalog(client, catalog)
-    portal = sync_portal(client, "billing", catalog, prices)
+    portals = sync_portals(client, "billing", catalog, prices)
     replace_webhook(client, {})
-    return portal.id
+    return next(iter(portals.values())).id
 
 
 def replace_webhook(client: stripe.StripeClient, secret: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -82,15 +82,54 @@ def usage(table: Table, repository: Repository) -> Usage:
 
 @pytest.mark.engine
 def test_measurement_is_recorded_once_however_often_it_is_sent(usage: Usage) -> None:
-    """This applies also if its value differs the second time."""
     assert usage.record(consume("m_1", 3)) == [(MeasurementOutcome.RECORDED, 3)]
     assert usage.outcomes(consume("m_1", 3)) == [MeasurementOutcome.DUPLICATE]
-    assert usage.outcomes(track("m_2", 4), track("m_1", 50), track("m_3", 5)) == [
+    assert usage.outcomes(track("m_2", 4), consume("m_1", 3), track("m_3", 5)) == [
         MeasurementOutcome.RECORDED,
         MeasurementOutcome.DUPLICATE,
         MeasurementOutcome.RECORDED,
     ]
     assert usage.used() == {"api_calls": 12, "team_members": 1}
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("sent", "differences"),
+    [
+        (consume("m_1", 4), ["value"]),
+        (consume("m_1", LIMIT + 1), ["value"]),
+        (track("m_1", 3), ["action"]),
+        (consume("m_1", 3, RUNS), ["metric"]),
+        (track("m_1", 9, PROJECTS), ["metric", "value", "action"]),
+    ],
+)
+def test_recorded_id_with_another_content_is_a_conflict_and_records_nothing(
+    usage: Usage, sent: Measurement, differences: list[str]
+) -> None:
+    """Other measurements of the request are recorded."""
+    usage.record(consume("m_1", 3))
+    measurements = [track("m_2", 4), sent]
+    _, conflict = usage.usage.record(ACME, QUOTA, measurements, NOW)
+    assert conflict.result == {
+        "id": "m_1",
+        "outcome": "conflict",
+        "recorded": {"metric": "api_calls", "value": 3, "action": "consume"},
+        "differences": differences,
+    }
+    assert usage.outcomes(consume("m_1", 3)) == [MeasurementOutcome.DUPLICATE]
+    assert usage.used() == {"api_calls": 7, "team_members": 1}
+
+
+@pytest.mark.engine
+def test_concurrent_measurements_with_one_id_and_different_contents_record_one(usage: Usage) -> None:
+    decisions = run_concurrently(
+        lambda caller: usage.usage.record(ACME, QUOTA, [track("m_1", caller + 1)], NOW)[0], CALLERS
+    )
+    [recorded] = [each for each in decisions if each.outcome is MeasurementOutcome.RECORDED]
+    others = [each for each in decisions if each.outcome is MeasurementOutcome.CONFLICT]
+    assert len(others) == CALLERS - 1
+    assert {each.recorded.value for each in others if each.recorded} == {recorded.measurement.value}
+    assert usage.used()["api_calls"] == recorded.measurement.value
 
 
 @pytest.mark.engine
@@ -196,6 +235,7 @@ def test_markers_and_counters_expire_and_gauges_do_not(usage: Usage, dynamodb: A
         "id": "m_1",
         "metric": "api_calls",
         "value": 3,
+        "action": "consume",
         "recorded": int(NOW.timestamp()),
         "expires_at": int((NOW + timedelta(days=35)).timestamp()),
     }
@@ -350,7 +390,9 @@ OK = response(200, {"Responses": []})
 NONE: dict[str, Any] = {"Code": "None"}
 CONFLICT: dict[str, Any] = {"Code": "TransactionConflict"}
 THROTTLED: dict[str, Any] = {"Code": "ThrottlingError"}
-FOUND: dict[str, Any] = {"Code": "ConditionalCheckFailed", "Item": {"pk": {"S": "MEASUREMENT#acme#m_1"}}}
+STORED = {"pk": {"S": "MEASUREMENT#acme#m_1"}, "metric": {"S": "api_calls"}, "value": {"N": "1"}}
+FOUND: dict[str, Any] = {"Code": "ConditionalCheckFailed", "Item": STORED}
+OTHER_VALUE: dict[str, Any] = {"Code": "ConditionalCheckFailed", "Item": STORED | {"value": {"N": "2"}}}
 FULL: dict[str, Any] = {"Code": "ConditionalCheckFailed", "Item": {"used": {"N": str(LIMIT)}}}
 
 
@@ -367,6 +409,9 @@ def canceled(*reasons: dict[str, Any]) -> Answer:
         ([canceled(CONFLICT, NONE), canceled(NONE, CONFLICT), OK], MeasurementOutcome.RECORDED, 2),
         ([canceled(FOUND, NONE)], MeasurementOutcome.DUPLICATE, 0),
         ([canceled(FOUND, FULL)], MeasurementOutcome.DUPLICATE, 0),
+        ([canceled(OTHER_VALUE, NONE)], MeasurementOutcome.CONFLICT, 0),
+        ([canceled(OTHER_VALUE, FULL)], MeasurementOutcome.CONFLICT, 0),
+        ([canceled(OTHER_VALUE, CONFLICT)], MeasurementOutcome.CONFLICT, 1),
         ([canceled(FOUND, CONFLICT)], MeasurementOutcome.DUPLICATE, 1),
         ([canceled(NONE, FULL)], MeasurementOutcome.LIMIT_REACHED, 0),
         ([canceled(CONFLICT, FULL), canceled(FOUND, FULL)], MeasurementOutcome.DUPLICATE, 1),

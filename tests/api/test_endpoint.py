@@ -99,7 +99,8 @@ def test_response_data_that_differ_from_the_declaration_raise(data: dict[str, An
 
 
 def test_request_fields_have_the_contracts_case_names_and_omissions() -> None:
-    fields = RequestFields(omit=("price_id", "tier"), rename={"quantity": "seats"}, required=("quantity",))
+    omitted = ("price_id", "tier", "interval", "currency")
+    fields = RequestFields(omit=omitted, rename={"quantity": "seats"}, required=("quantity",))
     route = Route("POST", "/orders", request=fields)
     checkout = Endpoint(Contract("shop", "/orders", {"checkout": route}, case=camel_case), route, CHECKOUT)
     assert checkout.request_fields == {"successUrl": "success_url", "cancelUrl": "cancel_url", "seats": "quantity"}

@@ -159,6 +159,13 @@ def test_url_in_a_token_header_is_never_requested(tokens: SessionTokens, provide
     "changed",
     [
         {"use": "enc"},
+        {"use": None},
+        {"key_ops": ["encrypt"]},
+        {"key_ops": ["sign"]},
+        {"key_ops": []},
+        {"key_ops": "verify"},
+        {"key_ops": None},
+        {"key_ops": ["verify"], "use": "enc"},
         {"alg": "RS512"},
         {"kty": "EC"},
         {"kty": "oct", "k": encode(SECRET.encode())},
@@ -191,6 +198,11 @@ def test_published_key_without_alg_and_use_is_accepted(tokens: SessionTokens, pr
     """Both are optional (RFC 7517, section 4). Malformed entries and private members of the set are ignored."""
     bare = {name: RSA.jwk[name] for name in ("kty", "n", "e", "kid")}
     provider.answer(jwk_set(5, "kid", {"kty": "oct"}, {"kid": ["rsa"]}, bare | {"d": "AQAB"}))
+    assert tokens.check(RSA.token(), NOW) == ACME
+
+
+def test_published_key_with_the_operation_verify_is_accepted(tokens: SessionTokens, provider: Wire) -> None:
+    provider.answer(jwk_set({**RSA.jwk, "key_ops": ["verify"]}))
     assert tokens.check(RSA.token(), NOW) == ACME
 
 

@@ -206,9 +206,9 @@ OTHERS: Mapping[str, list[Any]] = {
     "iss": [None, 1, [], ["https://login.example.com"], {}, "", "https://login.example.com/", "https://evil.example"],
     "aud": [None, 1, {}, [], "", "other", ["other"], [None], [1, "billing"], ["billing", ["billing"]], {"billing": 1}],
     "sub": [None, 1, True, [], ["user_1"], {}, "", "u" * 256, "tab\t", "é", "\ud800", "nul\x00"],
-    "exp": [None, "1795000000", True, [], {}, SECONDS - 30, 0, -1],
-    "nbf": [None, "1", False, [], {}, SECONDS + 31],
-    "iat": [None, "1", False, [], {}, SECONDS + 31],
+    "exp": [None, "1795000000", True, [], {}, SECONDS - 30, 0, -1, SECONDS * 1000, 1e300, 10**400],
+    "nbf": [None, "1", False, [], {}, SECONDS + 31, 1e300],
+    "iat": [None, "1", False, [], {}, SECONDS + 31, 1e300],
     "org": [None, "acme", 1, [], ["id"], {}, {"id": None}, {"id": 1}, {"id": ["acme"]}, {"id": {"id": "acme"}}]
     + [{"id": each} for each in ("", "a b", "a#b", "é", "a" * 256, "a\n", "\ud800")],
     "role": [1, True, {}, {"owner": True}, [None], ["owner", 1], [["owner"]]],
@@ -223,6 +223,17 @@ OTHERS: Mapping[str, list[Any]] = {
 def test_signed_token_with_an_invalid_claim_is_rejected(tokens: SessionTokens, name: str, value: object) -> None:
     with pytest.raises(Unauthenticated):
         tokens.check(sign_token({**CLAIMS, name: value}), NOW)
+
+
+@pytest.mark.parametrize("name", ["exp", "nbf", "iat"])
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9e400", "253402300800", "NaN", "Infinity"])
+def test_signed_token_with_a_time_beyond_the_year_9999_is_rejected(
+    tokens: SessionTokens, name: str, number: str
+) -> None:
+    """JSON parsers return infinity for a number that is too large. Such a token would never expire."""
+    claims = json.dumps({**CLAIMS, name: "TIME"}).replace('"TIME"', number)
+    with pytest.raises(Unauthenticated):
+        tokens.check(assemble(HEADER, claims.encode()), NOW)
 
 
 @pytest.mark.parametrize("name", ["iss", "aud", "sub", "exp", "org"])

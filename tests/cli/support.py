@@ -24,6 +24,7 @@ PARAMETERS = (
     "StripeMode",
     "StripeApiBase",
     "PastDueGraceDays",
+    "PauseCollectionGrants",
     "SessionIssuer",
     "SessionAudience",
     "SessionAccountClaim",
@@ -162,9 +163,9 @@ class StripeAccount:
         """Return an endpoint's signing secret, which Stripe shows only when the endpoint is created."""
         return str(self.state.private[endpoint_id]["secret"])
 
-    def fail(self, kind: str, method: str | None = None, path: str = "/v1/", count: int = 1) -> None:
-        """Let the next requests fail."""
-        fault = {"kind": kind, "count": count, "match": {"method": method, "path_prefix": path}}
+    def fail(self, kind: str, method: str | None = None, path: str = "/v1/", count: int = 1, **options: object) -> None:
+        """Let the next requests fail. The options are further fields of the simulator's fault."""
+        fault = {"kind": kind, "count": count, "match": {"method": method, "path_prefix": path}, **options}
         httpx.post(f"{self.url}/_simulator/faults", json=fault, trust_env=False).raise_for_status()
 
 
@@ -197,6 +198,12 @@ def age_events(account: StripeAccount) -> None:
     """Move all events two days into the past."""
     for event in account.state.all("event"):
         event["created"] -= 2 * 86_400
+
+
+def move_events_to_organization_account(account: StripeAccount) -> None:
+    """Let all events belong to another account of an organization."""
+    for event in account.state.all("event"):
+        event["context"] = "acct_other"
 
 
 def customer_id_of(subscription: stripe.Subscription) -> str:

@@ -9,6 +9,7 @@ import stripe
 
 from billing.adapters.repository import Commit, ProcessedEvent, Repository
 from billing.domain.accounts import Profile
+from billing.domain.timestamps import iso
 from billing.stripe_events.event_types import EventOutcome
 from billing.stripe_events.ordering import StoredObject
 from tests.cli.support import (
@@ -35,7 +36,19 @@ def store_subscription(stack: DeployedStack, account_id: str) -> None:
         Profile(account_id, version=1, customer_id="cus_1", email="billing@acme.example"), new_customer_id="cus_1"
     )
     subscription = replace(SUBSCRIPTION, current_period_start=NOW, current_period_end=NOW + timedelta(days=30))
-    subscription = replace(subscription, created=NOW, cancel_at_period_end=True)
+    subscription = replace(
+        subscription,
+        created=NOW,
+        cancel_at_period_end=True,
+        unit_amount=1900,
+        currency="usd",
+        interval="year",
+        interval_count=1,
+        trial_end=NOW + timedelta(days=3),
+        cancel_at=NOW + timedelta(days=90),
+        pause_collection="void",
+        pause_resumes_at=NOW + timedelta(days=9),
+    )
     marker = ProcessedEvent(
         "evt_1", "customer.subscription.created", EventOutcome.APPLIED, NOW, NOW, account_id, "cus_1"
     )
@@ -71,10 +84,31 @@ def test_show_account_returns_plan_subscriptions_and_unrevoked_keys(
     shown = json_output(run_billing("accounts", "show", "acme", "--json"))
     assert (shown["plan"], shown["status"], shown["cancel_at_period_end"]) == ("pro", "active", True)
     assert (shown["customer"], shown["keys"]) == ("cus_1", 1)
-    assert [(each["id"], each["plan"], each["quantity"]) for each in shown["subscriptions"]] == [("sub_1", "pro", 1)]
+    [subscription] = shown["subscriptions"]
+    assert subscription == {
+        "id": "sub_1",
+        "plan": "pro",
+        "status": "active",
+        "shown": True,
+        "granting": True,
+        "ours": True,
+        "current_period_end": iso(NOW + timedelta(days=30)),
+        "cancel_at_period_end": True,
+        "price_id": "price_1",
+        "unit_amount": 1900,
+        "currency": "usd",
+        "interval": "year",
+        "interval_count": 1,
+        "quantity": 1,
+        "trial_end": iso(NOW + timedelta(days=3)),
+        "cancel_at": iso(NOW + timedelta(days=90)),
+        "pause_collection": "void",
+        "pause_resumes_at": iso(NOW + timedelta(days=9)),
+    }
     text = run_billing("accounts", "show", "acme").stdout
     assert "cus_1" in text
     assert "sub_1" in text
+    assert "pause_collection      void" in text
 
 
 def test_members_sets_and_shows_the_team_size(run_billing: RunBilling, stack: DeployedStack) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -31,6 +31,7 @@ from tests.cli.support import (
     customer_id_of,
     json_error,
     json_output,
+    move_events_to_organization_account,
     table_items,
 )
 
@@ -198,6 +199,19 @@ def test_show_returns_marker_and_stripe_event_without_personal_data(
         assert "example.com" not in text
 
 
+def test_show_subscription_event_prints_its_terms(
+    run_with_stripe: RunBilling, stripe_client: stripe.StripeClient
+) -> None:
+    create_price(stripe_client)
+    subscription = create_subscription(stripe_client, "acme")
+    stripe_client.v1.subscriptions.update(subscription.id, {"pause_collection": {"behavior": "void"}})
+    updated = events_of(stripe_client, "customer.subscription.updated")[0]
+    terms = json_output(run_with_stripe("events", "show", updated, "--json"))["stripe"]["terms"]
+    assert (terms["unit_amount"], terms["currency"], terms["interval"]) == (1900, "usd", "month")
+    assert (terms["pause_collection"], terms["quantity"]) == ("void", 1)
+    assert "terms.pause_collection" in run_with_stripe("events", "show", updated).stdout
+
+
 def test_show_unknown_event_fails_with_retention_period(run_with_stripe: RunBilling) -> None:
     error = json_error(run_with_stripe("events", "show", "evt_none", "--json"))
     assert error["code"] == "event_not_found"
@@ -213,7 +227,7 @@ def test_replay_applies_events_of_unknown_customers_once_the_account_exists(
     """A second replay finds nothing. A replay of the named event returns duplicate."""
     create_price(stripe_client)
     create_subscription(stripe_client, "acme")
-    [updated] = events_of(stripe_client, "customer.subscription.updated")
+    updated = events_of(stripe_client, "customer.subscription.updated")[0]
     still = json_output(run_with_stripe("events", "replay", updated, "--json"), exit_code=3)
     assert [(each["before"], each["outcome"]) for each in still["events"]] == [("absent", "unknown_customer")]
     run_with_stripe("accounts", "create", "acme")
@@ -275,6 +289,19 @@ def test_replay_skips_listed_repairs_and_rejects_named_ones(
     error = json_error(run_with_stripe("events", "replay", paid, left, "--json"))
     assert error["code"] == "no_event"
     assert "billing reconcile --account acme" in error["message"]
+
+
+def test_replay_of_event_of_another_account_of_an_organization_is_ignored(
+    run_with_stripe: RunBilling, stripe_client: stripe.StripeClient, stripe_account: StripeAccount
+) -> None:
+    create_price(stripe_client)
+    run_with_stripe("accounts", "create", "acme")
+    create_subscription(stripe_client, "acme")
+    move_events_to_organization_account(stripe_account)
+    [created] = events_of(stripe_client, "customer.subscription.created")
+    done = json_output(run_with_stripe("events", "replay", created, "--json"))["events"]
+    assert [each["outcome"] for each in done] == ["ignored"]
+    assert json_output(run_with_stripe("accounts", "show", "acme", "--json"))["plan"] == "free"
 
 
 def test_replay_prints_no_logs_or_metrics(run_with_stripe: RunBilling, stripe_client: stripe.StripeClient) -> None:
@@ -351,9 +378,9 @@ def test_replay_fails_with_one_line_if_stripe_fails(run_with_stripe: RunBilling,
 # --- redrive ----------------------------------------------------------------------------------------------------------
 
 
-def envelope(event: stripe.Event) -> str:
+def envelope(event: Mapping[str, Any]) -> str:
     """Return an event in EventBridge's envelope, as in the dead-letter queue."""
-    return json.dumps({"source": EVENT_SOURCE, "detail-type": event.type, "detail": event.to_dict()}, default=str)
+    return json.dumps({"source": EVENT_SOURCE, "detail-type": event["type"], "detail": event}, default=str)
 
 
 def test_redrive_applies_events_and_keeps_other_messages(
@@ -370,10 +397,13 @@ def test_redrive_applies_events_and_keeps_other_messages(
     [created] = events_of(stripe_client, "customer.subscription.created")
     queue, url = aws("sqs", stack.endpoint_url), dead_letters_url(stack)
     assert json_output(run_with_stripe("events", "redrive", "--stack", stack.name, "--json")) == {"events": []}
-    queue.send_message(QueueUrl=url, MessageBody=envelope(stripe_client.v1.events.retrieve(created)))
+    queue.send_message(QueueUrl=url, MessageBody=envelope(stripe_client.v1.events.retrieve(created).to_dict()))
+    [paid] = events_of(stripe_client, "invoice.paid")
+    other = {**stripe_client.v1.events.retrieve(paid).to_dict(), "context": "acct_other"}
+    queue.send_message(QueueUrl=url, MessageBody=envelope(other))
     nonsense = queue.send_message(QueueUrl=url, MessageBody="{}")["MessageId"]
     redriven = json_output(run_with_stripe("events", "redrive", "--stack", stack.name, "--json"), exit_code=3)["events"]
-    assert {each["id"]: each["outcome"] for each in redriven} == {created: "applied", nonsense: None}
+    assert {each["id"]: each["outcome"] for each in redriven} == {created: "applied", paid: "ignored", nonsense: None}
     counts = queue.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     left = int(counts["ApproximateNumberOfMessages"]) + int(counts["ApproximateNumberOfMessagesNotVisible"])
     assert left == 1
@@ -390,7 +420,8 @@ def test_redrive_reads_on_after_receives_without_a_new_message(
     run_with_stripe("accounts", "create", "acme", "--stack", stack.name)
     create_subscription(stripe_client, "acme")
     letters = [
-        envelope(event) for event in stripe_client.v1.events.list({"types": ["invoice.paid", "invoice.updated"]})
+        envelope(event.to_dict())
+        for event in stripe_client.v1.events.list({"types": ["invoice.paid", "invoice.updated"]})
     ]
     queue = PartialQueue(letters)
     monkeypatch.setattr(cli.stack.Stack, "sqs_client", lambda _stack: queue)

@@ -10,6 +10,7 @@ import billing.services.reconciler
 from billing.adapters.stripe_gateway import StripeGateway
 from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
+from billing.domain.subscriptions import AccessPolicy
 from billing.services.checkout import Checkout, CheckoutParams
 from tests.cli.support import (
     DeployedStack,
@@ -21,6 +22,7 @@ from tests.cli.support import (
     customer_id_of,
     json_error,
     json_output,
+    move_events_to_organization_account,
     table_items,
 )
 
@@ -92,6 +94,23 @@ def test_reconcile_dry_run_reports_missed_events_of_a_recent_row(
     stripe_client.v1.subscriptions.cancel(subscription.id)
     found = json_output(run_with_stripe("reconcile", "--dry-run", "--json"), exit_code=3)
     assert "events" in [each["list"] for each in found["findings"]]
+
+
+def test_reconcile_ignores_events_of_another_account_of_an_organization(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient, stripe_account: StripeAccount
+) -> None:
+    run_with_stripe("accounts", "create", "acme")
+    subscription = create_subscription(stripe_client, "acme")
+    move_events_to_organization_account(stripe_account)
+    for options in (("--dry-run",), ()):
+        found = json_output(run_with_stripe("reconcile", *options, "--json"), exit_code=3)
+        assert {each["outcome"] for each in found["findings"] if each["list"] == "events"} == {"ignored"}
+        repaired = {each["id"] for each in found["findings"] if each["list"] != "events"}
+        assert repaired == {subscription.id, subscription.latest_invoice}
+        assert found["differences"] == len(repaired)
+    events = [event.id for event in stripe_client.v1.events.list({"type": "customer.subscription.created"})]
+    markers = stack.repository().find_markers(events)
+    assert [(each.outcome, each.account_id) for each in markers.values()] == [("ignored", None)]
 
 
 def test_reconcile_account_compares_and_repairs_only_its_rows(
@@ -224,7 +243,11 @@ def open_checkout(stack: DeployedStack, client: stripe.StripeClient) -> str:
     """Return the URL of acme's new Checkout Session."""
     urls = ("https://acme.example/paid", "https://acme.example/")
     checkout = Checkout(
-        stack.repository(), StripeGateway(client), load_catalog(), timedelta(days=14), allow_promotion_codes=False
+        stack.repository(),
+        StripeGateway(client),
+        load_catalog(),
+        AccessPolicy(timedelta(days=14)),
+        allow_promotion_codes=False,
     )
     return checkout.open("acme", CheckoutParams("pro", None, 1, *urls), datetime.now(UTC))
 

@@ -407,6 +407,60 @@ def test_setup_with_unknown_key_stores_nothing(run_with_stripe: RunBilling, stac
     assert stack.secret() == {}
 
 
+def test_setup_with_expired_key_says_that_it_has_expired(
+    run_with_stripe: RunBilling, stripe_account: StripeAccount, stack: DeployedStack
+) -> None:
+    stripe_account.fail("status:401", code="api_key_expired")
+    error = json_error(run_with_stripe("setup", "--json"))
+    assert error["code"] == "stripe_key_expired"
+    assert "has expired" in error["message"]
+    assert stack.secret() == {}
+
+
+POSTS = {
+    "create product": "/v1/products",
+    "create price": "/v1/prices",
+    "create portal configuration": "/v1/billing_portal/configurations",
+    "create webhook endpoint": "/v1/webhook_endpoints",
+    "update product": "/v1/products/",
+    "update portal configuration": "/v1/billing_portal/configurations/",
+    "update webhook endpoint": "/v1/webhook_endpoints/",
+}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("post", POSTS)
+def test_setup_after_a_stored_failure_of_any_post_succeeds_at_the_next_run(
+    run_with_stripe: RunBilling,
+    stripe_account: StripeAccount,
+    stripe_client: stripe.StripeClient,
+    post: str,
+    when: str,
+) -> None:
+    """Stripe replays the failure for a day, and each run sends other idempotency keys. No object exists twice."""
+    if post.startswith("update"):
+        json_output(run_with_stripe("setup", "--json"))
+        change_by_hand(stripe_client)
+    stripe_account.fail("status:500", "POST", POSTS[post], when=when, stored=True)
+    assert json_error(run_with_stripe("setup", "--json"))["code"] == "stripe_failed"
+    json_output(run_with_stripe("setup", "--json"))
+    assert set(outcomes(json_output(run_with_stripe("setup", "--json"))).values()) == {"unchanged"}
+    assert len(endpoints_of(stripe_client)) == 1
+    assert len(list(stripe_account.state.all("product"))) == len(load_catalog().for_sale)
+    assert portal_of(stripe_client).active
+
+
+def change_by_hand(client: stripe.StripeClient) -> None:
+    """Change the objects that setup updates, as in the Dashboard."""
+    [endpoint] = endpoints_of(client)
+    product = str(price_of(client, PRO_PRICE.lookup_key).product)
+    client.v1.products.update(product, {"name": "Renamed"})
+    client.v1.billing_portal.configurations.update(
+        portal_of(client).id, {"features": {"invoice_history": {"enabled": False}}}
+    )
+    client.v1.webhook_endpoints.update(endpoint.id, {"enabled_events": ["invoice.paid"]})
+
+
 @pytest.mark.parametrize(
     ("kind", "code"),
     [

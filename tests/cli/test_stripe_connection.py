@@ -1,5 +1,6 @@
 """Tests of Stripe's errors as errors of the command."""
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import stripe
 
 from billing.adapters.stripe_gateway import StripeGateway, connect
 from cli.errors import CommandFailed
-from cli.stripe_connection import map_stripe_errors
+from cli.stripe_connection import map_stripe_error, map_stripe_errors
 from tests.cli.support import STRIPE_KEY
 
 REFUSED = f"[Errno {ECONNREFUSED}] Connection refused"
@@ -67,3 +68,19 @@ def test_error_for_html_response_is_shortened() -> None:
     assert code == "stripe_failed"
     assert "<html>" in message
     assert len(message) < 400
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("api_key_expired", ("stripe_key_expired", "has expired")),
+        ("platform_api_key_expired", ("stripe_key_expired", "has expired")),
+        ("secret_key_required", ("stripe_key", "publishable key")),
+        (None, ("stripe_key", "does not know this API key")),
+    ],
+)
+def test_rejected_key_is_reported_as_what_it_is(code: str | None, expected: tuple[str, str]) -> None:
+    body = {"error": {"type": "invalid_request_error", "message": "No", "code": code}}
+    error = map_stripe_error(stripe.AuthenticationError("No", json.dumps(body), 401, body, {}))
+    assert error.code == expected[0]
+    assert expected[1] in error.message

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.domain.accounts import Account, AccountStatus, Profile
-from billing.domain.errors import NeverSubscribed, SubscriptionExists
+from billing.domain.errors import NeverSubscribed
 from billing.domain.plans import Catalog, Plan, Price
-from billing.domain.subscriptions import ACCESS_OF_STATUS, Subscription
+from billing.domain.subscriptions import ACCESS_OF_STATUS, AccessPolicy, Subscription
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-GRACE = timedelta(days=14)
+POLICY = AccessPolicy(timedelta(days=14))
 CATALOG = Catalog(
     (
         Plan("free", "Free"),
@@ -45,7 +45,7 @@ def account(*subscriptions: Subscription) -> Account:
 
 
 def status(*subscriptions: Subscription) -> AccountStatus:
-    return account(*subscriptions).status(CATALOG, NOW, GRACE)
+    return account(*subscriptions).status(CATALOG, NOW, POLICY)
 
 
 def ended(days_ago: int, **changes: object) -> Subscription:
@@ -101,20 +101,23 @@ SUBSCRIPTIONS = st.builds(
 
 @given(st.lists(SUBSCRIPTIONS, max_size=6))
 def test_plan_with_any_subscriptions_is_highest_granted_plan(subscriptions: list[Subscription]) -> None:
-    granted = [each.plan for each in subscriptions if each.grants_access(NOW, GRACE) and each.plan in {"pro", "team"}]
+    granted = [each.plan for each in subscriptions if each.granting(CATALOG, NOW, POLICY)]
     expected = max(granted, key=CATALOG.rank, default="free")
     assert status(*subscriptions).plan == expected
     assert status(*reversed(subscriptions)).plan == expected
 
 
 @given(st.lists(SUBSCRIPTIONS, max_size=6))
-def test_second_subscription_is_refused_while_one_grants_access(subscriptions: list[Subscription]) -> None:
-    """A price that maps to no plan is paid for, too."""
-    if any(each.grants_access(NOW, GRACE) for each in subscriptions):
-        with pytest.raises(SubscriptionExists):
-            account(*subscriptions).refuse_second_subscription(NOW, GRACE)
-    else:
-        account(*subscriptions).refuse_second_subscription(NOW, GRACE)
+def test_checkout_is_blocked_by_any_live_subscription_of_ours(subscriptions: list[Subscription]) -> None:
+    blocking = account(*subscriptions).blocking_subscription(CATALOG, NOW, POLICY)
+    assert (blocking is not None) is any(each.live and each.ours(CATALOG) for each in subscriptions)
+    assert blocking is None or blocking in subscriptions
+
+
+@given(st.lists(SUBSCRIPTIONS, max_size=6))
+def test_subscriptions_that_are_not_ours_change_no_answer(subscriptions: list[Subscription]) -> None:
+    ours = [each for each in subscriptions if each.ours(CATALOG)]
+    assert status(*subscriptions) == status(*ours)
 
 
 def test_customer_with_history_requires_customer_and_subscription() -> None:

@@ -8,7 +8,7 @@ import pytest
 from billing.domain.invoices import Invoice
 from billing.domain.outbound_events import outbound_data, outbound_event_type
 from billing.domain.subscriptions import PendingChange
-from tests.domain.test_accounts import ACTIVE, ended
+from tests.domain.test_accounts import ACTIVE, CATALOG, ended
 
 OPEN = Invoice(
     id="in_1",
@@ -28,6 +28,7 @@ OPEN = Invoice(
     hosted_invoice_url="https://invoice.example",
     invoice_pdf=None,
 )
+FOREIGN = replace(ACTIVE, plan=None, price_is_mapped=False)
 DOWNGRADING = replace(ACTIVE, pending_change=PendingChange("free", "price_0", 1, datetime(2026, 4, 1, tzinfo=UTC)))
 INCOMPLETE = replace(ACTIVE, status="incomplete")
 PAID = replace(OPEN, status="paid", attempt_count=1, amount_paid=1900, amount_remaining=0)
@@ -42,7 +43,14 @@ PAID = replace(OPEN, status="paid", attempt_count=1, amount_paid=1900, amount_re
         (INCOMPLETE, replace(ACTIVE, status="incomplete_expired"), None),
         (ACTIVE, replace(ACTIVE, plan="team"), "subscription.updated"),
         (ACTIVE, replace(ACTIVE, cancel_at_period_end=True), "subscription.updated"),
-        (ACTIVE, replace(ACTIVE, price_id="price_2"), None),
+        (ACTIVE, replace(ACTIVE, price_id="price_2"), "subscription.updated"),
+        (ACTIVE, replace(ACTIVE, pause_collection="void"), "subscription.updated"),
+        (ACTIVE, replace(ACTIVE, canceled_at=ACTIVE.created), None),
+        (None, FOREIGN, None),
+        (FOREIGN, replace(FOREIGN, quantity=2), None),
+        (FOREIGN, replace(FOREIGN, status="canceled"), None),
+        (FOREIGN, ACTIVE, "subscription.created"),
+        (ACTIVE, replace(FOREIGN, plan="free"), "subscription.updated"),
         (ACTIVE, ACTIVE, None),
         (ACTIVE, ended(0), "subscription.canceled"),
         (ended(0), ended(0), None),
@@ -61,7 +69,7 @@ PAID = replace(OPEN, status="paid", attempt_count=1, amount_paid=1900, amount_re
 def test_outbound_event_type_of_change_is_one_of_contract_or_none(
     before: object, after: object, event_type: str | None
 ) -> None:
-    assert outbound_event_type(before, after) == event_type  # type: ignore[arg-type]
+    assert outbound_event_type(before, after, CATALOG) == event_type  # type: ignore[arg-type]
 
 
 def test_outbound_data_has_json_types() -> None:
@@ -69,7 +77,13 @@ def test_outbound_data_has_json_types() -> None:
         "subscription": "sub_1",
         "plan": "pro",
         "status": "active",
+        "price": "price_1",
+        "unit_amount": None,
+        "currency": None,
+        "interval": None,
         "quantity": 1,
+        "trial_end": None,
+        "pause_collection": None,
         "current_period_start": "2026-02-28T00:00:00Z",
         "current_period_end": "2026-03-30T00:00:00Z",
         "cancel_at_period_end": False,

@@ -42,6 +42,25 @@ def test_plan_of_price_prefers_lookup_key_over_id(
     assert (found.id if found else None) == plan
 
 
+@pytest.mark.parametrize(
+    ("lookup_key", "price_id", "metadata_plan", "plan"),
+    [
+        (None, "price_archived", "pro", "pro"),
+        ("renamed", None, "team", "team"),
+        (None, None, "free", "free"),
+        ("pro_monthly", None, "team", "pro"),
+        (None, "price_team", "pro", "team"),
+        (None, None, "gold", None),
+        (None, None, "", None),
+    ],
+)
+def test_plan_of_price_uses_metadata_after_lookup_key_and_id(
+    lookup_key: str | None, price_id: str | None, metadata_plan: str, plan: str | None
+) -> None:
+    found = CATALOG.plan_of_price(lookup_key, price_id, metadata_plan)
+    assert (found.id if found else None) == plan
+
+
 def test_plan_of_price_without_id_matches_no_price_without_id() -> None:
     assert CATALOG.plan_of_price(None, None) is None
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from billing.domain.accounts import Account, Profile
 from billing.domain.errors import RequestInvalid
 from billing.domain.plans import Catalog, Metric, MetricKind, Plan, Price
-from billing.domain.subscriptions import Subscription
+from billing.domain.subscriptions import AccessPolicy, Subscription
 from billing.domain.usage import (
     Action,
     Measurement,
@@ -20,6 +20,7 @@ from billing.domain.usage import (
     MetricUsage,
     Period,
     Quota,
+    RecordedMeasurement,
     UsageDecision,
     UsageState,
     calendar_month,
@@ -38,7 +39,7 @@ LIMITED = Plan("pro", "Pro", (Price("pro_monthly", 1900, "usd", "month"),), limi
 FREE = Plan("free", "Free", limits={"api_calls": 1})
 CATALOG = Catalog((FREE, LIMITED), (CALLS, RUNS, PROJECTS))
 QUOTA = Quota(LIMITED, calendar_month(NOW))
-GRACE = timedelta(days=14)
+POLICY = AccessPolicy(timedelta(days=14))
 
 
 def consume(value: int, metric: Metric = CALLS, *, id: str = "m_1") -> Measurement:  # noqa: A002 - the field's name
@@ -92,10 +93,38 @@ def test_gauge_becomes_last_recorded_value() -> None:
 
 
 def test_recorded_measurement_is_duplicate_without_update() -> None:
-    state = UsageState({"api_calls": 10}, frozenset({"m_2"}))
+    state = UsageState({"api_calls": 10}, {"m_2": RecordedMeasurement("api_calls", 20, "consume")})
     decisions = decide_usage([consume(20, id="m_2"), consume(1)], QUOTA, state)
     assert outcomes(decisions) == [(MeasurementOutcome.DUPLICATE, 10), (MeasurementOutcome.LIMIT_REACHED, 10)]
     assert metric_updates(decisions, state) == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "differences"),
+    [
+        (consume(6), ["value"]),
+        (consume(5, RUNS), ["metric"]),
+        (track(5), ["action"]),
+        (track(0, PROJECTS), ["metric", "value", "action"]),
+    ],
+)
+def test_recorded_id_with_another_content_is_conflict_without_update(sent: Measurement, differences: list[str]) -> None:
+    state = UsageState({"api_calls": 5}, {"m_1": RecordedMeasurement("api_calls", 5, "consume")})
+    [decision] = decide_usage([sent], QUOTA, state)
+    assert decision.result == {
+        "id": "m_1",
+        "outcome": "conflict",
+        "recorded": {"metric": "api_calls", "value": 5, "action": "consume"},
+        "differences": differences,
+    }
+    assert metric_updates([decision], state) == []
+
+
+def test_measurement_that_was_stored_without_action_is_compared_without_it() -> None:
+    state = UsageState({}, {"m_1": RecordedMeasurement("api_calls", 5)})
+    [same], [other] = (decide_usage([each], QUOTA, state) for each in (track(5), track(6)))
+    assert same.outcome is MeasurementOutcome.DUPLICATE
+    assert other.result["recorded"] == {"metric": "api_calls", "value": 5}
 
 
 def test_metric_updates_are_one_for_each_metric() -> None:
@@ -124,18 +153,27 @@ MEASUREMENTS = st.lists(
     max_size=8,
     unique_by=lambda each: each.id,
 )
-IDS = st.frozensets(st.sampled_from([f"m_{number}" for number in range(8)]))
+RECORDED = st.dictionaries(
+    st.sampled_from([f"m_{number}" for number in range(8)]),
+    st.builds(
+        RecordedMeasurement,
+        st.sampled_from(["api_calls", "runs", "projects"]),
+        VALUES,
+        st.sampled_from([None, "track", "consume"]),
+    ),
+)
 
 
-@given(MEASUREMENTS, VALUES, IDS)
+@given(MEASUREMENTS, VALUES, RECORDED)
 def test_any_decision_follows_from_those_before_it(
-    measurements: list[Measurement], used: int, recorded: frozenset[str]
+    measurements: list[Measurement], used: int, recorded: dict[str, RecordedMeasurement]
 ) -> None:
     count = used
     for each in decide_usage(measurements, QUOTA, UsageState({"api_calls": used}, recorded)):
         measurement = each.measurement
-        assert (each.outcome is MeasurementOutcome.DUPLICATE) is (measurement.id in recorded)
-        if measurement.metric is not CALLS or each.outcome is MeasurementOutcome.DUPLICATE:
+        is_known = each.outcome in {MeasurementOutcome.DUPLICATE, MeasurementOutcome.CONFLICT}
+        assert is_known is (measurement.id in recorded)
+        if measurement.metric is not CALLS or is_known:
             continue
         exceeds = measurement.action is Action.CONSUME and count + measurement.value > 10
         assert each.outcome is (MeasurementOutcome.LIMIT_REACHED if exceeds else MeasurementOutcome.RECORDED)
@@ -143,9 +181,9 @@ def test_any_decision_follows_from_those_before_it(
         assert each.used == count
 
 
-@given(MEASUREMENTS, VALUES, VALUES, IDS)
+@given(MEASUREMENTS, VALUES, VALUES, RECORDED)
 def test_decisions_on_older_count_are_written_only_if_equal_on_stored_count(
-    measurements: list[Measurement], older: int, increase: int, recorded: frozenset[str]
+    measurements: list[Measurement], older: int, increase: int, recorded: dict[str, RecordedMeasurement]
 ) -> None:
     optimistic = UsageState({"api_calls": older}, recorded)
     stored = UsageState({"api_calls": older + increase}, recorded)
@@ -228,4 +266,4 @@ def test_quota_has_period_of_granting_subscription_or_calendar_month(
     subscription: Subscription | None, expected: Quota
 ) -> None:
     account = Account(Profile("acme"), (subscription,) if subscription else ())
-    assert quota_of(account, CATALOG, NOW, GRACE) == expected
+    assert quota_of(account, CATALOG, NOW, POLICY) == expected

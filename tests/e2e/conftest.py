@@ -8,6 +8,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
+from billing.settings import RATE_LIMIT_MAX
 from local.environment import EnvironmentConfig, LocalEnvironment, running_environment
 from local.ports import free_port
 from tests.e2e.support import DEADLINE_SECONDS, AccountClient, StripeClient, billing
@@ -23,8 +24,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEnvir
         port=free_port(),
         stripe_port=free_port(),
         # A test asks ten times a second until something has happened.
-        rate_limit_per_minute=100_000,
-        rate_limit_per_hour=1_000_000,
+        rate_limit_per_minute=RATE_LIMIT_MAX,
+        rate_limit_per_hour=RATE_LIMIT_MAX,
     )
     with running_environment(config) as running:
         yield running

@@ -33,7 +33,11 @@ KILLED, KILLED_AFTER = "function killed before the write", "function killed afte
 DYNAMODB_FAULTS = (THROTTLED, THROUGHPUT, CONFLICT, SERVER_ERROR, RESET, RESPONSE_LOST, KILLED, KILLED_AFTER)
 TRANSACTION_FAULTS = {CONFLICT, RESPONSE_LOST, KILLED, KILLED_AFTER}
 """Faults of transactions only. All others also apply to reads."""
-STRIPE_FAULTS = ("status:500", "status:429", "reset", "slow:0.7", "timeout")
+WRONG_DATE = "date"
+"""Response with a wrong `Date`."""
+STRIPE_FAULTS = ("status:500", "status:429", "reset", "slow:0.7", "timeout", WRONG_DATE)
+CLOCK_ERROR_SECONDS = 600
+"""Greatest error of a clock."""
 
 _PREFIX = "com.amazonaws.dynamodb.v20120810"
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
@@ -228,10 +232,11 @@ class FaultSchedule:
 
     async def _inject_stripe_faults(self) -> None:
         # A timeout blocks its function for five seconds, so there are few.
-        [kind] = self.rng.choices(STRIPE_FAULTS, (6, 4, 6, 3, 1))
+        [kind] = self.rng.choices(STRIPE_FAULTS, (6, 4, 6, 3, 1, 10))
         count = 1 if kind == "timeout" else self.rng.randint(1, 4)
+        error = f":{self.rng.randint(-CLOCK_ERROR_SECONDS, CLOCK_ERROR_SECONDS)}" if kind == WRONG_DATE else ""
         for path in STRIPE_PATHS:
-            fault = {"match": {"method": "GET", "path_prefix": path}, "count": count, "kind": kind}
+            fault = {"match": {"method": "GET", "path_prefix": path}, "count": count, "kind": kind + error}
             (await self.stripe.post("/_simulator/faults", json=fault)).raise_for_status()
             self.stripe_counts[kind] += count
 
@@ -239,5 +244,6 @@ class FaultSchedule:
         """Delete unused faults and subtract them from the counts."""
         unused = (await self.stripe.get("/_simulator/faults")).raise_for_status().json()["data"]
         for fault in unused:
-            self.stripe_counts[fault["kind"]] -= fault["count"]
+            kind = WRONG_DATE if fault["kind"].startswith(WRONG_DATE) else fault["kind"]
+            self.stripe_counts[kind] -= fault["count"]
         (await self.stripe.delete("/_simulator/faults")).raise_for_status()

@@ -9,6 +9,9 @@ the random life cycle of one customer of one account, generated from a seed:
 3. The faults stop. All events without a 2xx are delivered again, as Stripe does, and so are some of the others.
 4. Every row is compared with Stripe's objects (`state_comparison.py`).
 
+In most histories clocks are wrong by up to ten minutes: those that stamp events (`EventClock`), and with the faults
+those that date Stripe's responses.
+
 The seed determines the life cycle and the order of its deliveries. The machine determines how deliveries interleave.
 """
 
@@ -38,14 +41,15 @@ from billing.adapters.dynamodb import Table
 from billing.adapters.repository import Repository
 from billing.api.authentication import KeyKind
 from billing.domain.accounts import Profile
+from billing.settings import RATE_LIMIT_MAX
 from billing.stripe_events.webhook_signature import sign
 from cli.commands.keys import create_key
 from local import stack
 from local.environment import EnvironmentConfig, LocalEnvironment, running_environment
 from local.ports import free_port, is_listening
 from local.processes import Child, start, stop, wait_until
-from tests.e2e.fault_injection import DynamoDBProxy, FaultSchedule, kill_connection_owner
-from tests.e2e.life_cycle import AsyncStripeClient, Json, LifeCycle
+from tests.e2e.fault_injection import CLOCK_ERROR_SECONDS, DynamoDBProxy, FaultSchedule, kill_connection_owner
+from tests.e2e.life_cycle import ENDED_STATUSES, AsyncStripeClient, Json, LifeCycle
 from tests.e2e.state_comparison import differences
 from tests.e2e.support import children
 
@@ -74,6 +78,7 @@ class RunStatistics:
     responses: Counter[str] = field(default_factory=Counter)
     dynamodb_faults: Counter[str] = field(default_factory=Counter)
     stripe_faults: Counter[str] = field(default_factory=Counter)
+    wrong_timestamps: Counter[str] = field(default_factory=Counter)
     fetches: int = 0
     in_flight_max: int = 0
     functions_max: int = 0
@@ -90,6 +95,7 @@ class RunStatistics:
         yield f"  responses to deliveries                 {_format_counts(self.responses)}"
         yield f"  DynamoDB faults                         {_format_counts(self.dynamodb_faults)}"
         yield f"  Stripe faults                           {_format_counts(self.stripe_faults)}"
+        yield f"  events with a wrong timestamp           {_format_counts(self.wrong_timestamps)}"
         yield f"  fetches from Stripe                     {self.fetches}"
         yield f"  differences                             {len(self.differences)}"
         yield from self.differences
@@ -97,6 +103,43 @@ class RunStatistics:
 
 def _format_counts(counts: Counter[str]) -> str:
     return f"{counts.total()}: " + ", ".join(f"{name} {count}" for name, count in counts.most_common())
+
+
+ENDS = ENDED_STATUSES | {"paid", "void"}
+
+
+@dataclass(frozen=True)
+class EventClock:
+    """Clock that stamps the events of a history.
+
+    | kind | events |
+    |---|---|
+    | right | have the time of their change |
+    | ahead | may each be ten minutes ahead: they are delivered before that time |
+    | behind | are all behind by the same time |
+    | ends wrong | that show an end are ahead or behind; the lifecycle rank orders them |
+    """
+
+    kind: str
+    rng: random.Random
+    error_seconds: int
+
+    @classmethod
+    def random(cls, rng: random.Random) -> "EventClock":
+        """Return a clock of a random kind."""
+        kind = rng.choice(("right", "ahead", "ahead", "behind", "behind", "ends wrong"))
+        return cls(kind, rng, rng.randint(1, CLOCK_ERROR_SECONDS))
+
+    def offset(self, event: Json) -> int:
+        """Return the seconds by which the timestamp of an event is ahead."""
+        match self.kind:
+            case "ahead":
+                return self.rng.choice((0, CLOCK_ERROR_SECONDS))
+            case "behind":
+                return -self.error_seconds
+            case "ends wrong" if event["data"]["object"].get("status") in ENDS:
+                return self.rng.randint(-CLOCK_ERROR_SECONDS, CLOCK_ERROR_SECONDS)
+        return 0
 
 
 @dataclass
@@ -107,6 +150,7 @@ class History:
     rng: random.Random
     life_cycle: LifeCycle
     secret_key: str
+    clock: EventClock
     events: dict[str, Json] = field(default_factory=dict)
     acknowledged: set[str] = field(default_factory=set)
     last_responses: dict[str, str] = field(default_factory=dict)
@@ -151,7 +195,9 @@ class HistoryRun:
         source = event["data"]["object"]
         history = self.histories.get(str(source.get("customer") or source.get("id")))
         if history and event["type"] in self.event_types:
-            history.events[event["id"]] = event
+            offset = history.clock.offset(event)
+            self.statistics.wrong_timestamps[history.clock.kind] += offset != 0
+            history.events[event["id"]] = event | {"created": event["created"] + offset}
 
     async def monitor(self) -> None:
         """Collect events until cancelled, so that lists stay short, and count the functions' processes."""
@@ -207,7 +253,8 @@ async def create_history(run: HistoryRun, seed: int) -> History:
     is_known = rng.random() < 0.5
     secret_key = await asyncio.to_thread(_create_account, run.table, account_id, customer["id"] if is_known else None)
     life_cycle = LifeCycle(run.stripe, rng, account_id, customer["id"], run.prices, may_be_deleted=is_known)
-    history = run.histories[customer["id"]] = History(seed, rng, life_cycle, secret_key)
+    clock = EventClock.random(random.Random(seed))
+    history = run.histories[customer["id"]] = History(seed, rng, life_cycle, secret_key, clock)
     return history
 
 
@@ -265,7 +312,8 @@ async def compare(run: HistoryRun, history: History) -> list[str]:
         found += await differences(
             run.stripe, run.api, run.table, history.life_cycle, history.events, history.secret_key
         )
-    return [f"seed {history.seed}, {history.life_cycle.account_id}: {difference}" for difference in found]
+    clock = history.clock.kind
+    return [f"seed {history.seed} ({clock}), {history.life_cycle.account_id}: {difference}" for difference in found]
 
 
 # --- Run --------------------------------------------------------------------------------------------------------------
@@ -295,6 +343,7 @@ async def run_histories(environment: LocalEnvironment, seed: int, count: int, pa
     statistics.requests_at_once_max = proxy.concurrent_max
     statistics.dynamodb_faults = +Counter({kind: number for kind, number in proxy.counts.items() if kind != "requests"})
     statistics.stripe_faults = +faults.stripe_counts
+    statistics.wrong_timestamps = +statistics.wrong_timestamps
     return statistics
 
 
@@ -416,7 +465,7 @@ def main() -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     print(f"First seed: {arguments.seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        config = EnvironmentConfig(Path(folder), free_port(), free_port(), rate_limit_per_minute=100_000)
+        config = EnvironmentConfig(Path(folder), free_port(), free_port(), rate_limit_per_minute=RATE_LIMIT_MAX)
         with running_environment(config) as environment:
             statistics = asyncio.run(run_histories(environment, arguments.seed, arguments.count, arguments.parallel))
     print("\n".join(statistics.lines()))

@@ -21,7 +21,6 @@ GRANTING = {"active", "trialing", "past_due"}
 RANKS = {"pro_monthly": ("pro", 1), "team_monthly": ("team", 2)}
 PLAN_PATHS = ("/v1/billing", "/subscription", "/api/v1/teams/{}/billing/subscription", "/api/billing/subscription")
 INVOICES_MAX = 100
-FAR_FUTURE = 2**40
 
 
 async def differences(
@@ -115,6 +114,9 @@ def _profile_differences(
         yield f"the profile has customer {profile.customer_id}, not {customer_id}"
     if repository.find_owners([life_cycle.customer_id]) != {life_cycle.customer_id: life_cycle.account_id}:
         yield f"the customer {life_cycle.customer_id} is not linked to the account"
+    live_ids = tuple(sorted(each["id"] for each in subscriptions if each["status"] not in ENDED_STATUSES))
+    if profile.live_subscription_ids != live_ids:
+        yield f"the profile has the live subscriptions {profile.live_subscription_ids}, not {live_ids}"
     if profile.trial_used != any(each["trial_end"] for each in subscriptions):
         yield f"the profile has trial_used {profile.trial_used}"
 
@@ -196,9 +198,19 @@ def _response_difference(path: str, response: httpx.Response, subscriptions: lis
     return None if actual in expected else f"{path} returned {response.status_code} {document}, in Stripe {expected}"
 
 
-def _preference(subscription: Json) -> tuple[int, int, int]:
-    ended = subscription["ended_at"] if subscription["status"] in ENDED_STATUSES else FAR_FUTURE
-    return _granted_plan(subscription)[1], ended, subscription["created"]
+def _preference(subscription: Json) -> tuple[int | bool, ...]:
+    """Return the rank of a subscription: docs/explanation/subscriptions-and-plans.md lists the criteria."""
+    has_ended = subscription["status"] in ENDED_STATUSES
+    is_cancelling = subscription["cancel_at_period_end"] or bool(subscription["cancel_at"])
+    end = subscription["cancel_at"] or _item(subscription)["current_period_end"]
+    return (
+        _granted_plan(subscription)[1],
+        not has_ended,
+        subscription["status"] in {"active", "trialing"},
+        not (is_cancelling and not has_ended),
+        subscription["ended_at"] if has_ended else end,
+        subscription["created"],
+    )
 
 
 def _expected_response(subscription: Json) -> tuple[Any, ...]:

@@ -50,19 +50,39 @@ def inject_fault(simulator: Simulator, kind: str, prefix: str = "/v1", count: in
     control(simulator, "POST", "faults", {"match": {"path_prefix": prefix}, "count": count, "kind": kind})
 
 
+def inject_stored_failure(simulator: Simulator, path: str, status: int, when: str) -> None:
+    """Make the next POST to this path prefix fail, and store the failure under its idempotency key.
+
+    Args:
+        simulator: The Stripe simulator.
+        path: Prefix of the path.
+        status: Status of the failure.
+        when: `before` or `after` the operation takes effect.
+    """
+    match = {"method": "POST", "path_prefix": path}
+    fault = {"match": match, "kind": f"status:{status}", "when": when, "stored": True}
+    control(simulator, "POST", "faults", fault)
+
+
 def clear_faults(simulator: Simulator) -> None:
     """Let every request succeed again."""
     control(simulator, "DELETE", "faults")
 
 
-def create_subscription(client: stripe.StripeClient, account_id: str | None = "acme") -> stripe.Subscription:
-    """Create a customer with a paid subscription; both name the account in their metadata, unless it is None."""
+def create_subscription(
+    client: stripe.StripeClient, account_id: str | None = "acme", *, customer_id: str | None = None
+) -> stripe.Subscription:
+    """Create a paid subscription, and its customer unless one is given.
+
+    Both name the account in their metadata, unless it is None.
+    """
     metadata = {"account_id": account_id} if account_id else {}
-    card = {"payment_method": "pm_card_visa", "invoice_settings": {"default_payment_method": "pm_card_visa"}}
-    customer_params: Any = {"email": "jo@acme.test", "metadata": metadata, **card}
-    customer = client.v1.customers.create(customer_params)
+    if customer_id is None:
+        customer_id = client.v1.customers.create({"email": "jo@acme.test", "metadata": metadata}).id
+    card = client.v1.payment_methods.attach("pm_card_visa", {"customer": customer_id}).id
+    client.v1.customers.update(customer_id, {"invoice_settings": {"default_payment_method": card}})
     [price] = client.v1.prices.list({"lookup_keys": ["pro_monthly"]}).data
-    subscription_params: Any = {"customer": customer.id, "items": [{"price": price.id}], "metadata": metadata}
+    subscription_params: Any = {"customer": customer_id, "items": [{"price": price.id}], "metadata": metadata}
     return client.v1.subscriptions.create(subscription_params)
 
 

@@ -89,6 +89,7 @@ def api_gateway_event(
     is_base64: bool = False,
     parameters: dict[str, str] | None = None,
     query: str = "",
+    source_ip: str = "192.0.2.1",
 ) -> dict[str, Any]:
     """Return an API Gateway event, payload format 2.0. API Gateway sends header names in lower case."""
     event: dict[str, Any] = {
@@ -99,7 +100,7 @@ def api_gateway_event(
         "headers": {name.lower(): value for name, value in (headers or {}).items()},
         "requestContext": {
             "requestId": "request-1",
-            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1"},
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": source_ip},
             "domainName": "api.example.com",
             "stage": "$default",
         },

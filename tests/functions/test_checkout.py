@@ -9,7 +9,14 @@ import stripe
 
 from stripe_simulator import Simulator
 from tests.functions.events import event, subscription, subscription_event
-from tests.functions.stripe_support import clear_faults, complete_checkout, deliver_all, inject_fault, open_session
+from tests.functions.stripe_support import (
+    clear_faults,
+    complete_checkout,
+    control,
+    deliver_all,
+    inject_fault,
+    open_session,
+)
 from tests.functions.support import FunctionHarness
 
 pytestmark = pytest.mark.engine
@@ -108,12 +115,40 @@ def test_checkout_with_an_unknown_customer_creates_a_new_customer(
     assert open_session(stripe_client, deployment).customer == customer_id != "cus_forgotten"
 
 
+NO_STRIPE_IDS = [
+    *("price_1\r\nX-Injected: 1", "price_1\n", "\x00", "\x7f", "price 1", "é", "x" * 256),
+    *(".", "..", "...", "../customers", "price_1/../../customers", "price_1/subscriptions"),
+    *("price_1?limit=1", "price_1#", "%2e%2e", "price_1%0d%0a", "price_1;", "price_1\\"),
+]
+
+
+@pytest.mark.parametrize("price_id", NO_STRIPE_IDS, ids=ascii)
+@pytest.mark.usefixtures("stripe_client")
+def test_checkout_with_a_price_id_that_stripe_cannot_have_returns_400_without_a_call(
+    deployment: FunctionHarness, simulator: Simulator, price_id: str
+) -> None:
+    """It would become part of a URL."""
+    before = control(simulator, "GET", "calls")
+    response = deployment.authorized("POST", "/api/billing/checkout", {"priceId": price_id})
+    assert (response.status, response.body["error"]["code"]) == (400, "BAD_REQUEST")
+    assert response.body["error"]["message"] == "priceId: is not a price of the catalog"
+    assert control(simulator, "GET", "calls") == before
+
+
+@pytest.mark.parametrize("price_id", ["price_unknown", "gold.v2", "pro-monthly", "x" * 255])
+@pytest.mark.usefixtures("stripe_client")
+def test_checkout_with_an_unknown_price_id_returns_400(deployment: FunctionHarness, price_id: str) -> None:
+    response = deployment.authorized("POST", "/api/billing/checkout", {"priceId": price_id})
+    assert (response.status, response.body["error"]["message"]) == (400, "priceId: is not a price of the catalog")
+
+
 @pytest.mark.usefixtures("stripe_client")
 def test_checkout_returns_409_while_a_subscription_is_active(deployment: FunctionHarness) -> None:
     deployment.deliver(subscription_event())
     response = deployment.authorized("POST", CHECKOUT, {"tier": "team"})
     message = "This account already has a subscription; change or cancel it in the billing portal"
-    assert (response.status, response.body) == (409, {"error": {"code": "SUBSCRIPTION_EXISTS", "message": message}})
+    error = {"code": "SUBSCRIPTION_EXISTS", "message": message, "action": "open_portal"}
+    assert (response.status, response.body) == (409, {"error": error})
 
 
 def test_checkout_returns_409_after_payment_before_the_event_arrives(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from billing.bootstrap import app
-from tests.functions.events import event, eventbridge_envelope, subscription_event
+from tests.functions.events import event, eventbridge_envelope, subscription_event, thin_event
 from tests.functions.support import (
     NO_BATCH_FAILURES,
     FunctionHarness,
@@ -45,6 +45,18 @@ def batch_failures(*indexes: int) -> dict[str, Any]:
 def test_eventbridge_event_changes_the_plan(deployment: FunctionHarness, deliver: Deliver) -> None:
     assert deliver(eventbridge_envelope(subscription_event())) == NO_BATCH_FAILURES
     assert deployment.authorized("GET", "/v1/billing").body["plan"] == "pro"
+
+
+@pytest.mark.parametrize("name", ["account", "context"])
+def test_eventbridge_event_of_another_stripe_account_is_ignored(
+    deployment: FunctionHarness, deliver: Deliver, name: str
+) -> None:
+    """The envelope's own `account` is the AWS account, which every event has."""
+    snapshot = subscription_event() | {name: "acct_1"}
+    thin = thin_event("v1.invoice.paid", "invoice", "in_1", **{name: "acct_1"})
+    assert deliver(eventbridge_envelope(snapshot), eventbridge_envelope(thin)) == NO_BATCH_FAILURES
+    assert [event_marker(deployment, each["id"])["outcome"] for each in (snapshot, thin)] == ["ignored", "ignored"]
+    assert deployment.authorized("GET", "/v1/billing").body["plan"] == "free"
 
 
 def test_event_delivered_by_webhook_and_eventbridge_is_processed_once(

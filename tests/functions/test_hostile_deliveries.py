@@ -170,6 +170,8 @@ MALFORMED_EVENTS: Mapping[str, tuple[dict[str, Any], str]] = {
     "created in 1970": (subscription_updated(status="unpaid") | {"created": 0}, NO_CHANGE),
     "livemode is text": (subscription_updated() | {"livemode": "false"}, FAILED),
     "livemode is null": (subscription_updated() | {"livemode": None}, UNCHANGED),
+    "context is an object": (subscription_updated() | {"context": {}}, FAILED),
+    "from an account of an organization": (subscription_updated(status="unpaid") | {"context": "acct_1"}, IGNORED),
     "account is an object": (subscription_updated() | {"account": {}}, FAILED),
     "from a connected account": (subscription_updated(status="unpaid") | {"account": "acct_1"}, IGNORED),
     "data is missing": (without_field(subscription_updated(), "data"), FAILED),
@@ -264,8 +266,8 @@ def acme(
     monkeypatch: pytest.MonkeyPatch,
 ) -> FunctionHarness:
     """The deployment with acme on pro since a minute ago and one invoice. Stripe has neither object."""
-    monkeypatch.setenv("RATE_LIMIT_PER_MINUTE", "100000")
-    monkeypatch.setenv("RATE_LIMIT_PER_HOUR", "100000")
+    monkeypatch.setenv("RATE_LIMIT_PER_MINUTE", "20000")
+    monkeypatch.setenv("RATE_LIMIT_PER_HOUR", "20000")
     before = datetime.now(UTC) - timedelta(minutes=1)
     assert deployment.deliver(subscription_event(created=before)).body["outcome"] == APPLIED
     assert deployment.deliver(event("invoice.paid", invoice(), created=before)).body["outcome"] == APPLIED

@@ -11,7 +11,7 @@ from billing.adapters.repository import Commit, EventAlreadyProcessed, Repositor
 from billing.catalog import load_catalog
 from billing.domain.accounts import OpenCheckout
 from billing.domain.errors import EventUnprocessable
-from billing.domain.subscriptions import Subscription
+from billing.domain.subscriptions import AccessPolicy, Subscription
 from billing.services.event_processor import EventProcessor, Fetch
 from billing.stripe_events.event_types import EventOutcome, FetchedObject, ObjectRef, ParsedEvent, parse_envelope
 from billing.stripe_events.objects import parse_subscription
@@ -21,7 +21,7 @@ from tests.functions.support import FunctionHarness, event_marker, outbox_types,
 pytestmark = pytest.mark.engine
 
 NOW = datetime.now(UTC).replace(microsecond=0)
-GRACE = timedelta(days=7)
+POLICY = AccessPolicy(timedelta(days=7))
 
 
 def processor(deployment: FunctionHarness, fetch: Fetch = lambda _: None, now: datetime = NOW) -> EventProcessor:
@@ -79,12 +79,13 @@ def test_late_update_of_a_missing_subscription_is_recorded_as_missing(deployment
 def test_customer_deleted_event_ends_a_missing_subscription(deployment: FunctionHarness) -> None:
     """Stripe cancels the subscriptions of a deleted customer. The account is on free and can subscribe again."""
     processor(deployment).process(subscription_event(created=NOW))
-    sent = event("customer.deleted", {"id": "cus_acme", "object": "customer"}, created=NOW + timedelta(seconds=60))
-    assert processor(deployment).process(sent) is EventOutcome.APPLIED
+    later = NOW + timedelta(seconds=60)
+    sent = event("customer.deleted", {"id": "cus_acme", "object": "customer"}, created=later)
+    assert processor(deployment, now=later).process(sent) is EventOutcome.APPLIED
     ended = only_subscription(deployment)
-    assert (ended.status, ended.ended_at) == ("canceled", NOW + timedelta(seconds=60))
+    assert (ended.status, ended.ended_at) == ("canceled", later)
     assert deployment.repository.load_account("acme").profile.customer_id is None
-    deployment.repository.load_account("acme").refuse_second_subscription(NOW, GRACE)
+    assert not ended.live
     assert outbox_types(deployment) == ["subscription.canceled", "subscription.created"]
     assert processor(deployment).process(sent) is EventOutcome.DUPLICATE
 
@@ -97,6 +98,42 @@ def test_repair_after_the_deletion_event_changes_nothing(deployment: FunctionHar
     repair = parse_envelope(event("reconciliation.subscriptions", {}, created=NOW + timedelta(seconds=60)))
     assert processor(deployment).apply(repair, parsed) is EventOutcome.NO_CHANGE
     assert only_subscription(deployment).ended_at == NOW + timedelta(seconds=50)
+
+
+def test_customer_deleted_event_from_the_future_ends_its_missing_subscription_now(deployment: FunctionHarness) -> None:
+    processor(deployment).process(subscription_event(created=NOW))
+    sent = event("customer.deleted", {"id": "cus_acme", "object": "customer"}, created=NOW + timedelta(minutes=9))
+    assert processor(deployment).process(sent) is EventOutcome.APPLIED
+    assert only_subscription(deployment).ended_at == NOW
+
+
+@pytest.mark.parametrize("ahead", [timedelta(seconds=30), timedelta(minutes=9)])
+def test_end_after_an_event_that_was_stamped_ahead_is_applied(deployment: FunctionHarness, ahead: timedelta) -> None:
+    """The first event is not believed. The end is applied although the table may already show a later time."""
+    shown = parse_subscription(subscription(lookup_key="team_monthly"), load_catalog())
+    fetch: Fetch = lambda _: FetchedObject(shown, NOW + ahead, NOW + ahead)  # noqa: E731
+    sent = subscription_event(created=NOW + ahead, lookup_key="team_monthly")
+    assert processor(deployment, fetch).process(sent) is EventOutcome.APPLIED
+    assert only_subscription(deployment).plan == "team"
+    assert processor(deployment, now=NOW + timedelta(seconds=20)).process(deleted_event(NOW)) is EventOutcome.APPLIED
+    assert only_subscription(deployment).status == "canceled"
+
+
+@pytest.mark.parametrize("error", [timedelta(minutes=-9), timedelta(seconds=-30), timedelta(minutes=9)])
+def test_change_after_a_fetch_by_a_wrong_clock_is_not_discarded(deployment: FunctionHarness, error: timedelta) -> None:
+    """The clock of the response or of the next event may be wrong."""
+    pro, team = (
+        parse_subscription(subscription(lookup_key=key), load_catalog()) for key in ("pro_monthly", "team_monthly")
+    )
+    first: Fetch = lambda _: FetchedObject(pro, NOW + error, NOW + error)  # noqa: E731
+    sent = event("invoice.payment_failed", invoice(status="open"), created=NOW)
+    assert processor(deployment, first).process(sent) is EventOutcome.APPLIED
+    later = NOW + timedelta(seconds=20)
+    second: Fetch = lambda _: FetchedObject(team, later, later)  # noqa: E731
+    for created in (later, later - abs(error)):
+        changed = subscription_event(created=created, lookup_key="team_monthly")
+        assert processor(deployment, second, later).process(changed) in {EventOutcome.APPLIED, EventOutcome.NO_CHANGE}
+        assert only_subscription(deployment).plan == "team"
 
 
 @pytest.mark.parametrize("outcome", [EventOutcome.FAILED, EventOutcome.MISSING])
@@ -121,14 +158,15 @@ def test_checkout_completed_without_a_readable_subscription_keeps_the_session_op
 
 
 def test_past_due_event_from_the_future_starts_the_grace_period_at_the_fetch(deployment: FunctionHarness) -> None:
-    """An event with `created` in the year 9999 must not extend the grace period."""
+    """Neither an event with `created` in the year 9999 nor a `Date` ahead of our clock extends the grace period."""
     shown = parse_subscription(subscription(status="past_due"), load_catalog())
     future = datetime(9999, 12, 31, tzinfo=UTC)
     sent = subscription_event(created=future, status="past_due")
-    fetch: Fetch = lambda _: FetchedObject(shown, NOW, NOW)  # noqa: E731
+    dated = NOW + timedelta(minutes=9)
+    fetch: Fetch = lambda _: FetchedObject(shown, dated, dated)  # noqa: E731
     assert processor(deployment, fetch).process(sent) is EventOutcome.APPLIED
     assert only_subscription(deployment).past_due_since == NOW
-    assert not only_subscription(deployment).grants_access(NOW + GRACE, GRACE)
+    assert not only_subscription(deployment).granting(load_catalog(), NOW + POLICY.past_due_grace, POLICY)
 
 
 def test_late_past_due_event_does_not_start_the_grace_period_before_a_known_payment(

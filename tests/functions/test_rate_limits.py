@@ -2,12 +2,16 @@
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 import billing.adapters.aws
+from billing.adapters.repository import KeyRecord
+from billing.api.authentication import KeyKind, digest_of, new_key
 from tests.api.contracts.examples import PORTAL, REFERENCE, send_request, without_timestamp
+from tests.api.contracts.test_bad_requests import ISSUER, SHARED_SECRET, token
 from tests.functions.support import FunctionHarness
 
 pytestmark = pytest.mark.engine
@@ -62,6 +66,39 @@ def without_message(body: Any) -> Any:
 def test_rate_limit_is_shared_by_all_contracts(deployment: FunctionHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RATE_LIMIT_PER_HOUR", "3")
     assert [send_request(deployment, "POST", path).status for path in PORTAL.values()] == [400, 404, 404, 429, 429]
+
+
+def test_users_of_an_account_do_not_use_up_the_limit_of_its_servers(
+    deployment: FunctionHarness,
+    monkeypatch: pytest.MonkeyPatch,
+    stripe_secret_id: Callable[[dict[str, Any]], str],
+) -> None:
+    """Header and message are those of the caller's own limit."""
+    monkeypatch.setenv("RATE_LIMIT_PER_HOUR", "2")
+    monkeypatch.setenv("SESSION_ISSUER", ISSUER)
+    monkeypatch.setenv("SESSION_AUDIENCE", "billing")
+    monkeypatch.setenv("SESSION_SECRET_ID", stripe_secret_id({"shared_secrets": [SHARED_SECRET]}))
+    users = [{"Authorization": f"Bearer {token({'sub': f'user_{number}'})}"} for number in range(3)]
+    responses = [deployment.call("GET", "/v1/billing", headers=headers) for headers in users]
+    assert [response.status for response in responses] == [200, 200, 429]
+    assert [response.headers["ratelimit-remaining"] for response in responses] == ["1", "0", "0"]
+    by_key = deployment.authorized("GET", "/v1/billing")
+    assert (by_key.status, by_key.headers["ratelimit-limit"], by_key.headers["ratelimit-remaining"]) == (200, "2", "1")
+
+
+def test_clients_of_a_publishable_key_do_not_use_up_the_limit_of_others(
+    deployment: FunctionHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RATE_LIMIT_PER_HOUR", "1")
+    key = new_key(KeyKind.PUBLISHABLE, livemode=False)
+    record = KeyRecord("key_2", "acme", "publishable", datetime.now(UTC), key[-4:])
+    deployment.repository.create_key(digest_of(key), record)
+    headers = {"Authorization": f"Bearer {key}"}
+    addresses = ("192.0.2.1", "192.0.2.1", "192.0.2.2")
+    responses = [
+        deployment.call("GET", "/v1/billing/plans", headers=headers, source_ip=address) for address in addresses
+    ]
+    assert [response.status for response in responses] == [200, 429, 200]
 
 
 def test_rate_limit_headers_are_in_every_counted_response(deployment: FunctionHarness) -> None:

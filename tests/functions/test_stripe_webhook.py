@@ -123,6 +123,7 @@ OUT_OF_SCOPE = {
     "unhandled type": event("payout.paid", {"id": "po_1"}),
     "other mode": subscription_event() | {"livemode": True},
     "connected account": subscription_event() | {"account": "acct_1"},
+    "account of an organization": subscription_event() | {"context": "acct_1"},
     "one-off payment": event("checkout.session.completed", {"id": "cs_1", "mode": "payment", "customer": "cus_acme"}),
 }
 
@@ -256,7 +257,7 @@ def test_duplicate_delivery_emits_the_alarm_metric_again(
 def test_new_subscription_with_an_unmapped_price_grants_nothing(deployment: FunctionHarness) -> None:
     deployment.deliver(subscription_event(lookup_key=None))
     body = deployment.authorized("GET", "/v1/billing").body
-    assert (body["plan"], body["status"]) == ("free", "active")
+    assert (body["plan"], body["status"]) == ("free", None)
 
 
 def test_subscription_with_the_period_on_top_is_parsed(deployment: FunctionHarness) -> None:

@@ -123,7 +123,8 @@ OUT_OF_SCOPE = {
     "other API": thin_event("v2.core.account.updated", "v2.core.account", "acct_1"),
     "unhandled type": thin_event("v1.charge.captured", "charge", "ch_1"),
     "no object": thin_event("v2.core.event_destination.ping", "", "", related_object=None),
-    "other account": thin_event("v1.invoice.paid", "invoice", "in_1", context="acct_1"),
+    "account of an organization": thin_event("v1.invoice.paid", "invoice", "in_1", context="acct_1"),
+    "connected account": thin_event("v1.invoice.paid", "invoice", "in_1", account="acct_1"),
     "live mode": thin_event("v1.invoice.paid", "invoice", "in_1", livemode=True),
 }
 

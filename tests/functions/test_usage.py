@@ -98,6 +98,19 @@ def test_usage_after_recording_shows_the_totals(subscriber: FunctionHarness) -> 
     }
 
 
+def test_recorded_id_with_another_content_is_a_conflict_that_names_the_difference(subscriber: FunctionHarness) -> None:
+    record(subscriber, measurement("m_1", value=5, action="consume"))
+    again = record(subscriber, measurement("m_1", value=7, action="consume"), measurement("m_2", value=1))
+    conflict = {
+        "id": "m_1",
+        "outcome": "conflict",
+        "recorded": {"metric": "api_calls", "value": 5, "action": "consume"},
+        "differences": ["value"],
+    }
+    assert (again.status, again.body) == (200, {"results": [conflict, {"id": "m_2", "outcome": "recorded"}]})
+    assert subscriber.authorized("GET", USAGE).body["usage"][1] == line("api_calls", 6, 10_000, 9_994)
+
+
 def test_usage_of_an_unlimited_metric_shows_nulls(deployment: FunctionHarness) -> None:
     deployment.deliver(subscription_event(lookup_key="team_monthly"))
     assert deployment.authorized("GET", USAGE).body["usage"][3] == line("team_members", 1, None, None)

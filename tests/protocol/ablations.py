@@ -3,7 +3,7 @@
 Each ablation violates an invariant in some scenario. The violation shows why the step is necessary.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -11,12 +11,13 @@ from billing.adapters.repository import Commit, ProcessedEvent
 from billing.domain.accounts import Profile
 from billing.domain.errors import StripeUnavailable
 from billing.domain.outbound_events import OutboundEvent
+from billing.domain.plans import Catalog
 from billing.services import event_processor
 from billing.services.event_processor import EventProcessor
 from billing.stripe_events import account_matching
 from billing.stripe_events.account_matching import AccountMatch
 from billing.stripe_events.event_types import EventOutcome, ObjectRef, ParsedEvent, Snapshot, StripeEvent
-from billing.stripe_events.ordering import MAX_SNAPSHOT_AGE, StoredObject, apply_snapshot, next_version
+from billing.stripe_events.ordering import MAX_SNAPSHOT_AGE, StoredObject, apply_snapshot, includes, next_version
 from tests.protocol.table_model import Table
 from tests.protocol.transition_system import Components, ReplayedCalls, Write
 
@@ -162,6 +163,22 @@ def _late_end_is_fetched(created: datetime, snapshot: Snapshot | None, stored: R
     return None if row is not stored and now - created > MAX_SNAPSHOT_AGE else row
 
 
+def _time_before_rank(created: datetime, snapshot: Snapshot | None, stored: Row | None, now: datetime) -> Row | None:
+    if stored is not None and includes(stored, created):
+        return stored
+    return apply_snapshot(created, snapshot, stored, now)
+
+
+def _future_stamp_is_believed(
+    created: datetime, snapshot: Snapshot | None, stored: Row | None, now: datetime
+) -> Row | None:
+    return apply_snapshot(created, snapshot, stored, max(created, now))
+
+
+def _interval_of_stripe(seen_from: datetime, seen_to: datetime, _now: datetime) -> tuple[datetime, datetime]:
+    return seen_from, seen_to
+
+
 def _new_link_is_conflict(
     parsed: ParsedEvent, owner: str | None, profile: Profile | None
 ) -> AccountMatch | EventOutcome:
@@ -171,9 +188,9 @@ def _new_link_is_conflict(
 
 
 def _unchanged_profile_is_not_written(
-    matched: AccountMatch, parsed: ParsedEvent, written: Iterable[Snapshot]
+    matched: AccountMatch, parsed: ParsedEvent, written: Sequence[Snapshot], catalog: Catalog
 ) -> Profile:
-    after = original_profile_after(matched, parsed, written)
+    after = original_profile_after(matched, parsed, written, catalog)
     return matched.profile if after == matched.profile else after
 
 
@@ -196,13 +213,13 @@ ABLATIONS = {
     ),
     "skew": Ablation(
         "Timestamps of different servers are treated as exact.",
-        "one-second",
-        "final_marker_implies_effect",
+        "around-the-skew",
+        "content_never_goes_back",
         _patched("stripe_events.ordering.CLOCK_SKEW", timedelta(0)),
     ),
     "seen-from": Ablation(
         "A fetched object is treated as Stripe's state at the end of the call only.",
-        "slow-fetch",
+        "stamps-behind",
         "final_marker_implies_effect",
         _fetch_interval(lambda _seen_from, seen_to: (seen_to, seen_to)),
     ),
@@ -211,6 +228,30 @@ ABLATIONS = {
         "slow-fetch",
         "content_never_goes_back",
         _fetch_interval(lambda seen_from, _seen_to: (seen_from, seen_from)),
+    ),
+    "rank-before-time": Ablation(
+        "The time of an event is compared before its lifecycle rank.",
+        "all-clocks-wrong",
+        "final_marker_implies_effect",
+        _patched("services.event_processor.apply_snapshot", _time_before_rank),
+    ),
+    "believe-future-stamps": Ablation(
+        "A timestamp ahead of the receiver's clock is believed.",
+        "stamps-ahead",
+        "content_never_goes_back",
+        _patched("services.event_processor.apply_snapshot", _future_stamp_is_believed),
+    ),
+    "clock-error": Ablation(
+        "An event is discarded as soon as its row is newer by more than the clock skew.",
+        "stamps-behind",
+        "final_marker_implies_effect",
+        _patched("stripe_events.ordering.MAX_CLOCK_ERROR", timedelta(0)),
+    ),
+    "both-clocks": Ablation(
+        "The interval of a fetch depends on the response's Date alone.",
+        "dates-wrong",
+        "content_never_goes_back",
+        _patched("services.event_processor.observation_interval", _interval_of_stripe),
     ),
     "fetch-after-read": Ablation(
         "An object is fetched before its row is read, so the row may be newer.",

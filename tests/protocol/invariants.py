@@ -12,16 +12,17 @@ from billing.domain.outbound_events import outbound_data
 from billing.domain.subscriptions import Subscription
 from billing.stripe_events.event_types import EventOutcome, Snapshot
 from billing.stripe_events.ordering import MAX_SNAPSHOT_AGE, StoredObject
-from tests.protocol.model import CLOCK_SKEW_SECONDS
 from tests.protocol.stripe_model import describe, second, stripe_fields
 from tests.protocol.table_model import OutboxItem
 from tests.protocol.transition_system import FUNCTION_SECONDS_MAX, SystemState
 
-TIMESTAMP_ERROR_SECONDS = CLOCK_SKEW_SECONDS + 1
-"""Greatest error of a timestamp: the clock's, and the fraction of a second that is dropped."""
-
 type Row = StoredObject[Snapshot]
 type Violations = Iterator[str]
+
+
+def _timestamp_error(state: SystemState) -> float:
+    """Return the greatest error of a timestamp: the clock's, and the fraction of a second that is dropped."""
+    return state.scenario.clock_error + 1
 
 
 # --- After each commit: the row before, the row after, and the state after --------------------------------------------
@@ -52,8 +53,8 @@ def interval_only_moves_forward(before: Row | None, row: Row, _state: SystemStat
 
 def content_was_current_in_interval(_before: Row | None, row: Row, state: SystemState) -> Violations:
     """The content was Stripe's state within the interval, as far as clocks can show."""
-    begin = row.seen_from.timestamp() - TIMESTAMP_ERROR_SECONDS
-    end = row.seen_to.timestamp() + TIMESTAMP_ERROR_SECONDS
+    begin = row.seen_from.timestamp() - _timestamp_error(state)
+    end = row.seen_to.timestamp() + _timestamp_error(state)
     states = state.stripe.states[row.content.id]
     spans = [
         (states[index].since, state.stripe.end_of_state(row.content.id, index))
@@ -71,16 +72,17 @@ def grace_period_never_begins_early(_before: Row | None, row: Row, state: System
         for each in state.stripe.states[row.content.id]
         if isinstance(each.content, Subscription) and each.content.status == "past_due"
     ]
-    if since and not any(begin - TIMESTAMP_ERROR_SECONDS <= since.timestamp() for begin in past_due):
+    if since and not any(begin - _timestamp_error(state) <= since.timestamp() for begin in past_due):
         yield f"past due since {second(since.timestamp())}: {describe(row)}"
 
 
 def new_content_is_recent(before: Row | None, row: Row, state: SystemState) -> Violations:
-    """New content had not ended more than ten minutes before its commit."""
-    stripe = state.stripe
+    """New content had not ended more than ten minutes before its commit, as far as the worker's clock can show."""
+    stripe, slowest = state.stripe, min(state.scenario.worker_offsets)
+    age_max = MAX_SNAPSHOT_AGE.total_seconds() + FUNCTION_SECONDS_MAX - min(slowest, 0)
     ended = max((stripe.end_of_state(row.content.id, index) for index in stripe.indexes(row.content)), default=0)
     is_new = before is None or stripe_fields(before.content) != stripe_fields(row.content)
-    if is_new and ended < stripe.time - MAX_SNAPSHOT_AGE.total_seconds() - FUNCTION_SECONDS_MAX:
+    if is_new and ended < stripe.time - age_max:
         yield f"ended {stripe.time - ended:g} seconds ago: {describe(row)}"
 
 
@@ -186,6 +188,9 @@ def final_profile_equals_stripe(state: SystemState) -> Violations:
     if profile.customer_id != customer:
         yield f"the customer of the profile is {profile.customer_id}, Stripe has {customer}"
     contents = [row.content for row in state.table.rows.values()]
+    live_ids = tuple(sorted(each.id for each in contents if isinstance(each, Subscription) and each.live))
+    if profile.live_subscription_ids != live_ids:
+        yield f"the live subscriptions are {live_ids}, the profile has {profile.live_subscription_ids}"
     if not profile.trial_used and any(isinstance(each, Subscription) and each.trial_end for each in contents):
         yield "the trial of the profile is not used"
     ended = {event.source["id"] for event in state.stripe.events if event.type.startswith("checkout.session.")}

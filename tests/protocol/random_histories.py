@@ -6,6 +6,7 @@ from billing.domain.accounts import Profile
 from tests.protocol import model
 from tests.protocol.model import Json
 from tests.protocol.scenarios import (
+    CLOCK_ERROR,
     WITHOUT_CUSTOMER,
     completes_checkout,
     creates_account,
@@ -22,6 +23,8 @@ from tests.protocol.transition_system import Action, Scenario
 PROFILES = (Profile("acme", version=1, customer_id="cus_1"), WITHOUT_CUSTOMER, None)
 CLOCK_OFFSETS = tuple(range(-model.CLOCK_SKEW_SECONDS, model.CLOCK_SKEW_SECONDS + 1))
 
+type Offsets = tuple[float, ...]
+
 
 def random_history(choice: random.Random) -> Scenario:
     """Return a history of one or two subscriptions and their invoices, with random faults."""
@@ -29,18 +32,42 @@ def random_history(choice: random.Random) -> Scenario:
     script = _script(choice)
     if profile is None:
         script.insert(choice.randrange(len(script) + 1), creates_account())
+    clock_offsets, date_offsets, worker_offsets = _clocks(choice, sum(action.seconds for action in script))
     return Scenario(
         "random history",
         "Random actions and faults.",
         script=tuple(script),
         profile=profile,
         workers=4,
-        clock_offsets=CLOCK_OFFSETS,
+        clock_offsets=clock_offsets,
+        date_offsets=date_offsets,
+        worker_offsets=worker_offsets,
         crashes=choice.randrange(4),
         fetch_failures=choice.randrange(4),
         redeliveries=choice.randrange(6),
         has_torn_reads=choice.random() < 0.5,
     )
+
+
+def _clocks(choice: random.Random, seconds: float) -> tuple[Offsets, Offsets, Offsets]:
+    """Return the offsets of the clocks of events, responses and workers. In most histories some of them are wrong.
+
+    Args:
+        choice: Source of randomness.
+        seconds: Length of the history. A timestamp is ahead only if its event is delivered before that time.
+    """
+    right, wrong = CLOCK_OFFSETS, tuple(choice.sample(range(-CLOCK_ERROR, CLOCK_ERROR + 1), 3))
+    match choice.choice(["right", "ahead", "behind", "dates", "workers"]):
+        case "ahead" if seconds < CLOCK_ERROR - 2 * model.CLOCK_SKEW_SECONDS:
+            return (*right, CLOCK_ERROR), right, (0,)
+        case "behind":
+            error = choice.randrange(CLOCK_ERROR)
+            return tuple(offset - error for offset in right), choice.choice([right, wrong]), (0,)
+        case "dates":
+            return right, wrong, (0,)
+        case "workers":
+            return right, right, (0, *wrong)
+    return right, right, (0,)
 
 
 def _script(choice: random.Random) -> list[Action]:

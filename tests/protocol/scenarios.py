@@ -12,6 +12,8 @@ from tests.protocol.transition_system import Action, Scenario, SystemState
 
 CLOCK_OFFSETS = (-model.CLOCK_SKEW_SECONDS, model.CLOCK_SKEW_SECONDS)
 """Offsets of the slowest and the fastest of Stripe's clocks. Offsets in between lead to no other behavior."""
+CLOCK_ERROR = 600
+"""Error of a clock that is wrong, in seconds: MAX_CLOCK_ERROR of the rule."""
 
 
 # --- Actions ----------------------------------------------------------------------------------------------------------
@@ -201,7 +203,7 @@ SCENARIOS = {
             "around-the-skew",
             "Changes as far apart as the clock skew, so that timestamps are in any order and exactly at its limits.",
             given=(subscribes(),),
-            script=(changes("team"), waits(4), changes("team", 2), waits(2)),
+            script=(changes("team"), waits(3), changes("team", 2), waits(2)),
             clock_offsets=CLOCK_OFFSETS,
         ),
         Scenario(
@@ -369,6 +371,59 @@ SCENARIOS = {
             script=(subscribes(), deletes_customer()),
             has_torn_reads=True,
             workers=3,
+        ),
+        Scenario(
+            "stamps-ahead",
+            "Each event may be stamped ten minutes ahead, and is delivered before that time.",
+            given=(subscribes(),),
+            script=(changes("team"), changes("team", 2), becomes("canceled")),
+            clock_offsets=(0, CLOCK_ERROR),
+            date_offsets=(0,),
+        ),
+        Scenario(
+            "stamps-behind",
+            "All events are stamped ten minutes behind, by clocks that agree. The clocks of responses are right.",
+            given=(subscribes(),),
+            script=(completes_checkout(), changes("team"), waits(8), changes("team", 2)),
+            clock_offsets=(-CLOCK_ERROR, -CLOCK_ERROR + 2 * model.CLOCK_SKEW_SECONDS),
+            date_offsets=(0,),
+        ),
+        Scenario(
+            "one-stamp-behind",
+            "Each event may be stamped ten minutes behind. Rank orders the events that carry a snapshot.",
+            profile=AT_CHECKOUT,
+            given=(subscribes(status="incomplete"),),
+            script=(becomes("active"), fails_to_pay(), pays()),
+            clock_offsets=(-CLOCK_ERROR, 0),
+            date_offsets=(0,),
+        ),
+        Scenario(
+            "dates-wrong",
+            "Responses are dated ten minutes ahead or behind, also those of a slow fetch.",
+            given=(subscribes(), waits(20)),
+            script=(completes_checkout(), changes("team"), waits(8), changes("team", 2)),
+            date_offsets=(-CLOCK_ERROR, 0, CLOCK_ERROR),
+        ),
+        Scenario(
+            "workers-wrong",
+            "Each worker has a clock of its own: right, or ten minutes ahead or behind.",
+            given=(subscribes(), waits(20)),
+            script=(completes_checkout(), changes("team"), waits(8), changes("team", 2)),
+            worker_offsets=(-CLOCK_ERROR, 0, CLOCK_ERROR),
+        ),
+        Scenario(
+            "late-and-workers-wrong",
+            "Events that are delivered late to workers whose clocks are wrong.",
+            script=(subscribes(), waits(20), changes("team"), waits(700), becomes("canceled"), waits(700)),
+            worker_offsets=(-CLOCK_ERROR, 0, CLOCK_ERROR),
+        ),
+        Scenario(
+            "all-clocks-wrong",
+            "A subscription ends while the clocks of events, responses and workers are wrong at the same time.",
+            given=(subscribes(),),
+            script=(changes("team"), becomes("canceled")),
+            clock_offsets=(-CLOCK_ERROR, 0, CLOCK_ERROR),
+            worker_offsets=(-CLOCK_ERROR, 0, CLOCK_ERROR),
         ),
         Scenario(
             "skew-and-slow-fetches",

@@ -130,6 +130,11 @@ class Table:
             markers=self.markers.updated({marker.event_id: marker.outcome}),
             owners=self.owners.updated(linked),
             profiles=self.profiles.updated(saved),
-            rows=self.rows.updated({row.content.id: row for row in commit.rows}),
+            rows=self.rows.updated({row.content.id: _in_seconds(row) for row in commit.rows}),
             outbox=(*self.outbox, *map(OutboxItem.of, commit.outbound)),
         )
+
+
+def _in_seconds(row: StoredObject[Snapshot]) -> StoredObject[Snapshot]:
+    """Drop fractions of seconds, as `item_codec.to_seconds` does."""
+    return replace(row, seen_from=row.seen_from.replace(microsecond=0), seen_to=row.seen_to.replace(microsecond=0))

@@ -18,7 +18,7 @@ from billing.domain.errors import BillingError, StoreUnavailable, StripeUnavaila
 from billing.services.event_processor import EventProcessor
 from billing.stripe_events.event_types import EventOutcome, FetchedObject, ObjectRef, Snapshot
 from billing.stripe_events.ordering import StoredObject
-from tests.protocol.model import CATALOG, moment
+from tests.protocol.model import CATALOG, CLOCK_SKEW_SECONDS, moment
 from tests.protocol.stripe_model import Event, FrozenDict, Stripe, describe, second
 from tests.protocol.table_model import CONTEXT_PARTS, CallFailure, OutboxItem, Table
 
@@ -89,11 +89,13 @@ class ReplayedCalls:
     Attributes:
         responses: Recorded responses, each with its true time. The first one is the delivery itself.
         has_torn_reads: True if the parts of a context are read at different moments.
+        clock_offset: Seconds by which the worker's clock is fast.
         position: Number of responses that were returned.
     """
 
     responses: Responses
     has_torn_reads: bool
+    clock_offset: float = 0
     position: int = 1
 
     def call[T](self, call: Call, _kind: type[T]) -> T:
@@ -111,8 +113,8 @@ class ReplayedCalls:
         return cast("T", response)
 
     def now(self) -> datetime:
-        """Return the time of the last response."""
-        return moment(self.responses[self.position - 1][0])
+        """Return the time of the last response, by the worker's clock."""
+        return moment(self.responses[self.position - 1][0] + self.clock_offset)
 
     def read_event_context(
         self, event_id: str, customer_id: str, account_id: str | None, targets: Sequence[ObjectRef]
@@ -165,15 +167,17 @@ class Worker:
         responses: All responses so far, each with its true time. The first one is the delivery itself.
         memory: What determines the further calls: the responses, or once there is one, the decision alone. Workers with
             equal memory behave equally and compare equal.
+        clock_offset: Seconds by which the clock of the worker is fast.
     """
 
     event: Event
     responses: Responses = field(compare=False)
     memory: object = ()
+    clock_offset: float = 0
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.event, self.memory))
+        return hash((self.event, self.memory, self.clock_offset))
 
     def __hash__(self) -> int:
         return self._hash
@@ -188,7 +192,7 @@ def _decision(commit: Commit) -> tuple[object, ...]:
 @lru_cache(maxsize=50_000)
 def next_call(worker: Worker, components: Components, *, has_torn_reads: bool) -> Call | EventOutcome | BillingError:
     """Run a worker up to its next call. Returns the call, the outcome if the worker is done, or the error."""
-    calls = components.calls(worker.responses, has_torn_reads)
+    calls = components.calls(worker.responses, has_torn_reads, worker.clock_offset)
     processor = components.processor(
         repository=cast("Repository", calls),
         catalog=CATALOG,
@@ -236,7 +240,9 @@ class Scenario:
         given: Actions that are complete, with all their events processed, before the script starts.
         profile: Profile of the account; None if it does not exist at first.
         workers: Greatest number of workers at the same time.
-        clock_offsets: Offsets in seconds of Stripe's clocks.
+        clock_offsets: Offsets in seconds of the clocks that stamp events.
+        date_offsets: Offsets in seconds of the clocks that stamp responses; None for `clock_offsets`.
+        worker_offsets: Offsets in seconds of the workers' clocks.
         crashes: Greatest number of workers that stop.
         fetch_failures: Greatest number of requests to Stripe that fail.
         redeliveries: Greatest number of deliveries of events that were processed already.
@@ -251,11 +257,19 @@ class Scenario:
     profile: Profile | None = field(default_factory=lambda: Profile("acme", version=1, customer_id="cus_1"))
     workers: int = 2
     clock_offsets: tuple[float, ...] = (0,)
+    date_offsets: tuple[float, ...] | None = None
+    worker_offsets: tuple[float, ...] = (0,)
     crashes: int = 0
     fetch_failures: int = 0
     redeliveries: int = 0
     has_torn_reads: bool = False
     is_large: bool = False
+
+    @property
+    def clock_error(self) -> float:
+        """Greatest error of a clock, in seconds."""
+        offsets = (*self.clock_offsets, *(self.date_offsets or ()), *self.worker_offsets)
+        return max(CLOCK_SKEW_SECONDS, *map(abs, offsets))
 
 
 type Transition = Callable[[], "SystemState"]
@@ -357,15 +371,19 @@ class SystemState:
             return
         for event in self.stripe.events:
             if event.number in self.pending:
-                rest = replace(self, pending=_without(self.pending, event.number))
-                yield partial(rest._deliver, event, "is delivered")
+                rest, description = replace(self, pending=_without(self.pending, event.number)), "is delivered"
             elif self.redeliveries:
-                rest = replace(self, redeliveries=self.redeliveries - 1)
-                yield partial(rest._deliver, event, "is delivered again")
+                rest, description = replace(self, redeliveries=self.redeliveries - 1), "is delivered again"
+            else:
+                continue
+            for clock_offset in self.scenario.worker_offsets:
+                yield partial(rest._deliver, event, description, clock_offset)
 
-    def _deliver(self, event: Event, description: str) -> "SystemState":
+    def _deliver(self, event: Event, description: str, clock_offset: float) -> "SystemState":
         """Start a worker, and let it make its first read. No relevant transition is possible in between."""
-        worker = Worker(event, ((self.stripe.time, None),))
+        worker = Worker(event, ((self.stripe.time, None),), clock_offset=clock_offset)
+        if clock_offset:
+            description += f" to a worker whose clock is {clock_offset:+g} s off"
         started = replace(self, workers=_sorted((*self.workers, worker)), transition=f"{event.id} {description}")
         match started._next_call(worker):
             case ReadContext(parts, arguments):
@@ -403,7 +421,7 @@ class SystemState:
                     failure = CallFailure.STRIPE_UNAVAILABLE
                     yield partial(failing._respond, worker, failure, "requests the object, Stripe fails")
             case ReceiveResponse():
-                for clock_offset in self.scenario.clock_offsets:
+                for clock_offset in self.scenario.date_offsets or self.scenario.clock_offsets:
                     date = int(self.stripe.time + clock_offset)
                     yield respond(moment(date), f"receives the response of Stripe, dated {second(date)}")
             case outcome:
@@ -412,15 +430,16 @@ class SystemState:
     def _respond(self, worker: Worker, response: Response, description: str) -> "SystemState":
         """Return the state after a worker received a response and ran up to its next call."""
         responses = (*worker.responses, (self.stripe.time, response))
-        match self._next_call(Worker(worker.event, responses, responses[1:])):
+        continued = replace(worker, responses=responses, memory=responses[1:])
+        match self._next_call(continued):
             case BillingError():
                 return self._fail(worker, f"{description}; responds 500")
             case EventOutcome() as outcome if not self.crashes:
                 return self._remove(worker, f"{description}; responds 200, {outcome}")
             case Write(commit, is_complete=True):
-                advanced = Worker(worker.event, responses, _decision(commit))
+                advanced = replace(continued, memory=_decision(commit))
             case _:
-                advanced = Worker(worker.event, responses, responses[1:])
+                advanced = continued
         workers = _sorted((*_without(self.workers, worker), advanced))
         return replace(self, workers=workers, transition=f"{worker.event.id} {description}")
 
@@ -436,8 +455,9 @@ class SystemState:
     def _restart(self, worker: Worker) -> "SystemState":
         """Reset a worker after a conflict. It keeps nothing, as if its event had just been delivered."""
         now = self.stripe.time
-        rejected = Worker(worker.event, (*worker.responses, (now, CallFailure.CONFLICT)), object())
-        fresh = Worker(worker.event, ((now, None),))
+        conflict = (now, CallFailure.CONFLICT)
+        rejected = replace(worker, responses=(*worker.responses, conflict), memory=object())
+        fresh = replace(worker, responses=((now, None),), memory=())
         assert self._next_call(rejected) == self._next_call(fresh)
         workers = _sorted((*_without(self.workers, worker), fresh))
         description = f"{worker.event.id} fails to commit: {CallFailure.CONFLICT.value}"

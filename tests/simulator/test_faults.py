@@ -1,6 +1,7 @@
 """Injected faults and the call counter of the control surface."""
 
 import contextlib
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -63,6 +64,17 @@ def test_slow_fault_responds_after_delay(account: Account) -> None:
     assert client_with_timeout(account).customers.list().data == []
 
 
+@pytest.mark.parametrize("seconds", [-600, 0, 600])
+def test_date_fault_responds_with_wrong_date(account: Account, seconds: int) -> None:
+    account.control("faults", {"kind": f"date:{seconds}"})
+
+    dated = client_with_timeout(account).customers.list().last_response.headers["date"]
+    right = client_with_timeout(account).customers.list().last_response.headers["date"]
+
+    difference = parsedate_to_datetime(dated) - parsedate_to_datetime(right)
+    assert abs(difference.total_seconds() - seconds) <= 2
+
+
 def test_sdk_retry_after_lost_response_creates_one_customer(account: Account) -> None:
     account.control("faults", {"kind": "reset", "when": "after"})
     client = stripe.StripeClient("sk_test_x", base_addresses={"api": account.simulator.url}, max_network_retries=2)
@@ -83,7 +95,14 @@ def test_faults_are_listed_and_removed(account: Account) -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [{}, {"kind": "explode"}, {"kind": "status:x"}, {"kind": "reset", "when": "maybe"}, {"kind": "reset", "x": 1}],
+    [
+        {},
+        {"kind": "explode"},
+        {"kind": "status:x"},
+        {"kind": "reset", "code": "x"},
+        {"kind": "reset", "when": "maybe"},
+        {"kind": "reset", "x": 1},
+    ],
 )
 def test_invalid_fault_returns_400(account: Account, fault: dict[str, Any]) -> None:
     assert account.browser.post("/_simulator/faults", json=fault).status_code == 400
@@ -125,4 +144,14 @@ def test_stored_fault_of_other_kind_is_rejected(account: Account) -> None:
     response = account.browser.post("/_simulator/faults", json={"kind": "timeout", "stored": True})
 
     assert response.status_code == 400
-    assert "stored requires" in response.json()["error"]
+    assert "stored and code require" in response.json()["error"]
+
+
+def test_fault_with_code_returns_stripes_error_code(account: Account) -> None:
+    account.control("faults", {"kind": "status:401", "code": "api_key_expired"})
+
+    with pytest.raises(stripe.AuthenticationError) as raised:
+        account.v1.customers.list()
+
+    assert raised.value.error is not None
+    assert raised.value.error.code == "api_key_expired"

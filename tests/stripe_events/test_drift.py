@@ -9,6 +9,7 @@ from billing.domain.accounts import Profile
 from billing.domain.subscriptions import UNKNOWN_CHANGE, PendingChange, Subscription
 from billing.stripe_events.account_matching import AccountMatch
 from billing.stripe_events.drift import (
+    EVENTS_OVERLAP,
     FULL_SYNC_INTERVAL,
     LEASE_DURATION,
     RUN_TIMEOUT,
@@ -52,7 +53,7 @@ def test_first_run_is_full_sync_of_all_phases() -> None:
 def test_run_between_full_syncs_reads_events_only() -> None:
     last = Checkpoint(events_until=NOW, full_sync_at=NOW)
     began = last.acquire_lease("run", NOW + FULL_SYNC_INTERVAL - SECOND)
-    assert (began.since, began.full_sync) == (NOW - timedelta(minutes=10), False)
+    assert (began.since, began.full_sync) == (NOW - EVENTS_OVERLAP, False)
     ended = began.advance_page(None, NOW + FULL_SYNC_INTERVAL)
     assert (ended.phase, ended.events_until, ended.full_sync_at) == (None, NOW + FULL_SYNC_INTERVAL - SECOND, NOW)
     daily = ended.acquire_lease("next", NOW + FULL_SYNC_INTERVAL)

@@ -277,6 +277,35 @@ def test_unmapped_price_gives_no_plan_and_is_named(lookup_key: str | None) -> No
     assert found.current_period_end == at(END)
 
 
+def archived_item(**metadata: object) -> Json:
+    """Return an item with a price that has lost its lookup key."""
+    archived = item(None, **PERIOD)
+    return archived | {"price": archived["price"] | {"active": False, "metadata": metadata}}
+
+
+def test_price_without_lookup_key_has_the_plan_of_its_metadata() -> None:
+    found = subscription(items={"data": [archived_item(plan="team")]})
+    assert (found.plan, found.price_is_mapped) == ("team", True)
+
+
+@pytest.mark.parametrize("plan", ["another_product", "", 5, None, ["team"]])
+def test_price_metadata_of_another_product_is_no_plan(plan: object) -> None:
+    """Another product may use the same metadata key. Its events must not fail."""
+    found = subscription(items={"data": [archived_item(plan=plan)]})
+    assert (found.plan, found.price_is_mapped) == (None, False)
+
+
+def test_terms_of_price_and_pause_are_parsed() -> None:
+    priced = item("pro_monthly", 3, **PERIOD)
+    recurring = {"interval": "year", "interval_count": 1}
+    priced["price"] |= {"unit_amount": 1_900, "currency": "eur", "recurring": recurring}
+    pause = {"behavior": "keep_as_draft", "resumes_at": START}
+    found = subscription(items={"data": [priced]}, pause_collection=pause)
+    assert (found.unit_amount, found.currency, found.quantity) == (1_900, "eur", 3)
+    assert (found.interval, found.interval_count) == ("year", 1)
+    assert (found.pause_collection, found.pause_resumes_at) == ("keep_as_draft", at(START))
+
+
 def test_subscription_without_items_has_no_plan() -> None:
     found = subscription(items={"data": []})
     assert (found.plan, found.price_id, found.quantity, found.current_period_end) == (None, None, None, None)

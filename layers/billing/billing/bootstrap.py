@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from billing.api.jwks import Jwks
     from billing.services.checkout import Checkout
     from billing.services.event_processor import EventProcessor
+    from billing.services.portal import Portal
     from billing.services.reconciliation_job import ReconciliationJob
 
 
@@ -114,8 +115,14 @@ class Application:
 
         settings = self.settings
         return Checkout(
-            self.repository, self.stripe_gateway, self.catalog, settings.past_due_grace, settings.allow_promotion_codes
+            self.repository, self.stripe_gateway, self.catalog, settings.access_policy, settings.allow_promotion_codes
         )
+
+    def portal(self) -> "Portal":
+        """Service that opens billing portal sessions."""
+        from billing.services.portal import Portal  # noqa: PLC0415 - imports stripe
+
+        return Portal(self.repository, self.stripe_gateway)
 
     def reconciliation_job(self) -> "ReconciliationJob":
         """Scheduled reconciliation with its own, rate-limited connection to Stripe."""

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from billing.domain.errors import ConfigurationMissing
+from billing.domain.subscriptions import AccessPolicy
+
+RATE_LIMIT_MAX = 20_000
+"""Largest rate limit. An item of `billing.api.rate_limit` then has at most 320 KB; DynamoDB permits 400 KB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,9 @@ class Settings:
         stripe_secret_id: Name of the secret in Secrets Manager. Its value is not part of the settings.
         stripe_api_base: Address of a server with Stripe's API; None for Stripe.
         livemode: True for Stripe's live mode, False for test mode.
-        past_due_grace: Time for which a `past_due` subscription still grants access.
+        access_policy: Statuses of subscriptions that grant access.
+        rate_limit_per_minute: Requests of one user or key in a minute.
+        rate_limit_per_hour: Requests of all users of an account in an hour, and of all its secret keys.
         session: Validation of session tokens; None if none are accepted.
     """
 
@@ -46,7 +52,7 @@ class Settings:
     stripe_api_base: str | None
     livemode: bool
     allowed_origins: tuple[str, ...]
-    past_due_grace: timedelta
+    access_policy: AccessPolicy
     allow_promotion_codes: bool
     rate_limit_per_minute: int
     rate_limit_per_hour: int
@@ -66,9 +72,12 @@ def load_settings() -> Settings:
         stripe_api_base=os.environ.get("STRIPE_API_BASE") or None,
         livemode=os.environ.get("STRIPE_MODE", "test") == "live",
         allowed_origins=tuple(origin.strip().rstrip("/") for origin in _required("ALLOWED_ORIGINS").split(",")),
-        past_due_grace=timedelta(days=int(os.environ.get("PAST_DUE_GRACE_DAYS", "14"))),
-        rate_limit_per_minute=int(os.environ.get("RATE_LIMIT_PER_MINUTE", "100")),
-        rate_limit_per_hour=int(os.environ.get("RATE_LIMIT_PER_HOUR", "1000")),
+        access_policy=AccessPolicy(
+            past_due_grace=timedelta(days=int(os.environ.get("PAST_DUE_GRACE_DAYS", "14"))),
+            pause_collection_grants=os.environ.get("PAUSE_COLLECTION_GRANTS", "true") == "true",
+        ),
+        rate_limit_per_minute=_rate_limit("RATE_LIMIT_PER_MINUTE", 100),
+        rate_limit_per_hour=_rate_limit("RATE_LIMIT_PER_HOUR", 1000),
         allow_promotion_codes=os.environ.get("ALLOW_PROMOTION_CODES", "false") == "true",
         session=_session_settings(),
         reconcile_queue_url=os.environ.get("RECONCILE_QUEUE_URL", ""),
@@ -88,6 +97,11 @@ def _session_settings() -> SessionSettings | None:
         role_claim=os.environ.get("SESSION_ROLE_CLAIM") or None,
         billing_roles=frozenset(role.strip() for role in os.environ.get("PAYING_ROLES", "").split(",")) - {""},
     )
+
+
+def _rate_limit(name: str, default: int) -> int:
+    """Return a limit from 1 to RATE_LIMIT_MAX. The template permits no others."""
+    return min(max(1, int(os.environ.get(name, default))), RATE_LIMIT_MAX)
 
 
 def _required(name: str) -> str:

@@ -129,11 +129,14 @@ def test_deployment_values_are_filled_in() -> None:
 
 
 def test_checkout_body_has_the_plans_for_sale_and_the_allowed_return_urls() -> None:
-    url = {"type": "string", "minLength": 1, "maxLength": 2048, "pattern": return_url_pattern(ORIGINS)}
+    text = {"type": "string", "minLength": 1, "maxLength": 2048}
+    url = text | {"pattern": return_url_pattern(ORIGINS)}
     assert without_descriptions(response_of("account", "CheckoutRequest")) == {
         "type": "object",
         "properties": {
-            "tier": {"type": "string", "minLength": 1, "maxLength": 2048, "enum": ["pro", "team"]},
+            "tier": text | {"enum": ["pro", "team"]},
+            "interval": {"anyOf": [text | {"enum": ["month"]}, {"type": "null"}]},
+            "currency": {"anyOf": [text | {"enum": ["usd"]}, {"type": "null"}]},
             "success_url": {"anyOf": [url, {"type": "null"}]},
             "cancel_url": {"anyOf": [url, {"type": "null"}]},
             "quantity": {"type": "integer", "minimum": 1, "maximum": 999_999, "default": 1},
@@ -206,7 +209,7 @@ def test_response_field_that_returns_404_if_null_is_not_nullable() -> None:
 
 def test_optional_response_fields_are_not_required() -> None:
     item = response_of("account", "RecordUsageResponse")["properties"]["results"]["items"]
-    assert set(item["properties"]) == {"id", "outcome", "used", "limit"}
+    assert set(item["properties"]) == {"id", "outcome", "used", "limit", "recorded", "differences"}
     assert item["required"] == ["id", "outcome"]
 
 

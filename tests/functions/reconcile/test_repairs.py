@@ -24,7 +24,14 @@ from tests.functions.reconcile.support import (
     plan_and_status,
     save_checkpoint,
 )
-from tests.functions.stripe_support import control, create_subscription, deliver_all
+from tests.functions.stripe_support import (
+    clear_faults,
+    control,
+    create_subscription,
+    deliver_all,
+    inject_fault,
+    open_session,
+)
 from tests.functions.support import FunctionHarness, items_with_prefix, outbox_types
 
 pytestmark = pytest.mark.engine
@@ -181,3 +188,27 @@ def test_run_waits_for_the_rate_limit_before_each_list_call(
     monkeypatch.setattr(billing.adapters.stripe_gateway, "TokenBucket", partial(TokenBucket, sleep=waits.append))
     reconciliation.start()
     assert len(waits) == len(Phase)
+
+
+def test_full_sync_expires_a_superfluous_checkout_and_reports_several_live_subscriptions(
+    deployment: FunctionHarness,
+    reconciliation: ReconcileFunction,
+    stripe_client: stripe.StripeClient,
+    simulator: Simulator,
+    printed: Callable[[], str],
+) -> None:
+    """All deliveries of the subscriptions' events failed after their commit."""
+    deployment.authorized("POST", "/v1/billing/checkout", {"tier": "team"})
+    session = open_session(stripe_client, deployment)
+    bought = [create_subscription(stripe_client, customer_id=str(session.customer)) for _ in range(2)]
+    inject_fault(simulator, "status:500", "/v1/checkout/sessions", count=1000)
+    deliver_all(deployment, simulator)
+    profile = deployment.repository.load_account("acme").profile
+    assert profile.live_subscription_ids == tuple(sorted(each.id for each in bought))
+    assert profile.open_checkout is not None
+    clear_faults(simulator)
+    printed()
+    reconciliation.start()
+    assert '"MultipleSubscriptions":[1.0]' in printed().replace(" ", "")
+    assert deployment.repository.load_account("acme").profile.open_checkout is None
+    assert stripe_client.v1.checkout.sessions.retrieve(session.id).status == "expired"

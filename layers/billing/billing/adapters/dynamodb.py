@@ -331,6 +331,8 @@ def _encode_value(value: Any) -> Item:  # noqa: ANN401 - any value of an item
             return {"S": str(value)}
         case Mapping():
             return {"M": encode(value)}
+        case list():
+            return {"L": [_encode_value(each) for each in value]}
         case _:
             raise TypeError(f"{type(value).__name__} cannot be stored in an item")
 
@@ -349,5 +351,7 @@ def _decode_value(value: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any value 
             return int(inner)
         case "M":
             return decode(inner)
+        case "L":
+            return [_decode_value(each) for each in inner]
         case _:
             return inner

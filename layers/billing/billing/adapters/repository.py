@@ -341,7 +341,7 @@ class Repository:
         return self._table.batch_get([key(pk, sk) for pk, sk in sk_by_pk.items()]) if sk_by_pk else []
 
     def list_live_subscriptions(self, account_id: str | None = None) -> Iterator[tuple[str, Subscription]]:
-        """Yield the subscriptions that have not ended, each with its account id.
+        """Yield the live subscriptions, of other products too, each with its account id.
 
         Args:
             account_id: Account; None for all accounts, which scans the table.
@@ -349,7 +349,7 @@ class Repository:
         items = self._table.query(f"ACCOUNT#{account_id}", "SUB#", "SUB#~") if account_id else self._table.scan("SUB#")
         for item in items:
             subscription = SUBSCRIPTION.decode(item)
-            if not subscription.has_ended:
+            if subscription.live:
                 yield item["pk"].removeprefix("ACCOUNT#"), subscription
 
     def _transact(self, writes: Mapping[str, Write]) -> None:
@@ -432,6 +432,7 @@ PROFILE = ItemCodec(
     Profile,
     plain=("account_id", "version", "nonce", "customer_id", "email", "trial_used"),
     times=("created",),
+    tuples=("live_subscription_ids",),
     nested={"open_checkout": ItemCodec(OpenCheckout, plain=("session_id", "fingerprint"))},
 )
 KEY_RECORD = ItemCodec(KeyRecord, plain=("id", "account_id", "kind", "last_characters"), times=("created", "revoked"))
@@ -453,6 +454,11 @@ SUBSCRIPTION = ItemCodec(
         "quantity",
         "cancel_at_period_end",
         "price_is_mapped",
+        "pause_collection",
+        "unit_amount",
+        "currency",
+        "interval",
+        "interval_count",
         "is_per_seat",
         "schedule_id",
     ),
@@ -465,6 +471,7 @@ SUBSCRIPTION = ItemCodec(
         "ended_at",
         "trial_end",
         "past_due_since",
+        "pause_resumes_at",
     ),
     nested={
         "pending_change": ItemCodec(

@@ -37,6 +37,7 @@ RETRIES_MAX = 2
 PRICE_AGE_SECONDS_MAX = 300
 RETRY_AFTER_SECONDS_MAX = 60
 RETRY_AFTER = re.compile(r"[0-9]{1,9}", re.ASCII)
+UNAUTHORIZED = 401
 NOT_FOUND = 404
 CONFLICT = 409
 SERVER_ERROR = 500
@@ -50,8 +51,8 @@ The rest is for the API. https://docs.stripe.com/rate-limits
 
 SCHEDULE_WITH_PRICES = "schedule.phases.items.price"
 """Expansion of a subscription's schedule and of the prices of its phases."""
-EVENT_TYPE_GROUPS = tuple(batched(sorted(EVENT_PARSERS), 20, strict=False))
-"""Handled event types. A list of events accepts up to 20: https://docs.stripe.com/api/events/list."""
+EVENT_TYPES_PER_LIST = 20
+"""Most event types that a list of events accepts: https://docs.stripe.com/api/events/list."""
 
 # Most specific class first. tests/adapters/test_stripe_gateway_errors.py fails if the SDK raises a class without entry.
 ERROR_MAP: tuple[tuple[type[stripe.StripeError], type[StripeFailed]], ...] = (
@@ -76,6 +77,11 @@ MALFORMED_RESPONSE_ERRORS = (
     TypeError,
     ValueError,
 )
+
+
+def event_type_groups() -> list[tuple[str, ...]]:
+    """Return the handled event types in groups that a list of events accepts."""
+    return list(batched(sorted(EVENT_PARSERS), EVENT_TYPES_PER_LIST, strict=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +165,15 @@ class StripeGateway:
             )
             return customer is None or objects.boolean(customer, "deleted")
 
-    def find_price_id(self, lookup_key: str) -> str:
-        """Return the id of the active price with a lookup key. It is stored in memory for five minutes."""
+    def find_price_id(self, lookup_key: str, *, refresh: bool = False) -> str:
+        """Return the id of the active price with a lookup key.
+
+        Args:
+            lookup_key: Lookup key.
+            refresh: If False, the id may come from memory, where it is stored for five minutes.
+        """
         found_at, price_id = self._price_ids.get(lookup_key, (0.0, ""))
-        if price_id and time.monotonic() - found_at < PRICE_AGE_SECONDS_MAX:
+        if price_id and not refresh and time.monotonic() - found_at < PRICE_AGE_SECONDS_MAX:
             return price_id
         with _map_errors():
             prices = self._v1.prices.list({"lookup_keys": [lookup_key], "active": True, "limit": 1})
@@ -298,9 +309,10 @@ class StripeGateway:
         """
         number, _, last = (after or "").rpartition(":")
         group = int(number or 0)
-        types = EVENT_TYPE_GROUPS[group]
+        groups = event_type_groups()
+        types = groups[group]
         listing = self._list("events", last or None, types=list(types), created={"gte": int(since.timestamp())})
-        if listing.after is None and group + 1 < len(EVENT_TYPE_GROUPS):
+        if listing.after is None and group + 1 < len(groups):
             return replace(listing, after=f"{group + 1}:")
         return replace(listing, after=f"{group}:{listing.after}") if listing.after and group else listing
 
@@ -435,11 +447,43 @@ def _map_error(error: stripe.StripeError) -> StripeFailed:
     mapped = StripeUnavailable if is_temporary else by_class
     logger().error(
         "Stripe API error",
-        extra={"stripe_error": type(error).__name__, "stripe_code": error.code, "stripe_request_id": error.request_id},
+        extra={
+            "stripe_error": type(error).__name__,
+            "stripe_code": error_code(error),
+            "stripe_request_id": error.request_id,
+        },
     )
-    return mapped(_retry_after_seconds(error.headers or {}))
+    return mapped(_retry_after_seconds(error), is_answered=_is_answered(error))
 
 
-def _retry_after_seconds(headers: Mapping[str, str]) -> int | None:
-    value = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
+def error_code(error: stripe.StripeError) -> str | None:
+    """Return Stripe's code of an error, such as `api_key_expired`. The SDK's `code` lacks it for 401, 403 and 429."""
+    code = error.error.code if error.error else error.code
+    return code if isinstance(code, str) else None
+
+
+def _is_answered(error: stripe.StripeError) -> bool:
+    """Return True if Stripe answered with an error that it may replay for the same idempotency key.
+
+    | response | replayed |
+    |---|---|
+    | none, or none of Stripe's, such as a proxy's | unknown: Stripe may still do what was requested |
+    | with `Idempotent-Replayed` | yes |
+    | 401, 409, 429 | no: Stripe sends them before it stores anything |
+    | any other error | yes, if processing had begun |
+
+    https://docs.stripe.com/error-low-level#idempotency
+    """
+    if _header(error, "idempotent-replayed") == "true":
+        return True
+    is_before_processing = error.http_status in {UNAUTHORIZED, CONFLICT} or isinstance(error, stripe.RateLimitError)
+    return error.error is not None and not is_before_processing
+
+
+def _retry_after_seconds(error: stripe.StripeError) -> int | None:
+    value = _header(error, "retry-after")
     return min(int(value), RETRY_AFTER_SECONDS_MAX) if RETRY_AFTER.fullmatch(value) else None
+
+
+def _header(error: stripe.StripeError, name: str) -> str:
+    return next((value for each, value in (error.headers or {}).items() if each.lower() == name), "")

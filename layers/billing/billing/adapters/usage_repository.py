@@ -3,8 +3,8 @@
     decide (pure) → write markers and metrics in one transaction
       ↑__________ rejected: decide again with the items that DynamoDB returned
 
-A measurement is recorded once, however often it is sent. A `consume` never exceeds its limit, also with concurrent
-callers. Item layout: docs/reference/data-model.md.
+A measurement is recorded once, however often it is sent; its marker holds its content. A `consume` never exceeds its
+limit, also with concurrent callers. Item layout: docs/reference/data-model.md.
 """
 
 import random
@@ -26,6 +26,7 @@ from billing.domain.usage import (
     MetricUpdate,
     Period,
     Quota,
+    RecordedMeasurement,
     UsageDecision,
     UsageState,
     decide_usage,
@@ -119,7 +120,7 @@ class UsageRepository:
         markers = [_marker_key(batch.account_id, each) for each in batch.measurements]
         metrics = [_metric_key(batch.account_id, batch.quota.period, metric) for metric in batch.metrics]
         items = self.table.transact_get([*markers, *metrics])
-        recorded = frozenset(item["id"] for item in items if "id" in item)
+        recorded = {item["id"]: _recorded(item) for item in items if "id" in item}
         return UsageState(
             {**known.used, **_used(item for item in items if "id" not in item)}, recorded, is_authoritative=True
         )
@@ -133,15 +134,19 @@ def _merge_conflict(
     While another transaction is writing these items, a counter may already include a measurement whose marker is not
     visible. Then only the markers are merged.
     """
-    markers = frozenset(each.id for each in recorded if error.condition_failed(_marker_name(each)))
+    markers = {
+        each.id: _recorded(item)
+        for each in recorded
+        if error.condition_failed(_marker_name(each)) and (item := error.reasons[_marker_name(each)].item)
+    }
     if error.has_conflict:
-        return replace(known, recorded=known.recorded | markers)
+        return replace(known, recorded={**known.recorded, **markers})
     counters = {
         each.metric.id: item["used"]
         for each in updates
         if error.condition_failed(_metric_name(each)) and (item := error.reasons[_metric_name(each)].item)
     }
-    return UsageState({**known.used, **counters}, known.recorded | markers, is_authoritative=True)
+    return UsageState({**known.used, **counters}, {**known.recorded, **markers}, is_authoritative=True)
 
 
 # --- Items ------------------------------------------------------------------------------------------------------------
@@ -156,6 +161,10 @@ def _metric_key(account_id: str, period: Period, metric: Metric) -> Item:
 def _marker_key(account_id: str, measurement: Measurement) -> Item:
     """Return the key of a marker. Each has its own partition, which keeps load off the account's partition."""
     return key(f"MEASUREMENT#{account_id}#{measurement.id}", "RECORDED")
+
+
+def _recorded(marker: Item) -> RecordedMeasurement:
+    return RecordedMeasurement(marker["metric"], marker["value"], marker.get("action"))
 
 
 def _used(items: Iterable[Item]) -> dict[str, int]:
@@ -186,9 +195,10 @@ def _writes(batch: _Batch, recorded: Sequence[Measurement], updates: Sequence[Me
 
 
 def _put_marker(account_id: str, measurement: Measurement, now: datetime) -> Write:
-    attributes = {"id": measurement.id, "metric": measurement.metric.id, "value": measurement.value}
+    content = {"metric": measurement.metric.id, "value": measurement.value, "action": measurement.action}
     times = {"recorded": to_seconds(now), "expires_at": to_seconds(now + MEASUREMENT_RETENTION)}
-    return put(_marker_key(account_id, measurement) | attributes | times, "attribute_not_exists(pk)")
+    item = _marker_key(account_id, measurement) | {"id": measurement.id} | content | times
+    return put(item, "attribute_not_exists(pk)")
 
 
 def _update_metric(metric_update: MetricUpdate, batch: _Batch) -> Write:

@@ -29,6 +29,8 @@ class DeploymentValues(StrEnum):
     PLANS = "plans"
     PLANS_FOR_SALE = "plans_for_sale"
     PRICES = "prices"
+    INTERVALS = "intervals"
+    CURRENCIES = "currencies"
     METRICS = "metrics"
     RETURN_URLS = "return_urls"
 

@@ -15,6 +15,7 @@ from billing.domain.errors import (
     MethodNotAllowed,
     RateLimited,
     RequestInvalid,
+    SubscriptionExists,
     TryAgainLater,
     Unauthenticated,
 )
@@ -96,6 +97,9 @@ def _error_response(contract: Contract, error: Exception, request_id: str) -> Ht
         data["doc_url"] = mapping.doc_url
     if isinstance(error, RequestInvalid):
         data["details"] = [{"path": each.path, "message": each.message} for each in error.problems]
+    if isinstance(error, SubscriptionExists):
+        data["action"] = error.action
+        data |= {"action_url": error.action_url} if error.action_url else {}
     return HttpResponse(mapping.status, to_json(render(contract.error_envelope, data)), _error_headers(error))
 
 

@@ -112,10 +112,15 @@ def _parse_key_set(body: bytes) -> Mapping[str, Jwk]:
 
 
 def _fits(key: Jwk, algorithm: str) -> bool:
-    """Return True if a key is for signatures with the algorithm; `use` and `alg` are optional members."""
+    """Return True if a key is for verifying signatures with the algorithm.
+
+    `use`, `key_ops` and `alg` are optional members (RFC 7517, sections 4.2 to 4.4).
+    """
     expected = {**KEY_TYPES[algorithm], "use": "sig", "alg": algorithm}
     absent = {"use", "alg"} - key.keys()
-    return all(name in absent or key.get(name) == value for name, value in expected.items())
+    operations = key.get("key_ops", ["verify"])
+    may_verify = isinstance(operations, list) and "verify" in operations
+    return may_verify and all(name in absent or key.get(name) == value for name, value in expected.items())
 
 
 def _is_valid(key: Jwk, algorithm: str, message: bytes, signature: bytes) -> bool:

@@ -87,13 +87,16 @@ def openapi_document(contract: Contract, catalog: Catalog, allowed_origins: Sequ
 
 def deployment_values(catalog: Catalog, allowed_origins: Sequence[str]) -> dict[DeploymentValues, JsonSchema]:
     """Return the schema keywords of a deployment's values."""
-    prices = [price.lookup_key for plan in catalog.for_sale for price in plan.prices]
+    prices = [price for plan in catalog.for_sale for price in plan.prices]
+    lookup_keys = [price.lookup_key for price in prices]
     return {
         DeploymentValues.PLANS: {"enum": [plan.id for plan in catalog.plans]},
         DeploymentValues.PLANS_FOR_SALE: {"enum": [plan.id for plan in catalog.for_sale]},
         DeploymentValues.PRICES: {
-            "anyOf": [{"type": "string", "enum": prices}, {"type": "string", "pattern": "^price_[A-Za-z0-9]+$"}]
+            "anyOf": [{"type": "string", "enum": lookup_keys}, {"type": "string", "pattern": "^price_[A-Za-z0-9]+$"}]
         },
+        DeploymentValues.INTERVALS: {"enum": list(dict.fromkeys(price.interval for price in prices))},
+        DeploymentValues.CURRENCIES: {"enum": list(dict.fromkeys(price.currency for price in prices))},
         DeploymentValues.METRICS: {"enum": [metric.id for metric in catalog.metrics]},
         DeploymentValues.RETURN_URLS: {"pattern": return_url_pattern(allowed_origins)},
     }
@@ -315,6 +318,8 @@ def _error_schema(contract: Contract, found: Sequence[ErrorType]) -> JsonSchema:
     names = ["message", "request_id", "timestamp"]
     if any(issubclass(error, errors.RequestInvalid) for error in found):
         names.append("details")
+    if errors.SubscriptionExists in found:
+        names += ["action", "action_url"]
     schemas = {name: ERROR_FIELDS[name] for name in names}
     enumerated: Mapping[str, list[str | None]] = {
         "code": [mapping.code for mapping in mappings],

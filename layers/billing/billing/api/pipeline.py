@@ -240,7 +240,8 @@ class RequestPipeline:
 
     def _rate_limit_and_load(self, credential: Credential, now: datetime, *, loads_account: bool) -> "Account | None":
         """Apply the rate limits and, at the same time, load the account if requested. Raises RateLimited."""
-        acquiring = _background().submit(self.dependencies.rate_limiter.acquire, credential, now)
+        client_address = self.event["requestContext"]["http"].get("sourceIp", "")
+        acquiring = _background().submit(self.dependencies.rate_limiter.acquire, credential, now, client_address)
         account = self.dependencies.repository.load_account(credential.account_id) if loads_account else None
         status = _rate_limit_status(acquiring)
         if status:

@@ -1,16 +1,21 @@
 """Rate limits per user, key and account, counted in DynamoDB.
 
-| limit | applies to | item |
-|---|---|---|
-| per minute | each user and each key | `RATE#account` and hour, one attribute for each user or key and minute |
-| per hour | all users and secret keys of an account together | the same item |
-| per hour | each publishable key | `RATE#account#key` and hour |
+| caller | limit per minute | limit per hour | item: its partition key, and the hour |
+|---|---|---|---|
+| user | of the user | of all users of the account together | `RATE#account` |
+| secret key | of the key | of all secret keys of the account together | `RATE#account#keys` |
+| publishable key | of the key and client network | of the key and client network | `RATE#account#key#network` |
 
-Both limits of a request are in one item. One conditional update increments both counters or neither.
-Windows are fixed and begin with the UTC minute and hour. Rejected requests are not counted.
+Users cannot use up the hour of the account's servers. A publishable key is public, so each of its clients has limits of
+its own. Both limits of a request are in one item. One conditional update increments both counters or neither. Windows
+are fixed and begin with the UTC minute and hour. Rejected requests are not counted.
+
+An item has an attribute for each user or key and minute, so at most one for each permitted request of the hour.
+`billing.settings.RATE_LIMIT_MAX` keeps it below 400 KB, the largest item of DynamoDB.
 """
 
 import hashlib
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -55,8 +60,13 @@ class RateLimiter:
     per_hour: int
     _exhausted: dict[tuple[str, str], datetime] = field(default_factory=dict)
 
-    def acquire(self, credential: Credential, now: datetime) -> RateLimitStatus:
+    def acquire(self, credential: Credential, now: datetime, client_address: str = "") -> RateLimitStatus:
         """Count one request.
+
+        Args:
+            credential: Credential of the request.
+            now: Time of the request.
+            client_address: IP address that the request comes from.
 
         Raises:
             RateLimited: A window is exhausted.
@@ -64,7 +74,7 @@ class RateLimiter:
         """
         hour = now.replace(minute=0, second=0, microsecond=0)
         minute = now.replace(second=0, microsecond=0)
-        item_key = key(f"RATE#{_limit_partition_key(credential)}", f"{hour:%Y-%m-%dT%H}")
+        item_key = key(_limit_partition_key(credential, client_address), f"{hour:%Y-%m-%dT%H}")
         windows = (
             _Window("hour_requests", self.per_hour, hour + HOUR),
             _Window(_window_attribute(credential.subject, minute), self.per_minute, minute + MINUTE),
@@ -108,13 +118,25 @@ def _increment(item_key: Item, windows: Sequence[_Window], expires: datetime) ->
     )
 
 
-def _limit_partition_key(credential: Credential) -> str:
-    """Return the partition key of the hourly limit.
+def _limit_partition_key(credential: Credential, client_address: str) -> str:
+    """Return the partition key of the item with the caller's limits."""
+    account = f"RATE#{credential.account_id}"
+    match credential.kind:
+        case CredentialKind.SESSION_TOKEN:
+            return account
+        case CredentialKind.SECRET_KEY:
+            return f"{account}#keys"
+        case CredentialKind.PUBLISHABLE_KEY:
+            return f"{account}#{credential.subject}#{_short_hash(_network(client_address))}"
 
-    A publishable key is public, so it has an hourly limit of its own and cannot exhaust the account's.
-    """
-    is_public = credential.kind is CredentialKind.PUBLISHABLE_KEY
-    return f"{credential.account_id}#{credential.subject}" if is_public else credential.account_id
+
+def _network(address: str) -> str:
+    """Return the /64 network of an IPv6 address, which one client has for itself; any other address unchanged."""
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, address)
+    except OSError:
+        return address
+    return packed[:8].hex()
 
 
 def _rate_limited(windows: Sequence[_Window], now: datetime) -> RateLimited:
@@ -124,8 +146,10 @@ def _rate_limited(windows: Sequence[_Window], now: datetime) -> RateLimited:
 
 
 def _window_attribute(subject: str, minute: datetime) -> str:
-    """Return the attribute of a user's or key's minute.
+    """Return the attribute of a user's or key's minute."""
+    return f"m{minute:%M}_{_short_hash(subject)}"
 
-    Ten hexadecimal digits (40 bits) distinguish the users of one account and keep the item small.
-    """
-    return f"m{minute:%M}_{hashlib.sha256(subject.encode()).hexdigest()[:10]}"
+
+def _short_hash(text: str) -> str:
+    """Return ten hexadecimal digits (40 bits): they distinguish the callers of one account and keep the item small."""
+    return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -25,6 +25,9 @@ LENGTH_MAX = 8192
 LEEWAY_SECONDS = 30
 """Allowed clock difference between the identity provider and Lambda."""
 
+NUMERIC_DATE_MAX = 253_402_300_799
+"""Last second of the year 9999. A later `exp` is an error, such as a time in milliseconds, and would never expire."""
+
 JWKS_ALGORITHMS = frozenset({"RS256", "ES256"})
 MALFORMED = "malformed session token"
 COMPACT = re.compile(r"([\w-]+)\.([\w-]+)\.([\w-]+)", re.ASCII)
@@ -105,11 +108,16 @@ def _is_current(claims: JsonObject, now: datetime) -> bool:
     """Check `exp`, which is required, and `nbf` and `iat`, which are optional (RFC 7519, sections 4.1.4 to 4.1.6)."""
     seconds = now.timestamp()
     times = {name: claims[name] for name in ("exp", "nbf", "iat") if name in claims}
-    if "exp" not in times or not all(type(each) in {int, float} for each in times.values()):
+    if "exp" not in times or not all(map(_is_numeric_date, times.values())):
         return False
     begins: float = max(times.get("nbf", 0), times.get("iat", 0))
     ends: float = times["exp"]
     return begins - LEEWAY_SECONDS <= seconds < ends + LEEWAY_SECONDS
+
+
+def _is_numeric_date(value: object) -> bool:
+    """Return True for a number of seconds since 1970. JSON such as `1e999` is parsed to infinity, which is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= NUMERIC_DATE_MAX
 
 
 def _find(claims: JsonObject, name: str) -> Any:  # noqa: ANN401 - any claim

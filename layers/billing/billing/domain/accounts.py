@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
-from billing.domain.errors import NeverSubscribed, SubscriptionExists
+from billing.domain.errors import NeverSubscribed
 from billing.domain.plans import Catalog
-from billing.domain.subscriptions import Subscription
-
-END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+from billing.domain.subscriptions import AccessPolicy, Subscription
 
 TEAM_MEMBERS = "team_members"
 GAUGE_DEFAULTS: Mapping[str, int] = {TEAM_MEMBERS: 1}
@@ -42,6 +40,8 @@ class Profile:
         trial_used: True once a subscription of the account had a trial.
         open_checkout: Checkout Session that may still be paid.
         created: Time at which the account was stored.
+        live_subscription_ids: Ids of the account's live subscriptions of ours, sorted. A commit that changes one of
+            them writes the profile, so it conflicts with a concurrent checkout.
     """
 
     account_id: str
@@ -52,6 +52,12 @@ class Profile:
     trial_used: bool = False
     open_checkout: OpenCheckout | None = None
     created: datetime | None = None
+    live_subscription_ids: tuple[str, ...] = ()
+
+    @property
+    def superfluous_checkout(self) -> OpenCheckout | None:
+        """The open Checkout Session, if the account has a live subscription already. It has to be expired."""
+        return self.open_checkout if self.live_subscription_ids else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,48 +84,48 @@ class Account:
         """Number of people in the account's team."""
         return self.gauges[TEAM_MEMBERS]
 
-    def shown_subscription(self, catalog: Catalog, now: datetime, grace: timedelta) -> Subscription | None:
+    def shown_subscription(self, catalog: Catalog, now: datetime, policy: AccessPolicy) -> Subscription | None:
         """Return the subscription whose plan, status and period represent the account.
 
-        The first criterion that differs decides:
-
-        1. the higher granted plan
-        2. a subscription that has not ended, before one that has; of two ended ones the later end
-        3. the later creation
+        `Subscription.display_order` selects it.
 
         Args:
             catalog: Plans in ascending order.
             now: Current time.
-            grace: Time for which a `past_due` subscription grants access.
+            policy: Statuses that grant access.
 
         Returns:
-            The subscription, or None if the account never had one.
+            The subscription, or None if the account never had one of ours.
         """
+        ours = (each for each in self.subscriptions if each.ours(catalog))
+        return max(ours, key=lambda each: each.display_order(catalog, now, policy), default=None)
 
-        def precedence(subscription: Subscription) -> tuple[int, datetime, datetime]:
-            granted = subscription.granted_plan(catalog, now, grace)
-            ended_at = (subscription.ended_at or subscription.canceled_at) if subscription.has_ended else None
-            return catalog.rank(granted), ended_at or END_OF_TIME, subscription.created
-
-        return max(self.subscriptions, key=precedence, default=None)
-
-    def status(self, catalog: Catalog, now: datetime, grace: timedelta) -> AccountStatus:
+    def status(self, catalog: Catalog, now: datetime, policy: AccessPolicy) -> AccountStatus:
         """Return the account's plan, and status and period of the subscription that is shown for it."""
-        shown = self.shown_subscription(catalog, now, grace)
+        shown = self.shown_subscription(catalog, now, policy)
         if shown is None:
             return AccountStatus(plan=catalog.free.id, member_count=self.member_count)
         return AccountStatus(
-            plan=shown.granted_plan(catalog, now, grace) or catalog.free.id,
+            plan=shown.granted_plan(catalog, now, policy) or catalog.free.id,
             status=shown.status,
             current_period_end=shown.current_period_end,
             cancel_at_period_end=shown.is_cancelling,
             member_count=self.member_count,
         )
 
-    def refuse_second_subscription(self, now: datetime, grace: timedelta) -> None:
-        """Raise SubscriptionExists if any subscription grants access, for whichever plan."""
-        if any(subscription.grants_access(now, grace) for subscription in self.subscriptions):
-            raise SubscriptionExists
+    def blocking_subscription(self, catalog: Catalog, now: datetime, policy: AccessPolicy) -> Subscription | None:
+        """Return the live subscription of ours because of which checkout is refused; of several the shown one."""
+        live = (each for each in self.subscriptions if each.live and each.ours(catalog))
+        return max(live, key=lambda each: each.display_order(catalog, now, policy), default=None)
+
+    @property
+    def billing_currency(self) -> str | None:
+        """Currency that a new subscription must have; None for any.
+
+        Stripe bills a customer in one currency at a time: that of a live subscription, of another product too.
+        """
+        live = (each for each in self.subscriptions if each.live and each.customer_id == self.profile.customer_id)
+        return next((each.currency for each in live if each.currency), None)
 
     def customer_with_history(self) -> str:
         """Return the Stripe customer whose billing history the portal shows.

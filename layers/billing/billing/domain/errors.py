@@ -10,7 +10,7 @@ BillingError
 │   │   └── CredentialKindForbidden
 │   ├── RouteUnknown              no operation has this path
 │   ├── MethodNotAllowed          the path has operations, but not for this method
-│   ├── SubscriptionExists        checkout while a subscription grants access
+│   ├── SubscriptionExists        checkout while the account has a live subscription
 │   └── NeverSubscribed           portal without a billing history
 ├── TryAgainLater                 the same request can succeed later
 │   ├── RateLimited               too many requests of a user, key or account
@@ -31,6 +31,7 @@ BillingError
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Self
 
 PROBLEMS_MAX = 100
@@ -133,11 +134,40 @@ class MethodNotAllowed(RequestRefused):
         super().__init__(f"{method} is not allowed here; allowed: {', '.join(allowed)}")
 
 
-class SubscriptionExists(RequestRefused):
-    """A checkout was requested while a subscription grants access. A second subscription would be billed, too."""
+class ActionRequired(StrEnum):
+    """Action that the caller has to take before the request can succeed."""
 
-    def __init__(self) -> None:
-        super().__init__("This account already has a subscription; change or cancel it in the billing portal")
+    PAY_INVOICE = "pay_invoice"
+    OPEN_PORTAL = "open_portal"
+
+
+class SubscriptionExists(RequestRefused):
+    """A checkout was requested while the account has a live subscription. A second one would be billed, too.
+
+    Attributes:
+        action: Action that makes the present subscription usable.
+        action_url: Stripe-hosted page of the invoice to pay; None for another action.
+    """
+
+    def __init__(self, overdue_status: str | None = None, invoice_url: str | None = None) -> None:
+        """Create the error.
+
+        Args:
+            overdue_status: Status of a subscription that is not in good standing.
+            invoice_url: Stripe-hosted page of its open invoice.
+        """
+        self.action = ActionRequired.PAY_INVOICE if invoice_url else ActionRequired.OPEN_PORTAL
+        self.action_url = invoice_url
+        if overdue_status is None:
+            message = "This account already has a subscription; change or cancel it in the billing portal"
+        elif invoice_url is None:
+            message = (
+                f"This account has a subscription that is {overdue_status}; "
+                "update its payment method or cancel it in the billing portal"
+            )
+        else:
+            message = f"This account has a subscription that is {overdue_status}; pay its open invoice: {invoice_url}"
+        super().__init__(message)
 
 
 class NeverSubscribed(RequestRefused):
@@ -175,13 +205,18 @@ class StillRunning(TryAgainLater):
 
 
 class StripeFailed(TryAgainLater):
-    """A call to Stripe failed."""
+    """A call to Stripe failed.
+
+    Attributes:
+        is_answered: True if Stripe answered with an error that it may replay for the same idempotency key.
+    """
 
     message = "The payment provider failed"
     default_retry_after_seconds = 30
 
-    def __init__(self, retry_after_seconds: int | None = None) -> None:
+    def __init__(self, retry_after_seconds: int | None = None, *, is_answered: bool = False) -> None:
         """Create the error; `retry_after_seconds` is the value of Stripe's `Retry-After` header, if there is one."""
+        self.is_answered = is_answered
         super().__init__(self.message, retry_after_seconds or self.default_retry_after_seconds)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from billing.domain.invoices import Invoice
+from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
 from billing.domain.timestamps import iso
 
@@ -32,26 +33,32 @@ class OutboundEvent:
     data: Mapping[str, str | int | bool | None]
 
 
-def outbound_event_type(before: Subscription | Invoice | None, after: Subscription | Invoice) -> str | None:
+def outbound_event_type(
+    before: Subscription | Invoice | None, after: Subscription | Invoice, catalog: Catalog
+) -> str | None:
     """Return the type of the outbound event for a change.
+
+    A subscription that is not ours is treated as if it was not stored.
 
     Args:
         before: State of the object before the change; None if it was not stored.
         after: State of the same object after the change.
+        catalog: Plans, which decide the subscriptions of ours.
 
     Returns:
         The event type, or None if the change needs no outbound event.
     """
     if isinstance(after, Subscription):
-        return _subscription_event_type(before if isinstance(before, Subscription) else None, after)
+        known = before if isinstance(before, Subscription) and before.ours(catalog) else None
+        return _subscription_event_type(known, after) if known or after.ours(catalog) else None
     return _invoice_event_type(before if isinstance(before, Invoice) else None, after)
 
 
 def _subscription_event_type(before: Subscription | None, after: Subscription) -> str | None:
     if before is None or not before.has_started:
-        return "subscription.created" if after.has_started and not after.has_ended else None
-    if after.has_ended:
-        return None if before.has_ended else "subscription.canceled"
+        return "subscription.created" if after.has_started and after.live else None
+    if not after.live:
+        return "subscription.canceled" if before.live else None
     return "subscription.updated" if subscription_data(before) != subscription_data(after) else None
 
 
@@ -74,7 +81,13 @@ def subscription_data(subscription: Subscription) -> Mapping[str, str | int | bo
         "subscription": subscription.id,
         "plan": subscription.plan,
         "status": subscription.status,
+        "price": subscription.price_id,
+        "unit_amount": subscription.unit_amount,
+        "currency": subscription.currency,
+        "interval": subscription.interval,
         "quantity": subscription.quantity,
+        "trial_end": iso(subscription.trial_end),
+        "pause_collection": subscription.pause_collection,
         "current_period_start": iso(subscription.current_period_start),
         "current_period_end": iso(subscription.current_period_end),
         "cancel_at_period_end": subscription.is_cancelling,

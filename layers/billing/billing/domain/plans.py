@@ -136,17 +136,25 @@ class Catalog:
         """Return the position of a plan in ascending order; -1 for None and for a plan that the catalog lacks."""
         return next((rank for rank, plan in enumerate(self.plans) if plan.id == plan_id), -1)
 
-    def plan_of_price(self, lookup_key: str | None, price_id: str | None) -> Plan | None:
+    def plan_of_price(
+        self, lookup_key: str | None, price_id: str | None, metadata_plan: str | None = None
+    ) -> Plan | None:
         """Return the plan that a Stripe price belongs to.
 
-        The lookup key has precedence over the id.
+        The lookup key has precedence over the id, and the id over the metadata. A price that was archived and replaced
+        has lost its lookup key and keeps its metadata.
+
+        Args:
+            lookup_key: Lookup key of the price.
+            price_id: Id of the price.
+            metadata_plan: `metadata.plan` of the price, which `billing setup` writes.
 
         Returns:
-            The plan, or None if the catalog has neither the lookup key nor the id.
+            The plan, or None if the catalog has neither the lookup key nor the id nor the plan of the metadata.
         """
         by_lookup_key = {price.lookup_key: plan for plan in self.plans for price in plan.prices}
         by_id = {price.id: plan for plan in self.plans for price in plan.prices if price.id}
-        return by_lookup_key.get(lookup_key or "") or by_id.get(price_id or "")
+        return by_lookup_key.get(lookup_key or "") or by_id.get(price_id or "") or self.plan(metadata_plan or "")
 
     def is_per_seat(self, plan: Plan | None, lookup_key: str | None, price_id: str | None) -> bool:
         """Return True if a Stripe price is for each seat.

@@ -1,4 +1,7 @@
-"""Subscriptions, and the access that each status grants."""
+"""Subscriptions, and the three questions that are asked about them everywhere: `granting`, `live` and `ours`.
+
+docs/explanation/subscriptions-and-plans.md lists the answers for each status.
+"""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -32,6 +35,22 @@ NOT_STARTED_STATUSES = frozenset({"incomplete", "incomplete_expired"})
 ENDED_STATUSES = frozenset({"canceled", "incomplete_expired"})
 # No subscription returns to `incomplete` or leaves an ended status. Every other status has rank 1.
 LIFECYCLE_RANK_OF_STATUS = {"incomplete": 0, "incomplete_expired": 2, "canceled": 2}
+
+
+type DisplayOrder = tuple[int, bool, bool, bool, datetime, datetime, str]
+
+
+@dataclass(frozen=True, slots=True)
+class AccessPolicy:
+    """Parameters of the deployment that decide whether a status grants access.
+
+    Attributes:
+        past_due_grace: Time for which a `past_due` subscription still grants access.
+        pause_collection_grants: True if a subscription grants access while its payment collection is paused.
+    """
+
+    past_due_grace: timedelta
+    pause_collection_grants: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +101,13 @@ class Subscription:
         pending_change: Next change that the schedule will make.
         past_due_since: Time from which an event or a fetch first showed the subscription as `past_due`. Stripe does not
             state it.
+        pause_collection: Behavior of invoices while payment collection is paused, for example "void"; None if it is
+            not paused. The status stays as it is.
+        pause_resumes_at: Time at which payment collection resumes by itself.
+        unit_amount: Amount of the price in the currency's minor unit; None for tiered prices.
+        currency: Currency of the price.
+        interval: Billing interval of the price in Stripe, for example "month".
+        interval_count: Number of intervals between two invoices.
     """
 
     id: str
@@ -103,6 +129,78 @@ class Subscription:
     schedule_id: str | None = None
     pending_change: PendingChange | None = None
     past_due_since: datetime | None = None
+    pause_collection: str | None = None
+    pause_resumes_at: datetime | None = None
+    unit_amount: int | None = None
+    currency: str | None = None
+    interval: str | None = None
+    interval_count: int | None = None
+
+    @property
+    def live(self) -> bool:
+        """True if Stripe can still collect payments for the subscription, or revive it."""
+        return self.status not in ENDED_STATUSES
+
+    def ours(self, catalog: Catalog) -> bool:
+        """Return True if the subscription is for a plan of the catalog, or was when its price was last known.
+
+        Others (free prices, other products, add-ons) are stored. They are not shown, grant nothing and do not prevent
+        a checkout.
+        """
+        return self.plan is not None and self.plan != catalog.free.id
+
+    def granting(self, catalog: Catalog, now: datetime, policy: AccessPolicy) -> bool:
+        """Return True if the account may use the subscription's plan at `now`.
+
+        A `past_due` subscription grants access for the grace period from `past_due_since` on. A plan that is no longer
+        in the catalog grants nothing.
+        """
+        return self.ours(catalog) and catalog.plan(self.plan or "") is not None and self._status_grants(now, policy)
+
+    def _status_grants(self, now: datetime, policy: AccessPolicy) -> bool:
+        if self.pause_collection is not None and not policy.pause_collection_grants:
+            return False
+        access = ACCESS_OF_STATUS.get(self.status, Access.NONE)
+        if access is Access.GRACE:
+            return self.past_due_since is None or now < self.past_due_since + policy.past_due_grace
+        return access is Access.GRANTED
+
+    def granted_plan(self, catalog: Catalog, now: datetime, policy: AccessPolicy) -> str | None:
+        """Return the plan that the subscription grants at `now`; None if it grants none."""
+        return self.plan if self.granting(catalog, now, policy) else None
+
+    def display_order(self, catalog: Catalog, now: datetime, policy: AccessPolicy) -> "DisplayOrder":
+        """Return a sort key. Of an account's subscriptions of ours, the greatest is shown.
+
+        The first criterion that differs decides:
+
+        1. the higher granted plan
+        2. live, before ended
+        3. in good standing (`active`, `trialing`), before others
+        4. going on, before cancelling
+        5. the later end: of a live subscription the set end or that of its period
+        6. the later creation
+        """
+        return (
+            catalog.rank(self.granted_plan(catalog, now, policy)),
+            self.live,
+            self.in_good_standing,
+            not (self.live and self.is_cancelling),
+            self.lasts_until,
+            self.created,
+            self.id,
+        )
+
+    @property
+    def lasts_until(self) -> datetime:
+        """End of the subscription; while none is set, the end of its period."""
+        end = self.ended_at or self.canceled_at if self.has_ended else self.cancel_at or self.current_period_end
+        return end or self.created
+
+    @property
+    def in_good_standing(self) -> bool:
+        """True if no payment is overdue."""
+        return ACCESS_OF_STATUS.get(self.status) is Access.GRANTED
 
     @property
     def has_started(self) -> bool:
@@ -149,17 +247,3 @@ class Subscription:
         """Return the subscription as it is after it was canceled at `at`."""
         ended = replace(self, status="canceled", canceled_at=self.canceled_at or at, ended_at=at)
         return replace(ended, past_due_since=None, schedule_id=None, pending_change=None)
-
-    def grants_access(self, now: datetime, grace: timedelta) -> bool:
-        """Return True if the account may use the subscription's plan at `now`.
-
-        A `past_due` subscription grants access for the time `grace` from `past_due_since` on.
-        """
-        access = ACCESS_OF_STATUS.get(self.status, Access.NONE)
-        if access is Access.GRACE:
-            return self.past_due_since is None or now < self.past_due_since + grace
-        return access is Access.GRANTED
-
-    def granted_plan(self, catalog: Catalog, now: datetime, grace: timedelta) -> str | None:
-        """Return the plan that the subscription grants at `now`; None if it grants none."""
-        return self.plan if catalog.rank(self.plan) > 0 and self.grants_access(now, grace) else None

@@ -1,18 +1,20 @@
 """Usage: measurements, and an account's quota.
 
 A counter adds up measurements over a billing period. A gauge states the current number. A measurement is recorded once,
-by its id: `track` records it in any case, `consume` only within the plan's limit.
+by its id: `track` records it in any case, `consume` only within the plan's limit. The same id with another content is a
+conflict.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from billing.domain.accounts import Account
 from billing.domain.errors import Problem, RequestInvalid
 from billing.domain.plans import Catalog, Metric, Plan
+from billing.domain.subscriptions import AccessPolicy
 
 MONTHS_PER_YEAR = 12
 
@@ -29,6 +31,7 @@ class MeasurementOutcome(StrEnum):
 
     RECORDED = "recorded"
     DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
     LIMIT_REACHED = "limit_reached"
 
 
@@ -70,18 +73,39 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedMeasurement:
+    """Content of a stored measurement.
+
+    Attributes:
+        metric: Id of the metric.
+        value: Recorded value.
+        action: Treatment of the limit; None if the measurement was stored without it.
+    """
+
+    metric: str
+    value: int
+    action: str | None = None
+
+    def differences(self, measurement: Measurement) -> list[str]:
+        """Return the names of the fields that differ from a measurement with the same id."""
+        sent = {"metric": measurement.metric.id, "value": measurement.value, "action": measurement.action}
+        stored = {"metric": self.metric, "value": self.value, "action": self.action or measurement.action}
+        return [name for name, value in sent.items() if value != stored[name]]
+
+
+@dataclass(frozen=True, slots=True)
 class UsageState:
     """State of the table on which measurements are decided.
 
     Attributes:
         used: By metric, the least that a counter contains, and the last value that was read of a gauge.
-        recorded: Ids of measurements that are stored.
+        recorded: Stored measurements by id.
         is_authoritative: True if every relevant measurement and counter was read. Otherwise no measurement may be
             refused.
     """
 
     used: Mapping[str, int]
-    recorded: frozenset[str] = frozenset()
+    recorded: Mapping[str, RecordedMeasurement] = field(default_factory=dict)
     is_authoritative: bool = False
 
 
@@ -94,19 +118,28 @@ class UsageDecision:
         outcome: Result.
         used: Value of the metric after the decision.
         limit: Limit of the metric; None is unlimited.
+        recorded: Stored measurement with the same id, if there is one.
     """
 
     measurement: Measurement
     outcome: MeasurementOutcome
     used: int
     limit: int | None
+    recorded: RecordedMeasurement | None = None
 
     @property
-    def result(self) -> Mapping[str, str | int | None]:
-        """Result for the response. Only `limit_reached` states `used` and `limit`."""
-        result: dict[str, str | int | None] = {"id": self.measurement.id, "outcome": self.outcome}
+    def result(self) -> Mapping[str, Any]:
+        """Result for the response.
+
+        `limit_reached` states `used` and `limit`. `conflict` states what is recorded, and the fields that differ.
+        """
+        result: dict[str, Any] = {"id": self.measurement.id, "outcome": self.outcome}
         if self.outcome is MeasurementOutcome.LIMIT_REACHED:
             return result | {"used": self.used, "limit": self.limit}
+        if self.outcome is MeasurementOutcome.CONFLICT and self.recorded:
+            stored = {"metric": self.recorded.metric, "value": self.recorded.value}
+            action = {"action": self.recorded.action} if self.recorded.action else {}
+            return result | {"recorded": stored | action, "differences": self.recorded.differences(self.measurement)}
         return result
 
 
@@ -151,7 +184,7 @@ def calendar_month(moment: datetime) -> Period:
     return Period(start, start.replace(year=start.year + years, month=month + 1))
 
 
-def quota_of(account: Account, catalog: Catalog, now: datetime, grace: timedelta) -> Quota:
+def quota_of(account: Account, catalog: Catalog, now: datetime, policy: AccessPolicy) -> Quota:
     """Return an account's quota.
 
     | shown subscription | plan | period |
@@ -163,10 +196,10 @@ def quota_of(account: Account, catalog: Catalog, now: datetime, grace: timedelta
         account: Account with its subscriptions.
         catalog: Plans in ascending order.
         now: Current time.
-        grace: Time for which a `past_due` subscription grants access.
+        policy: Statuses that grant access.
     """
-    shown = account.shown_subscription(catalog, now, grace)
-    plan = catalog.plan(shown.granted_plan(catalog, now, grace) or "") if shown else None
+    shown = account.shown_subscription(catalog, now, policy)
+    plan = catalog.plan(shown.granted_plan(catalog, now, policy) or "") if shown else None
     if shown is None or plan is None:
         return Quota(catalog.free, calendar_month(now))
     if shown.current_period_start is None or shown.current_period_end is None:
@@ -206,14 +239,16 @@ def decide_usage(measurements: Iterable[Measurement], quota: Quota, state: Usage
     for each in measurements:
         limit = quota.limit(each.metric)
         after = each.value if each.metric.is_gauge else used.get(each.metric.id, 0) + each.value
+        recorded = state.recorded.get(each.id)
         outcome = MeasurementOutcome.RECORDED
-        if each.id in state.recorded:
-            outcome = MeasurementOutcome.DUPLICATE
+        if recorded:
+            differs = recorded.differences(each)
+            outcome = MeasurementOutcome.CONFLICT if differs else MeasurementOutcome.DUPLICATE
         elif each.action is Action.CONSUME and limit is not None and after > limit:
             outcome = MeasurementOutcome.LIMIT_REACHED
         else:
             used[each.metric.id] = after
-        decisions.append(UsageDecision(each, outcome, used.get(each.metric.id, 0), limit))
+        decisions.append(UsageDecision(each, outcome, used.get(each.metric.id, 0), limit, recorded))
     return decisions
 
 

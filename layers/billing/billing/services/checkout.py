@@ -2,21 +2,27 @@
 
 Two open sessions could both be paid. The account therefore stores the open session: the same order gets the same page
 again, and another order expires it first. Concurrent requests read the same version of the account and derive the same
-idempotency keys from it, so Stripe returns the same customer and the same session to both.
+idempotency keys from it, so Stripe returns the same customer and the same session to both. After an error of Stripe,
+the next attempt derives other keys (`idempotency_keys`).
 """
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from billing.adapters.repository import Repository, VersionConflict
 from billing.adapters.stripe_gateway import CheckoutOrder, CheckoutSession, StripeGateway
 from billing.domain.accounts import Account, OpenCheckout, Profile
 from billing.domain.errors import RequestInvalid, StoreUnavailable, StripeRefused, SubscriptionExists
+from billing.domain.identifiers import is_stripe_id
 from billing.domain.plans import Catalog, Plan, Price
+from billing.domain.subscriptions import AccessPolicy
+from billing.services.idempotency_keys import next_key_after_error
 
 ATTEMPTS_MAX = 10
+OPEN_INVOICES_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,8 @@ class CheckoutParams:
         quantity: Number of seats.
         success_url: Absolute URL on an allowed origin, opened after payment.
         cancel_url: Absolute URL on an allowed origin, opened if the user cancels.
+        interval: Billing interval of the price; None for that of the plan's first price.
+        currency: Currency of the price; None for that of the plan's first price.
     """
 
     tier: str | None
@@ -36,6 +44,8 @@ class CheckoutParams:
     quantity: int
     success_url: str
     cancel_url: str
+    interval: str | None = None
+    currency: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +61,13 @@ class Checkout:
     """Creates Checkout Sessions.
 
     Attributes:
-        grace: Time for which `past_due` still grants access.
+        policy: Statuses that grant access.
     """
 
     repository: Repository
     gateway: StripeGateway
     catalog: Catalog
-    grace: timedelta
+    policy: AccessPolicy
     allow_promotion_codes: bool
 
     def open(self, account_id: str, params: CheckoutParams, now: datetime) -> str:
@@ -65,7 +75,7 @@ class Checkout:
 
         Raises:
             RequestInvalid: The catalog does not sell the plan, price or quantity.
-            SubscriptionExists: A subscription grants access, or the open session was just paid.
+            SubscriptionExists: A live subscription of ours exists, or the open session was just paid.
             StripeUnavailable: Stripe is unavailable.
             StripeRefused: Stripe rejected a request.
             StoreUnavailable: DynamoDB is unavailable, or other writers conflict too often.
@@ -73,19 +83,35 @@ class Checkout:
         offer = self._find_offer(params)
         for _ in range(ATTEMPTS_MAX):
             account = self.repository.load_account(account_id)
-            account.refuse_second_subscription(now, self.grace)
+            self._refuse_second_subscription(account, now)
             try:
                 if account.profile.version == 0:
                     self.repository.create_account(account.profile)
                     continue
                 profile = self._with_customer(account.profile)
-                return self._session_url(replace(account, profile=profile), offer, params)
+                return self._session_url(
+                    replace(account, profile=profile), _in_billing_currency(account, offer, params), params
+                )
             except VersionConflict:
                 continue
         raise StoreUnavailable
 
+    def _refuse_second_subscription(self, account: Account, now: datetime) -> None:
+        """Raise SubscriptionExists if the account has a live subscription of ours.
+
+        A subscription that is not in good standing is paid at the hosted page of its newest open invoice.
+        """
+        blocking = account.blocking_subscription(self.catalog, now, self.policy)
+        if blocking is None:
+            return
+        if blocking.in_good_standing:
+            raise SubscriptionExists
+        page = self.repository.list_invoices(account.profile.account_id, OPEN_INVOICES_MAX, status="open")
+        urls = [each.hosted_invoice_url for each in page.invoices if each.subscription_id == blocking.id]
+        raise SubscriptionExists(blocking.status, next((url for url in urls if url), None))
+
     def _find_offer(self, params: CheckoutParams) -> Offer:
-        offer = self._offer_of_price(params.price_id) if params.price_id else offer_of_tier(self.catalog, params.tier)
+        offer = self._offer_of_price(params.price_id) if params.price_id else offer_of_tier(self.catalog, params)
         if params.quantity > 1 and not offer.price.per_seat:
             raise RequestInvalid.at("quantity", f"must be 1: {offer.plan.name} is not priced per seat")
         return offer
@@ -97,7 +123,9 @@ class Checkout:
         def find(name: str | None) -> Offer | None:
             return next((each for each in offers if name and name in (each.price.lookup_key, each.price.id)), None)
 
-        offer = find(price_id) or find(self.gateway.find_lookup_key(price_id))
+        offer = find(price_id)
+        if offer is None and is_stripe_id(price_id):
+            offer = find(self.gateway.find_lookup_key(price_id))
         if offer is None:
             raise RequestInvalid.at("price_id", "is not a price of the catalog")
         return offer
@@ -107,7 +135,8 @@ class Checkout:
         if profile.customer_id is not None:
             return profile
         key = f"customer-{profile.nonce}-{profile.version}"
-        customer_id = self.gateway.create_customer(profile.account_id, profile.email, idempotency_key=_digest(key))
+        with next_key_after_error(self.repository, profile):
+            customer_id = self.gateway.create_customer(profile.account_id, profile.email, idempotency_key=_digest(key))
         return self.repository.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)
 
     def _session_url(self, account: Account, offer: Offer, params: CheckoutParams) -> str:
@@ -118,17 +147,31 @@ class Checkout:
             return _url(reusable)
         profile = account.profile
         key = _digest(f"checkout-{profile.version}-{fingerprint}")
-        try:
-            session = self.gateway.create_checkout_session(order, idempotency_key=key)
-        except StripeRefused:
-            self._remove_deleted_customer(profile, order.customer_id)
-            raise
+        with next_key_after_error(self.repository, profile):
+            session = self._create_session(profile, offer, order, key)
         try:
             self.repository.save_profile(replace(profile, open_checkout=OpenCheckout(session.id, fingerprint)))
         except VersionConflict:
             self._expire_unless_stored(profile.account_id, session)
             raise
         return _url(session)
+
+    def _create_session(self, profile: Profile, offer: Offer, order: CheckoutOrder, key: str) -> CheckoutSession:
+        try:
+            return self.gateway.create_checkout_session(order, idempotency_key=key)
+        except StripeRefused:
+            self._refresh_price(offer.price, order.price_id)
+            self._remove_deleted_customer(profile, order.customer_id)
+            raise
+
+    def _refresh_price(self, price: Price, price_id: str) -> None:
+        """Look up a price again that may have been archived and replaced since its id was stored in memory.
+
+        Raises:
+            VersionConflict: The lookup key belongs to another price now. The next attempt uses it.
+        """
+        if price.id is None and self.gateway.find_price_id(price.lookup_key, refresh=True) != price_id:
+            raise VersionConflict
 
     def _remove_deleted_customer(self, profile: Profile, customer_id: str) -> None:
         """Remove a deleted customer from the profile, so that the next attempt creates one.
@@ -179,7 +222,7 @@ class Checkout:
         if session is None or session.status == "expired":
             return None
         if session.status == "complete":
-            ended = {each.id for each in account.subscriptions if each.has_ended}
+            ended = {each.id for each in account.subscriptions if not each.live}
             if session.subscription_id not in ended:
                 raise SubscriptionExists
             return None
@@ -188,18 +231,48 @@ class Checkout:
         return session
 
 
-def offer_of_tier(catalog: Catalog, tier: str | None) -> Offer:
-    """Return a plan at its first price.
+def offer_of_tier(catalog: Catalog, params: CheckoutParams) -> Offer:
+    """Return a plan at its first price with the requested interval and currency.
 
     Raises:
-        RequestInvalid: The plan is not for sale. The message names the plans that are, or the contact for this one.
+        RequestInvalid: The plan is not for sale, or not in this interval or currency. The message lists what is for
+            sale, or names the contact for this plan.
     """
-    plan = catalog.plan(tier or "")
+    plan = catalog.plan(params.tier or "")
     if plan is not None and not plan.prices and plan.contact:
         raise RequestInvalid.at("tier", f"{plan.name} is sold by agreement: write to {plan.contact}")
     if plan is None or not plan.prices:
-        raise RequestInvalid.at("tier", f"must be one of: {', '.join(each.id for each in catalog.for_sale)}")
-    return Offer(plan, plan.prices[0])
+        raise RequestInvalid.at("tier", _one_of(each.id for each in catalog.for_sale))
+    of_interval = [price for price in plan.prices if params.interval in {None, price.interval}]
+    if not of_interval:
+        raise RequestInvalid.at("interval", f"{_one_of(price.interval for price in plan.prices)} for {plan.name}")
+    found = next((price for price in of_interval if params.currency in {None, price.currency}), None)
+    if found is None:
+        scope = f" for {plan.name}" + (f" by the {params.interval}" if params.interval else "")
+        raise RequestInvalid.at("currency", _one_of(price.currency for price in of_interval) + scope)
+    return Offer(plan, found)
+
+
+def _in_billing_currency(account: Account, offer: Offer, params: CheckoutParams) -> Offer:
+    """Return the offer, or the same plan in the currency in which the account's customer is billed.
+
+    Raises:
+        RequestInvalid: The request names a price or currency in which Stripe cannot bill the customer.
+    """
+    currency = account.billing_currency
+    if currency in {None, offer.price.currency}:
+        return offer
+    is_default = params.price_id is None and params.currency is None
+    prices = [each for each in offer.plan.prices if params.interval in {None, each.interval}] if is_default else []
+    found = next((each for each in prices if each.currency == currency), None)
+    if found is None:
+        field = "price_id" if params.price_id else "currency"
+        raise RequestInvalid.at(field, f"must be in {currency}: the customer has a live subscription in this currency")
+    return Offer(offer.plan, found)
+
+
+def _one_of(values: Iterable[str]) -> str:
+    return f"must be one of: {', '.join(dict.fromkeys(values))}"
 
 
 def _url(session: CheckoutSession) -> str:

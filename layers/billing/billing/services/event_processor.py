@@ -23,11 +23,13 @@ from billing.adapters.repository import (
     Repository,
     VersionConflict,
 )
+from billing.domain.accounts import Profile
 from billing.domain.errors import EventUnprocessable, StoreUnavailable
 from billing.domain.identifiers import is_id
 from billing.domain.outbound_events import OutboundEvent, outbound_data, outbound_event_type
 from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
+from billing.services.superfluous_checkout import expire_superfluous_checkout
 from billing.stripe_events import account_matching, event_types
 from billing.stripe_events.account_matching import AccountMatch
 from billing.stripe_events.event_types import (
@@ -40,7 +42,7 @@ from billing.stripe_events.event_types import (
     StripeEvent,
 )
 from billing.stripe_events.objects import Json
-from billing.stripe_events.ordering import StoredObject, apply_snapshot, next_version
+from billing.stripe_events.ordering import StoredObject, apply_snapshot, next_version, observation_interval
 from billing.telemetry import count, logger
 
 if TYPE_CHECKING:
@@ -105,6 +107,10 @@ def _always(_customer_id: str) -> bool:
     return True
 
 
+def _never(_profile: Profile) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class EventProcessor:
     """Processor of Stripe events.
@@ -120,6 +126,8 @@ class EventProcessor:
         look_up: Returns the object that a thin event names, from which its customer follows; None if Stripe returns
             404.
         may_assign_customer: Returns True if a customer may become the first one of an account.
+        expire_checkout: Expires the superfluous Checkout Session of a profile. Returns True if the session can no
+            longer be paid and its subscription, if it has one, is stored.
     """
 
     repository: Repository
@@ -130,6 +138,7 @@ class EventProcessor:
     pause: Callable[[float], None] = field(default=time.sleep)
     look_up: LookUp = field(default=_not_found)
     may_assign_customer: Callable[[str], bool] = field(default=_always)
+    expire_checkout: Callable[[Profile], bool] = field(default=_never)
 
     @classmethod
     def connect(
@@ -163,6 +172,7 @@ class EventProcessor:
             livemode=livemode,
             look_up=lambda related: gateway().look_up(related),
             may_assign_customer=exists if verify_customers else _always,
+            expire_checkout=lambda profile: expire_superfluous_checkout(gateway(), profile),
         )
 
     def process(self, payload: object) -> EventOutcome:
@@ -208,7 +218,7 @@ class EventProcessor:
         context = self._read_context(event, parsed)
         matched = self._match_account(parsed, context)
         if context.outcome is not None and context.outcome.is_final:
-            _re_emit_alarms(event, matched, context)
+            self._repeat_follow_up(event, matched, context)
             return EventOutcome.DUPLICATE
         if isinstance(matched, EventOutcome):
             return self._record(event, matched, parsed)
@@ -250,18 +260,18 @@ class EventProcessor:
         return matched
 
     def _find_targets(self, parsed: ParsedEvent, matched: AccountMatch, context: EventContext) -> EventTargets:
-        """Return the objects that the event names, or all subscriptions of a deleted customer that have not ended."""
+        """Return the objects that the event names, or all live subscriptions of a deleted customer."""
         if not parsed.customer_deleted:
             return EventTargets(parsed.targets, context.rows)
         rows = self.repository.load_subscription_rows(matched.profile.account_id)
-        not_ended = [
+        live = [
             ObjectRef(Subscription, row.content.id)
             for row in rows.values()
             if isinstance(row.content, Subscription)
             and row.content.customer_id == parsed.customer_id
-            and not row.content.has_ended
+            and row.content.live
         ]
-        return EventTargets(not_ended[:CUSTOMER_SUBSCRIPTIONS_MAX], rows)
+        return EventTargets(live[:CUSTOMER_SUBSCRIPTIONS_MAX], rows)
 
     # --- Decide -------------------------------------------------------------------------------------------------------
 
@@ -271,7 +281,7 @@ class EventProcessor:
         for target in targets.objects:
             stored = targets.rows.get(target.id)
             try:
-                row = self._next_row(event, target, stored) or _ended_on_404(event, parsed, stored)
+                row = self._next_row(event, target, stored) or self._ended_on_404(event, parsed, stored)
             except EventUnprocessable as error:
                 unreadable = f"{target.id} as fetched from Stripe: {error}"
                 continue
@@ -291,14 +301,15 @@ class EventProcessor:
         Raises:
             EventUnprocessable: The fetched object cannot be parsed.
         """
+        now = self.now()
         snapshot = None if target.fetch_required else target.snapshot
         if snapshot is not None:
-            snapshot = event_types.derive_fields(snapshot, stored, event.created)
+            snapshot = event_types.derive_fields(snapshot, stored, min(event.created, now))
         if target.always_fetched:
             has_ended = stored is not None and stored.content.has_ended
             return stored if has_ended else self._fetch_row(event, target, snapshot, stored)
         is_usable = snapshot is not None and not event_types.is_change_unknown(snapshot, stored)
-        row = apply_snapshot(event.created, snapshot if is_usable else None, stored, self.now())
+        row = apply_snapshot(event.created, snapshot if is_usable else None, stored, now)
         return self._fetch_row(event, target, snapshot, stored) if row is None else row
 
     def _fetch_row(
@@ -307,49 +318,80 @@ class EventProcessor:
         fetched = self.fetch(target)
         if fetched is None:
             return None
-        observed_at = fetched.seen_to
+        now = self.now()
+        observed_at = min(fetched.seen_to, now)
         if snapshot is not None and event_types.is_past_due(snapshot):
             # The grace period starts with the event, but not before `seen_to` of the row. The row may include a payment
             # that was made after the event.
             earliest = max(event.created, stored.seen_to) if stored else event.created
-            observed_at = min(earliest, fetched.seen_to)
+            observed_at = min(earliest, observed_at)
         content = event_types.derive_fields(fetched.content, stored, observed_at)
-        return next_version(content, fetched.seen_from, fetched.seen_to, stored)
+        return next_version(content, *observation_interval(fetched.seen_from, fetched.seen_to, now), stored)
+
+    def _ended_on_404(self, event: StripeEvent, parsed: ParsedEvent, stored: Row | None) -> Row | None:
+        """Return the row of a subscription that Stripe no longer has, if the event implies that it ended."""
+        if stored is None or not parsed.ended_if_missing or not isinstance(stored.content, Subscription):
+            return None
+        if stored.content.has_ended:
+            return stored
+        ended_at = min(event.created, self.now())
+        return next_version(stored.content.as_canceled(ended_at), ended_at, ended_at, stored)
 
     # --- Commit -------------------------------------------------------------------------------------------------------
 
     def _commit(
         self, event: StripeEvent, parsed: ParsedEvent, matched: AccountMatch, targets: EventTargets, changes: Changes
     ) -> EventOutcome:
-        account_id, alarms = matched.profile.account_id, _alarms(matched, changes)
-        commit = self._prepare_commit(event, parsed, matched, targets, changes)
+        profile = self._profile_after(parsed, matched, changes)
+        account_id, alarms = profile.account_id, _alarms(matched, changes, profile)
+        has_changes = profile != matched.profile or any(targets.is_changed(row.content) for row in changes.rows)
+        outcome = _outcome(changes, has_changes=has_changes)
+        writes_profile = profile is not matched.profile
+        commit = Commit(
+            marker=self._marker(event, outcome, parsed, account_id, "; ".join(alarms.values())),
+            rows=changes.rows,
+            outbound=_outbound(event, account_id, targets, changes, self.catalog),
+            profile=profile if writes_profile else None,
+            new_customer_id=parsed.customer_id if matched.assigns_customer else None,
+        )
         try:
             self.repository.commit(commit)
         except EventAlreadyProcessed:
             # The worker that committed may stop before its report, and this delivery may be the last one.
             _emit_alarms(_log_fields(event, EventOutcome.DUPLICATE, account_id), alarms)
-            return EventOutcome.DUPLICATE
-        self._report(event, commit.marker.outcome, alarms, account_id)
-        return commit.marker.outcome
+            outcome = EventOutcome.DUPLICATE
+        else:
+            self._report(event, outcome, alarms, account_id)
+        self.end_superfluous_checkout(replace(profile, version=profile.version + writes_profile))
+        return outcome
 
-    def _prepare_commit(
-        self, event: StripeEvent, parsed: ParsedEvent, matched: AccountMatch, targets: EventTargets, changes: Changes
-    ) -> Commit:
-        account_id = matched.profile.account_id
+    def _profile_after(self, parsed: ParsedEvent, matched: AccountMatch, changes: Changes) -> Profile:
         if changes.missing or changes.unreadable:
             # Without its subscription a Checkout Session stays open in the profile, so that the account cannot pay for
             # a second subscription.
             parsed = replace(parsed, ended_checkout_id=None)
-        profile = account_matching.profile_after(matched, parsed, [row.content for row in changes.rows])
-        has_changes = profile != matched.profile or any(targets.is_changed(row.content) for row in changes.rows)
-        outcome = _outcome(changes, has_changes=has_changes)
-        return Commit(
-            marker=self._marker(event, outcome, parsed, account_id, "; ".join(_alarms(matched, changes).values())),
-            rows=changes.rows,
-            outbound=_outbound(event, account_id, targets, changes),
-            profile=profile if profile is not matched.profile else None,
-            new_customer_id=parsed.customer_id if matched.assigns_customer else None,
-        )
+        return account_matching.profile_after(matched, parsed, [row.content for row in changes.rows], self.catalog)
+
+    def end_superfluous_checkout(self, profile: Profile) -> bool:
+        """Expire the Checkout Session that is still open although the account has a live subscription.
+
+        The session stays in the profile until it is expired. If Stripe fails, the error is raised after the commit:
+        the redelivered event, every later event of the account and the full sync try again.
+
+        Args:
+            profile: Profile with its present version.
+
+        Returns:
+            True if there was such a session and it was removed from the profile.
+        """
+        if profile.superfluous_checkout is None or not self.expire_checkout(profile):
+            return False
+        try:
+            self.repository.save_profile(replace(profile, open_checkout=None))
+        except VersionConflict:
+            # The session is expired. If it is still stored, the next checkout or event removes it.
+            return False
+        return True
 
     def _record(self, event: StripeEvent, outcome: EventOutcome, parsed: ParsedEvent | None = None) -> EventOutcome:
         """Commit the marker of an event that changes no row. Its account is the one in the metadata."""
@@ -394,6 +436,14 @@ class EventProcessor:
 
     # --- Report -------------------------------------------------------------------------------------------------------
 
+    def _repeat_follow_up(
+        self, event: StripeEvent, matched: AccountMatch | EventOutcome, context: EventContext
+    ) -> None:
+        """Repeat the steps after a commit, because the worker that committed may have stopped before them."""
+        if isinstance(matched, AccountMatch):
+            _re_emit_alarms(event, matched, context)
+            self.end_superfluous_checkout(matched.profile)
+
     def _report(
         self, event: StripeEvent, outcome: EventOutcome, alarms: Mapping[str, str], account_id: str | None = None
     ) -> None:
@@ -409,15 +459,6 @@ class EventProcessor:
 # --- Decide -----------------------------------------------------------------------------------------------------------
 
 
-def _ended_on_404(event: StripeEvent, parsed: ParsedEvent, stored: Row | None) -> Row | None:
-    """Return the row of a subscription that Stripe no longer has, if the event implies that it ended."""
-    if stored is None or not parsed.ended_if_missing or not isinstance(stored.content, Subscription):
-        return None
-    if stored.content.has_ended:
-        return stored
-    return next_version(stored.content.as_canceled(event.created), event.created, event.created, stored)
-
-
 def _outcome(changes: Changes, *, has_changes: bool) -> EventOutcome:
     if changes.unreadable:
         return EventOutcome.FAILED
@@ -426,7 +467,9 @@ def _outcome(changes: Changes, *, has_changes: bool) -> EventOutcome:
     return EventOutcome.APPLIED if has_changes else EventOutcome.NO_CHANGE
 
 
-def _outbound(event: StripeEvent, account_id: str, targets: EventTargets, changes: Changes) -> Sequence[OutboundEvent]:
+def _outbound(
+    event: StripeEvent, account_id: str, targets: EventTargets, changes: Changes, catalog: Catalog
+) -> Sequence[OutboundEvent]:
     """Return the outbound events of the changes, in the order of the rows.
 
     The id contains the version of the row, because an event without a final outcome may be processed again. Outbox keys
@@ -435,7 +478,7 @@ def _outbound(event: StripeEvent, account_id: str, targets: EventTargets, change
     events: list[OutboundEvent] = []
     for row in changes.rows:
         stored = targets.rows.get(row.content.id)
-        event_type = outbound_event_type(stored.content if stored else None, row.content)
+        event_type = outbound_event_type(stored.content if stored else None, row.content, catalog)
         if event_type:
             outbound_id = f"{row.content.id}.{row.version:08d}.{event.id}"
             data = outbound_data(row.content)
@@ -446,13 +489,15 @@ def _outbound(event: StripeEvent, account_id: str, targets: EventTargets, change
 # --- Alarms -----------------------------------------------------------------------------------------------------------
 
 
-def _alarms(matched: AccountMatch, changes: Changes) -> Mapping[str, str]:
-    """Return the reasons for operator action, by alarm metric."""
+def _alarms(matched: AccountMatch, changes: Changes, profile: Profile) -> Mapping[str, str]:
+    """Return the reasons for operator action, by alarm metric. `profile` is the profile after the event."""
     unmapped_prices = [
         row.content.price_id
         for row in changes.rows
-        if isinstance(row.content, Subscription) and not row.content.price_is_mapped and not row.content.has_ended
+        if isinstance(row.content, Subscription) and not row.content.price_is_mapped and row.content.live
     ]
+    live_ids = profile.live_subscription_ids
+    is_one_of_several = len(live_ids) > 1 and any(row.content.id in live_ids for row in changes.rows)
     multiplied_prices = [
         row.content.id
         for row in changes.rows
@@ -468,6 +513,9 @@ def _alarms(matched: AccountMatch, changes: Changes) -> Mapping[str, str]:
         "CustomerConflict": "its metadata names another account than the one linked to its customer"
         if matched.metadata_conflicts
         else None,
+        "MultipleSubscriptions": f"the account has several live subscriptions: {', '.join(live_ids)}"
+        if is_one_of_several
+        else None,
         "ObjectMissing": "Stripe does not have an object of the event" if changes.missing else None,
         "EventFailed": changes.unreadable,
     }
@@ -480,11 +528,9 @@ def _emit_alarms(fields: Mapping[str, str | None], alarms: Mapping[str, str]) ->
         count(metric)
 
 
-def _re_emit_alarms(event: StripeEvent, matched: AccountMatch | EventOutcome, context: EventContext) -> None:
-    """Emit the alarms of a committed event again, because the worker that committed may have stopped before it did."""
-    if isinstance(matched, AccountMatch):
-        alarms = _alarms(matched, Changes([*context.rows.values()]))
-        _emit_alarms(_log_fields(event, EventOutcome.DUPLICATE, matched.profile.account_id), alarms)
+def _re_emit_alarms(event: StripeEvent, matched: AccountMatch, context: EventContext) -> None:
+    alarms = _alarms(matched, Changes([*context.rows.values()]), matched.profile)
+    _emit_alarms(_log_fields(event, EventOutcome.DUPLICATE, matched.profile.account_id), alarms)
 
 
 def _log_fields(event: StripeEvent, outcome: EventOutcome, account_id: str | None) -> dict[str, str | None]:

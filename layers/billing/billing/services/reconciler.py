@@ -20,6 +20,7 @@ from billing.domain.errors import EventUnprocessable, StripeFailed, StripeRefuse
 from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
 from billing.services.event_processor import EventProcessor
+from billing.services.superfluous_checkout import expire_superfluous_checkout
 from billing.stripe_events import account_matching, event_types
 from billing.stripe_events.account_matching import AccountMatch
 from billing.stripe_events.drift import (
@@ -207,7 +208,10 @@ class Reconciler:
     def _parse_event(self, payload: Json) -> ParsedEvent | None:
         """Return the parsed event; None if the processor will ignore it or record it as failed."""
         try:
-            return event_types.parse_event(event_types.parse_envelope(payload), self.catalog)
+            event = event_types.parse_envelope(payload)
+            if event_types.is_out_of_scope(event, livemode=self.livemode):
+                return None
+            return event_types.parse_event(event, self.catalog)
         except EventUnprocessable:
             return None
 
@@ -224,12 +228,29 @@ class Reconciler:
         }
         differing = self._find_differing(owners, listing.listed_at)
         tasks = [self._repair(phase, parsed, owner, listing.listed_at) for parsed, owner in differing.items()]
+        if phase is Phase.SUBSCRIPTIONS:
+            tasks += self._check_live_subscriptions(self.repository.find_profiles({*owners.values()}).values())
         discrepancies = [*self._process(phase, tasks)]
         for parsed, matched in matches.items():
             if matched is EventOutcome.CUSTOMER_CONFLICT and self.options.includes(parsed.account_id):
                 count("CustomerConflict")
                 discrepancies.append(_report(phase, parsed.targets[0].id, parsed.account_id, matched))
         return _page_result(phase, listing, matches, discrepancies)
+
+    def _check_live_subscriptions(self, profiles: Iterable[Profile]) -> Iterator[_Task]:
+        """Report accounts with several live subscriptions, and yield a task for each superfluous Checkout Session."""
+        for profile in profiles:
+            if len(profile.live_subscription_ids) > 1:
+                live_ids = ", ".join(profile.live_subscription_ids)
+                logger().error("Account has several live subscriptions", account_id=profile.account_id, ids=live_ids)
+                count("MultipleSubscriptions")
+            if checkout := profile.superfluous_checkout:
+                run = partial(self._end_superfluous_checkout, profile)
+                yield _Task(checkout.session_id, profile.account_id, run)
+
+    def _end_superfluous_checkout(self, profile: Profile) -> EventOutcome:
+        is_ended = self._processor.end_superfluous_checkout(profile)
+        return EventOutcome.APPLIED if is_ended else EventOutcome.NO_CHANGE
 
     def _parse_object(self, phase: Phase, source: Json) -> ParsedEvent | None:
         try:
@@ -314,7 +335,12 @@ class Reconciler:
     @property
     def _processor(self) -> EventProcessor:
         return EventProcessor(
-            self.repository, self.catalog, self._fetch, self.livemode, may_assign_customer=self._may_assign_customer
+            self.repository,
+            self.catalog,
+            self._fetch,
+            self.livemode,
+            may_assign_customer=self._may_assign_customer,
+            expire_checkout=self._expire_checkout,
         )
 
     def _may_assign_customer(self, customer_id: str) -> bool:
@@ -323,6 +349,9 @@ class Reconciler:
 
     def _fetch(self, target: ObjectRef) -> FetchedObject | None:
         return self._retry(lambda: self.gateway.fetch(target, self.catalog))
+
+    def _expire_checkout(self, profile: Profile) -> bool:
+        return self._retry(lambda: expire_superfluous_checkout(self.gateway, profile))
 
     def _retry[T](self, call: Callable[[], T]) -> T:
         return retry_stripe(call, self.pause)

@@ -1,9 +1,10 @@
 """Account matching: the account of an event, and the event's effect on the account's profile."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from billing.domain.accounts import Profile
+from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
 from billing.stripe_events.event_types import EventOutcome, ParsedEvent, Snapshot
 
@@ -51,7 +52,7 @@ def match_account(parsed: ParsedEvent, owner: str | None, profile: Profile | Non
     return AccountMatch(profile, assigns_customer=True)
 
 
-def profile_after(matched: AccountMatch, parsed: ParsedEvent, written: Iterable[Snapshot]) -> Profile:
+def profile_after(matched: AccountMatch, parsed: ParsedEvent, written: Sequence[Snapshot], catalog: Catalog) -> Profile:
     """Return the account's profile after an event.
 
     A deleted customer always causes a write, even of an unchanged profile. The profile may have been read just before
@@ -61,6 +62,7 @@ def profile_after(matched: AccountMatch, parsed: ParsedEvent, written: Iterable[
         matched: Account of the event.
         parsed: Content of the event.
         written: Content of the rows that the event changes.
+        catalog: Plans, which decide the subscriptions of ours.
 
     Returns:
         The new profile, or the same object if it is not to be written.
@@ -73,6 +75,16 @@ def profile_after(matched: AccountMatch, parsed: ParsedEvent, written: Iterable[
         profile = replace(profile, customer_id=None if is_current else profile.customer_id)
     if profile.open_checkout and profile.open_checkout.session_id == parsed.ended_checkout_id:
         profile = replace(profile, open_checkout=None)
-    if not profile.trial_used and any(isinstance(each, Subscription) and each.trial_end for each in written):
+    subscriptions = [each for each in written if isinstance(each, Subscription)]
+    if not profile.trial_used and any(each.trial_end and each.ours(catalog) for each in subscriptions):
         profile = replace(profile, trial_used=True)
+    live_ids = _live_subscription_ids(profile, subscriptions, catalog)
+    # An end is always written: the profile may have been read before another event stored the subscription as live.
+    if live_ids != profile.live_subscription_ids or not all(each.live for each in subscriptions):
+        profile = replace(profile, live_subscription_ids=live_ids)
     return profile
+
+
+def _live_subscription_ids(profile: Profile, written: Sequence[Subscription], catalog: Catalog) -> tuple[str, ...]:
+    others = {*profile.live_subscription_ids} - {each.id for each in written}
+    return tuple(sorted(others | {each.id for each in written if each.live and each.ours(catalog)}))

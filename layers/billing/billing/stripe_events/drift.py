@@ -8,12 +8,12 @@ from enum import StrEnum
 from billing.domain.invoices import Invoice
 from billing.stripe_events.account_matching import AccountMatch
 from billing.stripe_events.event_types import EventOutcome, Snapshot, derive_fields
-from billing.stripe_events.ordering import CLOCK_SKEW, StoredObject
+from billing.stripe_events.ordering import CLOCK_SKEW, MAX_CLOCK_ERROR, StoredObject
 
 EVENTS_KEPT = timedelta(days=30)
 """Time for which Stripe lists an event: https://docs.stripe.com/api/events."""
-EVENTS_OVERLAP = timedelta(minutes=10)
-"""Overlap of the events of two runs. Our clock may differ from Stripe's, and an event may be listed late."""
+EVENTS_OVERLAP = 2 * MAX_CLOCK_ERROR
+"""Overlap of the events of two runs. A clock may be wrong, and an event may be listed late."""
 FULL_SYNC_INTERVAL = timedelta(hours=23)
 """Time between two full syncs. With an hourly schedule, which is not exact, this makes one full sync a day."""
 RUN_TIMEOUT = timedelta(hours=24)

@@ -182,25 +182,33 @@ def parse_envelope(payload: Json) -> StripeEvent:
         type=objects.required_text(payload, "type"),
         created=objects.required_time(payload, "created"),
         livemode=objects.boolean(payload, "livemode"),
-        connected_account=objects.text(payload, "account"),
+        connected_account=_other_account(payload),
         object=objects.mapping(data, "object"),
     )
 
 
 def _parse_thin_envelope(payload: Json) -> StripeEvent:
-    """Parse a thin event (https://docs.stripe.com/event-destinations). `context` names another Stripe account."""
+    """Parse a thin event (https://docs.stripe.com/event-destinations)."""
     related = objects.mapping(payload, "related_object")
     return StripeEvent(
         id=objects.required_id(payload, "id"),
         type=objects.required_text(payload, "type"),
         created=objects.required_iso_time(payload, "created"),
         livemode=objects.boolean(payload, "livemode"),
-        connected_account=objects.text(payload, "context"),
+        connected_account=_other_account(payload),
         object={},
         related=RelatedObject(objects.required_text(related, "type"), objects.required_id(related, "id"))
         if related
         else None,
     )
+
+
+def _other_account(payload: Json) -> str | None:
+    """Return the connected account (`account`) or the account of an organization (`context`) of an event.
+
+    Both fields occur in snapshot events and in thin events. An event of the deployment's own account has neither.
+    """
+    return objects.text(payload, "context") or objects.text(payload, "account")
 
 
 def is_out_of_scope(event: StripeEvent, *, livemode: bool) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Never
 from billing.domain.errors import EventUnprocessable
 from billing.domain.identifiers import is_id
 from billing.domain.invoices import Invoice
-from billing.domain.plans import Catalog
+from billing.domain.plans import Catalog, Plan
 from billing.domain.subscriptions import ENDED_STATUSES, UNKNOWN_CHANGE, PendingChange, Subscription
 
 type Json = Mapping[str, Any]
@@ -39,7 +39,8 @@ def parse_subscription(source: Json, catalog: Catalog) -> Subscription:
     items = _list_of_objects(mapping(source, "items"), "data", "items.data")
     item, price = _plan_item([(item, mapping(item, "price")) for item in items], catalog)
     price_id, quantity = text(price, "id"), integer(item, "quantity")
-    plan = catalog.plan_of_price(text(price, "lookup_key"), price_id)
+    plan = plan_of_price(price, catalog)
+    pause, recurring = mapping(source, "pause_collection"), mapping(price, "recurring")
     status = required_text(source, "status")
     schedule_id = None if status in ENDED_STATUSES else reference(source, "schedule")
     return Subscription(
@@ -61,6 +62,20 @@ def parse_subscription(source: Json, catalog: Catalog) -> Subscription:
         canceled_at=time(source, "canceled_at"),
         ended_at=time(source, "ended_at"),
         trial_end=time(source, "trial_end"),
+        pause_collection=text(pause, "behavior"),
+        pause_resumes_at=time(pause, "resumes_at"),
+        unit_amount=integer(price, "unit_amount"),
+        currency=text(price, "currency"),
+        interval=text(recurring, "interval"),
+        interval_count=integer(recurring, "interval_count"),
+    )
+
+
+def plan_of_price(price: Json, catalog: Catalog) -> Plan | None:
+    """Return the plan of a price. `metadata.plan` of another product, of any type, is no error."""
+    metadata_plan = mapping(price, "metadata").get("plan")
+    return catalog.plan_of_price(
+        text(price, "lookup_key"), text(price, "id"), metadata_plan if isinstance(metadata_plan, str) else None
     )
 
 
@@ -77,7 +92,7 @@ def _plan_item(pairs: list[tuple[Json, Json]], catalog: Catalog) -> tuple[Json, 
     """Return the item with the highest plan, and its price; both are empty if there is no item."""
 
     def rank(pair: tuple[Json, Json]) -> int:
-        plan = catalog.plan_of_price(text(pair[1], "lookup_key"), text(pair[1], "id"))
+        plan = plan_of_price(pair[1], catalog)
         return catalog.rank(plan.id if plan else None)
 
     return max(pairs, key=rank, default=({}, {}))

@@ -97,6 +97,8 @@ ERROR_ONLY: Envelope = {
         "code": Field("code"),
         "message": Field("message"),
         "details": Field("details", optional=True),
+        "action": Field("action", optional=True),
+        "action_url": Field("action_url", optional=True),
     }
 }
 
@@ -129,7 +131,7 @@ class Contract:
         case: Converts the operations' field names to the contract's.
         envelope: Body of a successful response; placeholder: `data`.
         error_envelope: Body of an error; placeholders: `code`, `message`, `type`, `doc_url`, `request_id`,
-            `timestamp`, `details`.
+            `timestamp`, `details`, `action`, `action_url`.
         errors: What differs from `DEFAULT_ERRORS`. A row for `BillingError` applies to all errors.
         internal_error: What differs from `INTERNAL_ERROR`.
         credentials: Kinds of credentials that the contract accepts, of those that an operation accepts.

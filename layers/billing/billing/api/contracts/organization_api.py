@@ -11,7 +11,9 @@ ORGANIZATION = Contract(
     routes={
         "subscription": Route("GET", "/api/billing/subscription", response=ResponseFields(omit=("member_count",))),
         "checkout": Route(
-            "POST", "/api/billing/checkout", request=RequestFields(omit=("tier",), required=("price_id",))
+            "POST",
+            "/api/billing/checkout",
+            request=RequestFields(omit=("tier", "interval", "currency"), required=("price_id",)),
         ),
         "portal": Route("POST", "/api/billing/portal"),
         "usage": Route("GET", "/api/billing/usage"),

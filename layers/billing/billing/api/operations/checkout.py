@@ -11,7 +11,7 @@ QUANTITY_MAX = 999_999
 
 
 class CheckoutRequest(RequestModel):
-    """Request body. A contract accepts either `tier` or `price_id`."""
+    """Request body. A contract accepts either `price_id`, or `tier` with `interval` and `currency`."""
 
     tier: Text | None = Field(
         None, description="Plan to subscribe to.", json_schema_extra=DeploymentValues.PLANS_FOR_SALE.keyword
@@ -20,6 +20,16 @@ class CheckoutRequest(RequestModel):
         None,
         description="Price of the catalog: its lookup key or its Stripe id.",
         json_schema_extra=DeploymentValues.PRICES.keyword,
+    )
+    interval: Text | None = Field(
+        None,
+        description="Billing interval, for a plan with several prices. By default that of the plan's first price.",
+        json_schema_extra=DeploymentValues.INTERVALS.keyword,
+    )
+    currency: Text | None = Field(
+        None,
+        description="Currency, for a plan with prices in several. By default that of the plan's first price.",
+        json_schema_extra=DeploymentValues.CURRENCIES.keyword,
     )
     success_url: Text | None = Field(
         None,

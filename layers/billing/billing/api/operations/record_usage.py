@@ -15,7 +15,7 @@ from billing.api.declaration import (
 )
 from billing.api.request_models import MEASURED_MAX, JsonInteger, RequestModel
 from billing.domain.credentials import SECRET_KEY_ONLY
-from billing.domain.usage import MeasurementOutcome
+from billing.domain.usage import Action, MeasurementOutcome
 
 MEASUREMENTS_MAX = 100
 
@@ -52,7 +52,8 @@ RECORD_USAGE = OperationDeclaration(
     operation_id="recordUsage",
     summary="Record usage",
     description="Records each measurement once per id, however often it is sent. A `consume` measurement is recorded "
-    "only if all of it is within the plan's limit.",
+    "only if all of it is within the plan's limit. If an id was recorded with another metric, value or action, the "
+    "outcome is `conflict` and nothing of the measurement is recorded.",
     request=RecordUsageRequest,
     response=object_of(
         {
@@ -62,8 +63,23 @@ RECORD_USAGE = OperationDeclaration(
                     "outcome": string("Outcome of the measurement.", enum=[*MeasurementOutcome]),
                     "used": integer("Current usage of the metric; only with outcome `limit_reached`.", minimum=0),
                     "limit": nullable(integer("Limit of the plan; only with outcome `limit_reached`.", minimum=0)),
+                    "recorded": object_of(
+                        {
+                            "metric": string("Metric id.", **DeploymentValues.METRICS.keyword),
+                            "value": integer("Recorded value.", minimum=0),
+                            "action": string("Recorded action, if it is known.", enum=[*Action]),
+                        },
+                        optional=("action",),
+                    )
+                    | {"description": "Measurement that is recorded under the id; only with outcome `conflict`."},
+                    "differences": {
+                        "type": "array",
+                        "items": {"enum": ["metric", "value", "action"]},
+                        "description": "Fields that differ from the recorded measurement; only with outcome "
+                        "`conflict`.",
+                    },
                 },
-                optional=("used", "limit"),
+                optional=("used", "limit", "recorded", "differences"),
             )
         }
     ),
