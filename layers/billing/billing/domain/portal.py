@@ -2,7 +2,7 @@
 
 Stripe's configuration has one proration behavior for every change, and does not set a quantity when a customer
 switches plans. Therefore a customer gets the variant that fits the present subscription.
-docs/decisions/0020-portal-configurations.md has the reasons.
+docs/decisions/0022-portal-configurations.md has the reasons.
 """
 
 from collections.abc import Iterable
@@ -53,10 +53,10 @@ def variants(catalog: Catalog) -> tuple[PortalVariant, ...]:
 def variant_for(subscriptions: Iterable[Subscription], catalog: Catalog) -> PortalVariant:
     """Return the variant for an account with these subscriptions.
 
-    The highest plan of a subscription that has not ended decides. While it has several seats, flat prices are not
-    offered: Stripe would charge such a price once for each seat.
+    The highest plan of a live subscription decides. While it has several seats, flat prices are not offered: Stripe
+    would charge such a price once for each seat.
     """
-    current = [each for each in subscriptions if not each.has_ended]
+    current = [each for each in subscriptions if each.live and each.ours(catalog)]
     highest = max(current, key=lambda each: catalog.rank(each.plan), default=None)
     plan = catalog.plan(highest.plan or "") if highest else None
     if plan is None or plan not in catalog.for_sale:

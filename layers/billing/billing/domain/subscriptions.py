@@ -228,7 +228,7 @@ class Subscription:
 
         Stripe keeps the quantity if a subscription changes from a per-seat price to a flat one.
         """
-        if self.has_ended:
+        if not self.live:
             return False
         change = self.pending_change
         now = self.price_is_mapped and not self.is_per_seat and (self.quantity or 0) > 1

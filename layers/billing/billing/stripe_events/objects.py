@@ -137,9 +137,8 @@ def _following_phases(schedule: Json) -> list[Json]:
 def _change_to(
     price: Json, price_id: str | None, quantity: int | None, effective_at: datetime, catalog: Catalog
 ) -> PendingChange:
-    lookup_key = text(price, "lookup_key")
-    plan = catalog.plan_of_price(lookup_key, price_id)
-    is_per_seat = catalog.is_per_seat(plan, lookup_key, price_id)
+    plan = plan_of_price(price or {"id": price_id}, catalog)
+    is_per_seat = catalog.is_per_seat(plan, text(price, "lookup_key"), price_id)
     return PendingChange(plan.id if plan else None, price_id, quantity, effective_at, is_per_seat)
 
 
