@@ -20,15 +20,15 @@ _EVENTS = ROOT / "events"
 _REQUEST: LambdaEvent = json.loads((_EVENTS / "stripe_webhook.json").read_text())
 _STRIPE_EVENT: str = (_EVENTS / "stripe/customer.subscription.updated.json").read_text()
 _SECONDS_APART = 10
-_EVENTS_OF_A_SUBSCRIPTION = 60
-# With this start, no event of a subscription is too old or in the future during a measurement.
+_EVENTS_OF_A_SUBSCRIPTION = 30
+# With this start, no event of a subscription is in the future, and none is too old during a measurement of 5 minutes.
 _STARTED = int(time.time()) - 300
 
 
 def subscription_updated(account_id: str, number: int) -> LambdaEvent:
     """Return a customer.subscription.updated delivery, signed now.
 
-    Sixty consecutive numbers belong to one subscription. Each event changes it, and is so much later than the previous
+    Thirty consecutive numbers belong to one subscription. Each event changes it, and is so much later than the previous
     one that its snapshot is applied. From number 1 on, the account has a customer: the common path.
     """
     subscription, change = divmod(number, _EVENTS_OF_A_SUBSCRIPTION)
