@@ -8,6 +8,7 @@ import pytest
 import stripe
 
 from billing.domain.subscriptions import Subscription
+from billing.stripe_events.ordering import MAX_CLOCK_ERROR
 from stripe_simulator import Simulator
 from tests.functions.events import event, subscription_event
 from tests.functions.stripe_support import (
@@ -82,9 +83,9 @@ def test_change_of_a_schedule_is_fetched_although_the_row_is_newer(
     later = phase(price_id(stripe_client, "team_monthly"), end, end + MONTH, 5)
     params: Any = {"phases": [phase(item.price.id, start, end), later]}
     stripe_client.v1.subscription_schedules.update(schedule.id, params)
-    control(simulator, "POST", "clock", {"advance_seconds": 60})
     stripe_client.v1.subscriptions.update(created.id, {"description": "x"})
     of_schedule, of_subscription = all_events(simulator, known)
+    of_schedule["created"] -= 2 * int(MAX_CLOCK_ERROR.total_seconds())
     deployment.deliver(of_subscription)
     assert stored(deployment).pending_change == pending_change(stripe_client, created, "team_monthly")
     assert deployment.deliver(of_schedule).body["outcome"] == "applied"
@@ -99,12 +100,18 @@ def test_event_of_the_subscription_with_the_same_schedule_needs_no_request_to_st
     deliver_all(deployment, simulator)
     expected = pending_change(stripe_client, created, "team_monthly")
     known = event_ids(simulator)
-    control(simulator, "POST", "clock", {"advance_seconds": 60})
-    stripe_client.v1.subscriptions.update(created.id, {"description": "x"})
+    stripe_client.v1.subscriptions.update(created.id, {"pause_collection": {"behavior": "void"}})
     [sent] = all_events(simulator, known)
+    [item] = items_with_prefix(deployment, "SUB#")
+    deployment.table.client.update_item(
+        TableName=deployment.table.name,
+        Key={"pk": item["pk"], "sk": item["sk"]},
+        UpdateExpression="SET seen_from = seen_from - :minute, seen_to = seen_to - :minute",
+        ExpressionAttributeValues={":minute": {"N": "60"}},
+    )
     inject_fault(simulator, "status:500")
     assert deployment.deliver(sent).status == 200
-    assert stored(deployment).pending_change == expected
+    assert (stored(deployment).pause_collection, stored(deployment).pending_change) == ("void", expected)
 
 
 @pytest.mark.parametrize("reverse", [False, True])

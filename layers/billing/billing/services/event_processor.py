@@ -308,9 +308,10 @@ class EventProcessor:
         if target.always_fetched:
             has_ended = stored is not None and stored.content.has_ended
             return stored if has_ended else self._fetch_row(event, target, snapshot, stored)
-        is_usable = snapshot is not None and not event_types.is_change_unknown(snapshot, stored)
-        row = apply_snapshot(event.created, snapshot if is_usable else None, stored, now)
-        return self._fetch_row(event, target, snapshot, stored) if row is None else row
+        row = apply_snapshot(event.created, snapshot, stored, now)
+        if row is None or (row is not stored and event_types.is_change_unknown(row.content, stored)):
+            return self._fetch_row(event, target, snapshot, stored)
+        return row
 
     def _fetch_row(
         self, event: StripeEvent, target: ObjectRef, snapshot: Snapshot | None, stored: Row | None

@@ -350,9 +350,7 @@ def is_change_unknown(snapshot: Snapshot, stored: StoredObject[Snapshot] | None)
     if not isinstance(snapshot, Subscription) or snapshot.pending_change != UNKNOWN_CHANGE:
         return False
     before = stored.content if stored is not None else None
-    if not isinstance(before, Subscription):
-        return True
-    return not before.has_ended and not snapshot.has_same_schedule(before)
+    return not isinstance(before, Subscription) or not snapshot.has_same_schedule(before)
 
 
 def is_past_due(snapshot: Snapshot) -> bool:
