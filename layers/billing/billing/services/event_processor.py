@@ -159,7 +159,7 @@ class EventProcessor:
                 and a rotated API key takes effect.
             livemode: Mode of the deployment.
             verify_customers: True if Stripe is asked whether a customer still exists, before it becomes the first one
-                of an account. Replays and reconciliation need it, because they process events long after they happened.
+                of an account. Replays need it, because they process events long after they happened.
         """
 
         def exists(customer_id: str) -> bool:
