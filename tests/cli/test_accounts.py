@@ -104,6 +104,10 @@ def test_show_account_returns_plan_subscriptions_and_unrevoked_keys(
         "cancel_at": iso(NOW + timedelta(days=90)),
         "pause_collection": "void",
         "pause_resumes_at": iso(NOW + timedelta(days=9)),
+        "pending_plan": None,
+        "pending_price_id": None,
+        "pending_quantity": None,
+        "pending_at": None,
     }
     text = run_billing("accounts", "show", "acme").stdout
     assert "cus_1" in text

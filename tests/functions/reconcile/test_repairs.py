@@ -9,7 +9,7 @@ import pytest
 import stripe
 
 import billing.adapters.stripe_gateway
-from billing.adapters.stripe_gateway import rate_limited_gateway
+from billing.adapters.stripe_gateway import event_type_groups, rate_limited_gateway
 from billing.adapters.token_bucket import TokenBucket
 from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
@@ -78,7 +78,7 @@ def test_drift_is_repaired_counted_and_logged(
     assert (entry["object_id"], entry["account_id"], entry["outcome"]) == (subscription.id, "acme", "applied")
     pages = log_entries(output, "Page reconciled")
     assert [(page["phase"], page["drift"], page["unknown_customer"]) for page in pages] == [
-        ("events", 0, 0),
+        *[("events", 0, 0)] * len(event_type_groups()),
         ("subscriptions", 1, 0),
         ("invoices", 0, 0),
     ]
@@ -187,7 +187,7 @@ def test_run_waits_for_the_rate_limit_before_each_list_call(
     monkeypatch.setattr(billing.adapters.stripe_gateway, "BACKGROUND_REQUESTS_PER_SECOND", 0.001)
     monkeypatch.setattr(billing.adapters.stripe_gateway, "TokenBucket", partial(TokenBucket, sleep=waits.append))
     reconciliation.start()
-    assert len(waits) == len(Phase)
+    assert len(waits) == len(event_type_groups()) + len([Phase.SUBSCRIPTIONS, Phase.INVOICES])
 
 
 def test_full_sync_expires_a_superfluous_checkout_and_reports_several_live_subscriptions(
