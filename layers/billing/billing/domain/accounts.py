@@ -40,7 +40,7 @@ class Profile:
         trial_used: True once a subscription of the account had a trial.
         open_checkout: Checkout Session that may still be paid.
         created: Time at which the account was stored.
-        live_subscription_ids: Ids of the account's live subscriptions of ours, sorted. A commit that changes one of
+        live_subscription_ids: Ids of the account's live subscriptions of ours, sorted. A commit that changes the set of
             them writes the profile, so it conflicts with a concurrent checkout.
     """
 
