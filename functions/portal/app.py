@@ -10,5 +10,4 @@ from billing.bootstrap import app
 def handler(request: ApiRequest) -> ResponseData:
     """Return the URL of Stripe's page for plan, payment method, invoices and cancellation."""
     return_url = request.return_url("return_url", default="/")
-    customer_id = request.account.customer_with_history()
-    return {"url": app.stripe_gateway.create_portal_session(customer_id, return_url, request.idempotency_key)}
+    return {"url": app.portal().open(request.account, return_url, request.idempotency_key)}

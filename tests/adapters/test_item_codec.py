@@ -43,6 +43,7 @@ def test_kind_of_every_field_matches_its_type(codec: ItemCodec[Any]) -> None:
     hints = get_type_hints(codec.cls)
     types = {name: {*get_args(hint)} or {hint} for name, hint in hints.items()}
     assert set(codec.times) == {name for name, each in types.items() if datetime in each}
+    assert set(codec.lists) == {name for name, hint in hints.items() if hint == tuple[str, ...]}
     enums = {name: each for name, each in types.items() if any(issubclass_of(kind, StrEnum) for kind in each)}
     assert {name: {cls} for name, cls in codec.enums.items()} == {
         name: each - {type(None)} for name, each in enums.items()

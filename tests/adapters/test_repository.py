@@ -153,6 +153,7 @@ OF_TYPE: Mapping[type | UnionType, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     datetime: MOMENTS,
     datetime | None: st.none() | MOMENTS,
+    tuple[str, ...]: st.lists(TEXT, max_size=3).map(tuple),
     OpenCheckout | None: st.none() | st.builds(OpenCheckout, TEXT, TEXT),
 }
 

@@ -149,6 +149,7 @@ def order(customer_id: str, price_id: str, trial_days: int) -> CheckoutOrder:
     """Return an order."""
     return CheckoutOrder(
         account_id="acme",
+        deployment_id="billing-test",
         customer_id=customer_id,
         price_id=price_id,
         quantity=1,
@@ -164,7 +165,9 @@ def test_functions_send_only_requests_of_stripes_openapi_document(
 ) -> None:
     gateway = StripeGateway(client, set_up(client, load_catalog()))
     checked.operations.clear()
-    customer_id = gateway.create_customer("acme", "billing@acme.test", idempotency_key="customer")
+    customer_id = gateway.create_customer(
+        "acme", "billing@acme.test", deployment_id="billing-test", idempotency_key="customer"
+    )
     price_id = gateway.find_price_id("team_monthly")
     for trial_days in (0, 14):
         session = gateway.create_checkout_session(

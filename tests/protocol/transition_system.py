@@ -21,6 +21,7 @@ from billing.stripe_events.ordering import StoredObject
 from tests.protocol.model import CATALOG, moment
 from tests.protocol.stripe_model import Event, FrozenDict, Stripe, describe, second
 from tests.protocol.table_model import CONTEXT_PARTS, CallFailure, OutboxItem, Table
+from tests.samples import DEPLOYMENT
 
 FUNCTION_SECONDS_MAX = 60
 """Greater than the timeout of every function in template.yaml. No worker continues after a longer wait."""
@@ -193,7 +194,7 @@ def next_call(worker: Worker, components: Components, *, has_torn_reads: bool) -
         repository=cast("Repository", calls),
         catalog=CATALOG,
         fetch=calls.fetch,
-        livemode=False,
+        deployment=DEPLOYMENT,
         now=calls.now,
         pause=lambda _seconds: None,
     )

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from billing.api.jwks import Jwks
     from billing.services.checkout import Checkout
     from billing.services.event_processor import EventProcessor
+    from billing.services.portal import Portal
     from billing.services.reconciliation_job import ReconciliationJob
 
 
@@ -105,7 +106,7 @@ class Application:
         # With a wrong STRIPE_MODE every event would be recorded as out of scope; the key reveals it.
         self.stripe_secrets.get()
         return EventProcessor.connect(
-            self.repository, self.catalog, lambda: self.stripe_gateway, livemode=self.settings.livemode
+            self.repository, self.catalog, lambda: self.stripe_gateway, self.settings.deployment
         )
 
     def checkout(self) -> "Checkout":
@@ -114,8 +115,20 @@ class Application:
 
         settings = self.settings
         return Checkout(
-            self.repository, self.stripe_gateway, self.catalog, settings.past_due_grace, settings.allow_promotion_codes
+            self.repository,
+            self.stripe_gateway,
+            self.catalog,
+            settings.deployment,
+            self.event_processor(),
+            settings.past_due_grace,
+            settings.allow_promotion_codes,
         )
+
+    def portal(self) -> "Portal":
+        """Service that opens billing portal sessions."""
+        from billing.services.portal import Portal  # noqa: PLC0415 - imports stripe
+
+        return Portal(self.stripe_gateway)
 
     def reconciliation_job(self) -> "ReconciliationJob":
         """Scheduled reconciliation with its own, rate-limited connection to Stripe."""
@@ -126,7 +139,7 @@ class Application:
         from billing.services.reconciliation_job import ReconciliationJob  # noqa: PLC0415 - imports stripe
 
         gateway = rate_limited_gateway(self.stripe_secrets.get().api_key, self.settings.stripe_api_base)
-        reconciler = Reconciler(self.repository, gateway, self.catalog, self.settings.livemode)
+        reconciler = Reconciler(self.repository, gateway, self.catalog, self.settings.deployment)
         queue = Queue(aws.client("sqs"), self.settings.reconcile_queue_url)
         return ReconciliationJob(CheckpointRepository(self.table), reconciler, queue)
 

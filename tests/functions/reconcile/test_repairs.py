@@ -26,6 +26,7 @@ from tests.functions.reconcile.support import (
 )
 from tests.functions.stripe_support import control, create_subscription, deliver_all
 from tests.functions.support import FunctionHarness, items_with_prefix, outbox_types
+from tests.samples import DEPLOYMENT
 
 pytestmark = pytest.mark.engine
 
@@ -92,7 +93,7 @@ def test_change_whose_event_arrives_within_the_pause_is_no_drift(
         deployment.repository,
         rate_limited_gateway("sk_test_functions", simulator.url),
         load_catalog(),
-        livemode=False,
+        deployment=DEPLOYMENT,
         pause=lambda _: deliver_all(deployment, simulator),
     )
     report = reconciler.page(Phase.SUBSCRIPTIONS, datetime.now(UTC), None)

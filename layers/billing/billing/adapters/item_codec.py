@@ -16,12 +16,13 @@ from billing.adapters.dynamodb import Item
 
 @dataclass(frozen=True, slots=True)
 class ItemCodec[T]:
-    """Codec of one dataclass. Every field belongs to exactly one of `plain`, `times`, `enums` and `nested`.
+    """Codec of one dataclass. Every field belongs to exactly one of `plain`, `times`, `lists`, `enums` and `nested`.
 
     Attributes:
         cls: The dataclass.
         plain: Fields stored unchanged: text, integers, booleans and JSON objects.
         times: Fields stored as whole seconds since 1970 (UTC).
+        lists: Fields that are a tuple of text. An empty tuple is not stored.
         enums: Fields stored as the value of an enum, with its class.
         nested: Fields that hold another dataclass, with its codec.
         attributes: Attribute names that differ from the name of the field.
@@ -30,6 +31,7 @@ class ItemCodec[T]:
     cls: type[T]
     plain: tuple[str, ...]
     times: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
     enums: Mapping[str, type[StrEnum]] = field(default_factory=dict)
     nested: Mapping[str, "ItemCodec[Any]"] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
@@ -37,7 +39,7 @@ class ItemCodec[T]:
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the declared fields."""
-        return (*self.plain, *self.times, *self.enums, *self.nested)
+        return (*self.plain, *self.times, *self.lists, *self.enums, *self.nested)
 
     def encode(self, value: T) -> Item:
         """Return the attributes of a dataclass; None is not stored."""
@@ -45,7 +47,7 @@ class ItemCodec[T]:
         return {
             self.attributes.get(name, name): self._encode_field(name, each)
             for name, each in values.items()
-            if each is not None
+            if each is not None and each != ()
         }
 
     def decode(self, item: Item) -> T:
@@ -62,6 +64,8 @@ class ItemCodec[T]:
     def _encode_field(self, name: str, value: Any) -> Any:  # noqa: ANN401 - type of the field
         if name in self.times:
             return to_seconds(value)
+        if name in self.lists:
+            return list(value)
         if name in self.enums:
             return value.value
         return self.nested[name].encode(value) if name in self.nested else value
@@ -69,6 +73,8 @@ class ItemCodec[T]:
     def _decode_field(self, name: str, stored: Any) -> Any:  # noqa: ANN401 - type of the field
         if name in self.times:
             return from_seconds(stored)
+        if name in self.lists:
+            return tuple(stored)
         if name in self.enums:
             return self.enums[name](stored)
         return self.nested[name].decode(stored) if name in self.nested else stored

@@ -1,7 +1,7 @@
 """Accounts: a profile, its subscriptions and gauges, and the plan that follows from them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from billing.domain.errors import NeverSubscribed, SubscriptionExists
@@ -42,6 +42,8 @@ class Profile:
         trial_used: True once a subscription of the account had a trial.
         open_checkout: Checkout Session that may still be paid.
         created: Time at which the account was stored.
+        confirmed_customers: Customers that an operator assigned to the account although metadata names another one.
+        unlinked_customers: Customers that an operator took from the account. Metadata does not link them again.
     """
 
     account_id: str
@@ -52,6 +54,38 @@ class Profile:
     trial_used: bool = False
     open_checkout: OpenCheckout | None = None
     created: datetime | None = None
+    confirmed_customers: tuple[str, ...] = ()
+    unlinked_customers: tuple[str, ...] = ()
+
+    def with_customer(self, customer_id: str, *, confirmed: bool) -> "Profile":
+        """Return the profile with a customer that an operator links.
+
+        Args:
+            customer_id: Customer that checkout and portal use from now on.
+            confirmed: True if the customer is the account's own whatever its metadata says.
+        """
+        added = (customer_id,) if confirmed and customer_id not in self.confirmed_customers else ()
+        return replace(
+            self,
+            customer_id=customer_id,
+            confirmed_customers=(*self.confirmed_customers, *added),
+            unlinked_customers=_without(self.unlinked_customers, customer_id),
+        )
+
+    def without_customer(self, customer_id: str) -> "Profile":
+        """Return the profile after an operator unlinked a customer, with its open Checkout Session."""
+        is_current = self.customer_id == customer_id
+        return replace(
+            self,
+            customer_id=None if is_current else self.customer_id,
+            open_checkout=None if is_current else self.open_checkout,
+            confirmed_customers=_without(self.confirmed_customers, customer_id),
+            unlinked_customers=(*_without(self.unlinked_customers, customer_id), customer_id),
+        )
+
+
+def _without(values: tuple[str, ...], removed: str) -> tuple[str, ...]:
+    return tuple(value for value in values if value != removed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +155,17 @@ class Account:
         if any(subscription.grants_access(now, grace) for subscription in self.subscriptions):
             raise SubscriptionExists
 
-    def customer_with_history(self) -> str:
-        """Return the Stripe customer whose billing history the portal shows.
+    def customers_with_history(self) -> tuple[str, ...]:
+        """Return the Stripe customers whose billing history the portal can show, the preferred one first.
+
+        These are the profile's customer, then the earlier customers: those with a subscription that has not ended, then
+        those of the newest subscriptions.
 
         Raises:
-            NeverSubscribed: The account has no customer, or never had a subscription.
+            NeverSubscribed: The account never had a subscription.
         """
-        if self.profile.customer_id is None or not self.subscriptions:
+        if not self.subscriptions:
             raise NeverSubscribed
-        return self.profile.customer_id
+        current = (self.profile.customer_id,) if self.profile.customer_id else ()
+        newest_first = sorted(self.subscriptions, key=lambda each: (each.has_ended, -each.created.timestamp()))
+        return tuple(dict.fromkeys((*current, *(each.customer_id for each in newest_first))))

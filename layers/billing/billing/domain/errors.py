@@ -11,7 +11,10 @@ BillingError
 │   ├── RouteUnknown              no operation has this path
 │   ├── MethodNotAllowed          the path has operations, but not for this method
 │   ├── SubscriptionExists        checkout while a subscription grants access
-│   └── NeverSubscribed           portal without a billing history
+│   │   └── SubscriptionWithoutCustomer   its customer does not exist in Stripe
+│   └── NoBillingHistory          the portal has nothing to show
+│       ├── NeverSubscribed       the account never had a subscription
+│       └── CustomerGone          Stripe no longer has the account's customer
 ├── TryAgainLater                 the same request can succeed later
 │   ├── RateLimited               too many requests of a user, key or account
 │   ├── StillRunning              the first request with this idempotency key has no response yet
@@ -136,12 +139,33 @@ class MethodNotAllowed(RequestRefused):
 class SubscriptionExists(RequestRefused):
     """A checkout was requested while a subscription grants access. A second subscription would be billed, too."""
 
+    message = "This account already has a subscription; change or cancel it in the billing portal"
+
     def __init__(self) -> None:
-        super().__init__("This account already has a subscription; change or cancel it in the billing portal")
+        super().__init__(self.message)
 
 
-class NeverSubscribed(RequestRefused):
-    """The billing portal was requested for an account that never had a subscription."""
+class SubscriptionWithoutCustomer(SubscriptionExists):
+    """A subscription exists, and Stripe returns 404 for its customer, so that the portal cannot be opened."""
+
+    message = (
+        "This account already has a subscription, but the payment provider does not have its customer; ask support"
+    )
+
+
+class NoBillingHistory(RequestRefused):
+    """The billing portal was requested, and Stripe has no customer with subscriptions of the account."""
+
+
+class CustomerGone(NoBillingHistory):
+    """The account had subscriptions, and Stripe no longer has their customer."""
+
+    def __init__(self) -> None:
+        super().__init__("The payment provider no longer has the customer of this account, nor its billing history")
+
+
+class NeverSubscribed(NoBillingHistory):
+    """The account never had a subscription."""
 
     def __init__(self) -> None:
         super().__init__("This account has no billing history: it never had a subscription")

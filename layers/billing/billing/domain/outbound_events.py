@@ -71,7 +71,8 @@ def subscription_data(subscription: Subscription) -> Mapping[str, str | int | bo
     """Return the `data` of a subscription event."""
     return {
         "subscription": subscription.id,
-        "plan": subscription.plan,
+        # Whoever grants the plan of this event must not grant one whose account is not decided.
+        "plan": None if subscription.conflicting_account_id else subscription.plan,
         "status": subscription.status,
         "quantity": subscription.quantity,
         "current_period_start": iso(subscription.current_period_start),

@@ -56,6 +56,8 @@ class Subscription:
         price_is_mapped: True if the catalog contains the price. Otherwise `plan` is the last one that was stored.
         past_due_since: Time from which an event or a fetch first showed the subscription as `past_due`. Stripe does not
             state it.
+        conflicting_account_id: Another account that the subscription's own metadata names, if that account exists and
+            had no customer. The plan is not granted until an operator decides.
     """
 
     id: str
@@ -74,6 +76,7 @@ class Subscription:
     trial_end: datetime | None
     price_is_mapped: bool
     past_due_since: datetime | None = None
+    conflicting_account_id: str | None = None
 
     @property
     def has_started(self) -> bool:
@@ -97,7 +100,14 @@ class Subscription:
 
     def as_canceled(self, at: datetime) -> "Subscription":
         """Return the subscription as it is after it was canceled at `at`."""
-        return replace(self, status="canceled", canceled_at=self.canceled_at or at, ended_at=at, past_due_since=None)
+        return replace(
+            self,
+            status="canceled",
+            canceled_at=self.canceled_at or at,
+            ended_at=at,
+            past_due_since=None,
+            conflicting_account_id=None,
+        )
 
     def grants_access(self, now: datetime, grace: timedelta) -> bool:
         """Return True if the account may use the subscription's plan at `now`.
@@ -111,4 +121,5 @@ class Subscription:
 
     def granted_plan(self, catalog: Catalog, now: datetime, grace: timedelta) -> str | None:
         """Return the plan that the subscription grants at `now`; None if it grants none."""
-        return self.plan if catalog.rank(self.plan) > 0 and self.grants_access(now, grace) else None
+        is_granted = self.grants_access(now, grace) and self.conflicting_account_id is None
+        return self.plan if catalog.rank(self.plan) > 0 and is_granted else None

@@ -13,8 +13,17 @@ from datetime import datetime, timedelta
 from billing.adapters.repository import Repository, VersionConflict
 from billing.adapters.stripe_gateway import CheckoutOrder, CheckoutSession, StripeGateway
 from billing.domain.accounts import Account, OpenCheckout, Profile
-from billing.domain.errors import RequestInvalid, StoreUnavailable, StripeRefused, SubscriptionExists
+from billing.domain.deployment import Deployment
+from billing.domain.errors import (
+    RequestInvalid,
+    StoreUnavailable,
+    StripeFailed,
+    StripeRefused,
+    SubscriptionExists,
+    SubscriptionWithoutCustomer,
+)
 from billing.domain.plans import Catalog, Plan, Price
+from billing.services.event_processor import EventProcessor
 
 ATTEMPTS_MAX = 10
 
@@ -51,12 +60,15 @@ class Checkout:
     """Creates Checkout Sessions.
 
     Attributes:
+        processor: Applies the deletion of a customer whose event was lost.
         grace: Time for which `past_due` still grants access.
     """
 
     repository: Repository
     gateway: StripeGateway
     catalog: Catalog
+    deployment: Deployment
+    processor: EventProcessor
     grace: timedelta
     allow_promotion_codes: bool
 
@@ -73,16 +85,41 @@ class Checkout:
         offer = self._find_offer(params)
         for _ in range(ATTEMPTS_MAX):
             account = self.repository.load_account(account_id)
-            account.refuse_second_subscription(now, self.grace)
             try:
+                account.refuse_second_subscription(now, self.grace)
                 if account.profile.version == 0:
                     self.repository.create_account(account.profile)
                     continue
                 profile = self._with_customer(account.profile)
                 return self._session_url(replace(account, profile=profile), offer, params)
+            except SubscriptionExists:
+                if not self._end_deleted_customers(account):
+                    raise
             except VersionConflict:
                 continue
         raise StoreUnavailable
+
+    def _end_deleted_customers(self, account: Account) -> bool:
+        """End the subscriptions of deleted customers. Returns True if there were any.
+
+        The event of the deletion was lost. The portal of such a customer cannot be opened, so its subscriptions must
+        not prevent a checkout. If Stripe fails, the checkout is refused as if every customer existed.
+
+        Raises:
+            SubscriptionWithoutCustomer: Stripe returns 404 for a customer, which does not prove that it was deleted.
+        """
+        customers: set[str | None] = {each.customer_id for each in account.subscriptions if not each.has_ended}
+        customers.add(account.profile.customer_id)
+        try:
+            found = {each: self.gateway.find_customer(each) for each in customers if each}
+        except StripeFailed:
+            return False
+        deleted = [customer_id for customer_id, customer in found.items() if customer and customer.is_deleted]
+        for customer_id in deleted:
+            self.processor.end_customer(account.profile, customer_id)
+        if not deleted and None in found.values():
+            raise SubscriptionWithoutCustomer
+        return bool(deleted)
 
     def _find_offer(self, params: CheckoutParams) -> Offer:
         offer = self._offer_of_price(params.price_id) if params.price_id else offer_of_tier(self.catalog, params.tier)
@@ -107,7 +144,9 @@ class Checkout:
         if profile.customer_id is not None:
             return profile
         key = f"customer-{profile.nonce}-{profile.version}"
-        customer_id = self.gateway.create_customer(profile.account_id, profile.email, idempotency_key=_digest(key))
+        customer_id = self.gateway.create_customer(
+            profile.account_id, profile.email, deployment_id=self.deployment.id, idempotency_key=_digest(key)
+        )
         return self.repository.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)
 
     def _session_url(self, account: Account, offer: Offer, params: CheckoutParams) -> str:
@@ -154,6 +193,7 @@ class Checkout:
         price = offer.price
         return CheckoutOrder(
             account_id=profile.account_id,
+            deployment_id=self.deployment.id,
             customer_id=profile.customer_id,
             price_id=price.id or self.gateway.find_price_id(price.lookup_key),
             quantity=params.quantity,

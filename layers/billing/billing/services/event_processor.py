@@ -23,13 +23,17 @@ from billing.adapters.repository import (
     Repository,
     VersionConflict,
 )
-from billing.domain.errors import EventUnprocessable, StoreUnavailable
+from billing.domain.accounts import Profile
+from billing.domain.deployment import Deployment
+from billing.domain.errors import BillingError, EventUnprocessable, StoreUnavailable
 from billing.domain.identifiers import is_id
 from billing.domain.outbound_events import OutboundEvent, outbound_data, outbound_event_type
 from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
 from billing.stripe_events import account_matching, event_types
 from billing.stripe_events.account_matching import AccountMatch
+from billing.stripe_events.customer_links import StripeCustomer
+from billing.stripe_events.drift import REPAIR_ID_PREFIX
 from billing.stripe_events.event_types import (
     EventOutcome,
     FetchedObject,
@@ -59,6 +63,20 @@ LATE_EVENT_THRESHOLD = timedelta(minutes=5)
 type Row = StoredObject[Snapshot]
 type Fetch = Callable[[ObjectRef], FetchedObject | None]
 type LookUp = Callable[[RelatedObject], Json | None]
+type FindCustomer = Callable[[str], StripeCustomer | None]
+
+
+class _ObjectOutOfScope(BillingError):
+    """A fetched object belongs to another deployment."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedEvent:
+    """An event with its content and its account."""
+
+    event: StripeEvent
+    parsed: ParsedEvent
+    account: AccountMatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +119,7 @@ def _utc_now() -> datetime:
 def _not_found(_related: RelatedObject) -> None: ...
 
 
-def _always(_customer_id: str) -> bool:
-    return True
+def _no_customer(_customer_id: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +131,26 @@ class EventProcessor:
         catalog: Plans and prices.
         fetch: Fetches an object from Stripe; None if Stripe returns 404. Raises EventUnprocessable if the object cannot
             be parsed.
-        livemode: Mode of the deployment.
+        deployment: Deployment whose events are processed. Events of others are ignored.
         now: Clock.
         pause: Waits for a number of seconds.
         look_up: Returns the object that a thin event names, from which its customer follows; None if Stripe returns
             404.
-        may_assign_customer: Returns True if a customer may become the first one of an account.
+        find_customer: Finds a customer in Stripe; None if Stripe returns 404. It is called before a customer is linked,
+            unless the event's object names this deployment.
+        verify_customers: True if a customer is linked only if Stripe still has it. Replays and reconciliation need it,
+            because they process events long after they happened.
     """
 
     repository: Repository
     catalog: Catalog
     fetch: Fetch
-    livemode: bool
+    deployment: Deployment
     now: Callable[[], datetime] = field(default=_utc_now)
     pause: Callable[[float], None] = field(default=time.sleep)
     look_up: LookUp = field(default=_not_found)
-    may_assign_customer: Callable[[str], bool] = field(default=_always)
+    find_customer: FindCustomer = field(default=_no_customer)
+    verify_customers: bool = False
 
     @classmethod
     def connect(
@@ -137,8 +158,8 @@ class EventProcessor:
         repository: Repository,
         catalog: Catalog,
         gateway: "Callable[[], StripeGateway]",
+        deployment: Deployment,
         *,
-        livemode: bool,
         verify_customers: bool = False,
     ) -> "EventProcessor":
         """Create a processor that sends its requests to Stripe through a gateway.
@@ -148,21 +169,17 @@ class EventProcessor:
             catalog: Plans and prices.
             gateway: Returns the gateway. It is called for each request to Stripe, so most events create no connection,
                 and a rotated API key takes effect.
-            livemode: Mode of the deployment.
-            verify_customers: True if Stripe is asked whether a customer still exists, before it becomes the first one
-                of an account. Replays and reconciliation need it, because they process events long after they happened.
+            deployment: Deployment whose events are processed.
+            verify_customers: True if a customer is linked only if Stripe still has it.
         """
-
-        def exists(customer_id: str) -> bool:
-            return not gateway().is_customer_deleted(customer_id)
-
         return cls(
             repository,
             catalog,
             fetch=lambda target: gateway().fetch(target, catalog),
-            livemode=livemode,
+            deployment=deployment,
             look_up=lambda related: gateway().look_up(related),
-            may_assign_customer=exists if verify_customers else _always,
+            find_customer=lambda customer_id: gateway().find_customer(customer_id),
+            verify_customers=verify_customers,
         )
 
     def process(self, payload: object) -> EventOutcome:
@@ -192,6 +209,32 @@ class EventProcessor:
             return self._retry_on_conflict(lambda: self._record(event, EventOutcome.IGNORED))
         return self._retry_on_conflict(lambda: self._attempt(event, parsed))
 
+    def end_customer(self, profile: Profile, customer_id: str) -> EventOutcome:
+        """Process the deletion of a customer whose event was lost.
+
+        Its subscriptions are fetched and end. If it is the profile's customer, the account can get another one.
+
+        Raises the same errors as `process`.
+        """
+        now = self.now()
+        event = StripeEvent(
+            id=f"{REPAIR_ID_PREFIX}{customer_id}_{int(now.timestamp())}",
+            type="reconciliation.customer",
+            created=now,
+            livemode=self.deployment.livemode,
+            connected_account=None,
+            object={},
+        )
+        checkout = profile.open_checkout if profile.customer_id == customer_id else None
+        parsed = ParsedEvent(
+            customer_id,
+            profile.account_id,
+            ended_checkout_id=checkout.session_id if checkout else None,
+            customer_deleted=True,
+            ended_if_missing=True,
+        )
+        return self.apply(event, parsed)
+
     def _retry_on_conflict(self, attempt_once: Callable[[], EventOutcome]) -> EventOutcome:
         for attempt in range(ATTEMPTS_MAX):
             try:
@@ -210,18 +253,22 @@ class EventProcessor:
         if context.outcome is not None and context.outcome.is_final:
             _re_emit_alarms(event, matched, context)
             return EventOutcome.DUPLICATE
+        matched = self._verify_link(parsed, matched)
         if isinstance(matched, EventOutcome):
             return self._record(event, matched, parsed)
         targets = self._find_targets(parsed, matched, context)
-        changes = self._compute_changes(event, parsed, targets)
+        changes = self._compute_changes(MatchedEvent(event, parsed, matched), targets)
         return self._commit(event, parsed, matched, targets, changes)
 
     # --- Parse --------------------------------------------------------------------------------------------------------
 
     def _parse(self, event: StripeEvent) -> ParsedEvent | None:
-        if event_types.is_out_of_scope(event, livemode=self.livemode) or event.parser is None:
+        if event.parser is None or event_types.is_out_of_scope(event, self.deployment):
             return None
-        return event_types.parse_event(self._with_related_object(event), self.catalog)
+        found = self._with_related_object(event)
+        if event_types.is_out_of_scope(found, self.deployment):
+            return None
+        return event_types.parse_event(found, self.catalog, self.deployment)
 
     def _with_related_object(self, event: StripeEvent) -> StripeEvent:
         """Add the object that a thin event names. Only the object contains the customer."""
@@ -240,12 +287,23 @@ class EventProcessor:
         owner = context.account_of_customer
         if owner is None or owner == parsed.account_id:
             return context
-        return self.repository.read_event_context(event.id, parsed.customer_id, owner, parsed.targets)
+        of_owner = self.repository.read_event_context(event.id, parsed.customer_id, owner, parsed.targets)
+        return replace(of_owner, named=context.profile)
 
     def _match_account(self, parsed: ParsedEvent, context: EventContext) -> AccountMatch | EventOutcome:
         matched = account_matching.match_account(parsed, context.account_of_customer, context.profile)
-        is_first_customer = isinstance(matched, AccountMatch) and matched.assigns_customer
-        if is_first_customer and not self.may_assign_customer(parsed.customer_id):
+        return replace(matched, named=context.named) if isinstance(matched, AccountMatch) else matched
+
+    def _verify_link(self, parsed: ParsedEvent, matched: AccountMatch | EventOutcome) -> AccountMatch | EventOutcome:
+        """Return the match, or the outcome of an event whose customer is not to be linked."""
+        assigns_customer = isinstance(matched, AccountMatch) and matched.assigns_customer
+        must_exist = assigns_customer and self.verify_customers
+        if not must_exist and not account_matching.requires_customer(parsed, matched):
+            return matched
+        customer = self.find_customer(parsed.customer_id)
+        if customer and self.deployment.excludes(customer.deployment_id):
+            return EventOutcome.IGNORED
+        if must_exist and (customer is None or customer.is_deleted):
             return EventOutcome.UNKNOWN_CUSTOMER
         return matched
 
@@ -265,13 +323,16 @@ class EventProcessor:
 
     # --- Decide -------------------------------------------------------------------------------------------------------
 
-    def _compute_changes(self, event: StripeEvent, parsed: ParsedEvent, targets: EventTargets) -> Changes:
+    def _compute_changes(self, matched: MatchedEvent, targets: EventTargets) -> Changes:
         rows: list[Row] = []
         missing, unreadable = False, None
         for target in targets.objects:
             stored = targets.rows.get(target.id)
             try:
-                row = self._next_row(event, target, stored) or _ended_on_404(event, parsed, stored)
+                row = self._next_row(matched, target, stored)
+                row = row or _ended_on_404(matched.event, matched.parsed, stored)
+            except _ObjectOutOfScope:
+                continue
             except EventUnprocessable as error:
                 unreadable = f"{target.id} as fetched from Stripe: {error}"
                 continue
@@ -281,7 +342,7 @@ class EventProcessor:
                 rows.append(row)
         return Changes(rows, missing, unreadable)
 
-    def _next_row(self, event: StripeEvent, target: ObjectRef, stored: Row | None) -> Row | None:
+    def _next_row(self, matched: MatchedEvent, target: ObjectRef, stored: Row | None) -> Row | None:
         """Return the row of an object after the event.
 
         Returns:
@@ -290,27 +351,49 @@ class EventProcessor:
 
         Raises:
             EventUnprocessable: The fetched object cannot be parsed.
+            _ObjectOutOfScope: The fetched object belongs to another deployment.
         """
+        created = matched.event.created
         snapshot = None if target.fetch_required else target.snapshot
         if snapshot is not None:
-            snapshot = event_types.derive_fields(snapshot, stored, event.created)
-        row = apply_snapshot(event.created, snapshot, stored, self.now())
-        return self._fetch_row(event, target, snapshot, stored) if row is None else row
+            conflict = self._find_conflict(matched, snapshot, matched.parsed.account_id, stored)
+            snapshot = event_types.derive_fields(snapshot, stored, created, conflict)
+        row = apply_snapshot(created, snapshot, stored, self.now())
+        return self._fetch_row(matched, target, snapshot, stored) if row is None else row
 
     def _fetch_row(
-        self, event: StripeEvent, target: ObjectRef, snapshot: Snapshot | None, stored: Row | None
+        self, matched: MatchedEvent, target: ObjectRef, snapshot: Snapshot | None, stored: Row | None
     ) -> Row | None:
         fetched = self.fetch(target)
         if fetched is None:
             return None
+        if self.deployment.excludes(fetched.deployment_id):
+            raise _ObjectOutOfScope
         observed_at = fetched.seen_to
         if snapshot is not None and event_types.is_past_due(snapshot):
             # The grace period starts with the event, but not before `seen_to` of the row. The row may include a payment
             # that was made after the event.
-            earliest = max(event.created, stored.seen_to) if stored else event.created
+            created = matched.event.created
+            earliest = max(created, stored.seen_to) if stored else created
             observed_at = min(earliest, fetched.seen_to)
-        content = event_types.derive_fields(fetched.content, stored, observed_at)
+        conflict = self._find_conflict(matched, fetched.content, fetched.account_id, stored)
+        content = event_types.derive_fields(fetched.content, stored, observed_at, conflict)
         return next_version(content, fetched.seen_from, fetched.seen_to, stored)
+
+    def _find_conflict(
+        self, matched: MatchedEvent, content: Snapshot, account_id: str | None, stored: Row | None
+    ) -> str | None:
+        """Return the other account that a subscription may belong to.
+
+        The profile of the account that the event names was read before. If a fetched subscription names another
+        account, its profile is read here.
+        """
+        if not isinstance(content, Subscription):
+            return None
+        account = matched.account
+        if account_id is not None and account_id not in {account.profile.account_id, matched.parsed.account_id}:
+            account = replace(account, named=self.repository.find_profiles([account_id]).get(account_id))
+        return account_matching.find_conflict(account, content, account_id, stored.content if stored else None)
 
     # --- Commit -------------------------------------------------------------------------------------------------------
 
@@ -348,8 +431,12 @@ class EventProcessor:
         )
 
     def _record(self, event: StripeEvent, outcome: EventOutcome, parsed: ParsedEvent | None = None) -> EventOutcome:
-        """Commit the marker of an event that changes no row. Its account is the one in the metadata."""
-        self.repository.commit(Commit(self._marker(event, outcome, parsed, parsed.account_id if parsed else None)))
+        """Commit the marker of an event that changes no row.
+
+        Its account is the one in the metadata, unless the event belongs to another deployment.
+        """
+        account_id = parsed.account_id if parsed and outcome is not EventOutcome.IGNORED else None
+        self.repository.commit(Commit(self._marker(event, outcome, parsed, account_id)))
         alarms = {"CustomerConflict": "the account in its metadata has another Stripe customer"}
         self._report(event, outcome, alarms if outcome is EventOutcome.CUSTOMER_CONFLICT else {})
         return outcome
@@ -449,17 +536,28 @@ def _alarms(matched: AccountMatch, changes: Changes) -> Mapping[str, str]:
         for row in changes.rows
         if isinstance(row.content, Subscription) and not row.content.price_is_mapped and not row.content.has_ended
     ]
+    conflicts = [
+        f"{row.content.id} names another account, {row.content.conflicting_account_id}"
+        for row in changes.rows
+        if isinstance(row.content, Subscription) and row.content.conflicting_account_id
+    ]
     alarms = {
         "UnmappedPrice": f"not in the catalog: price {', '.join(map(str, unmapped_prices))}"
         if unmapped_prices
         else None,
-        "CustomerConflict": "its metadata names another account than the one linked to its customer"
-        if matched.metadata_conflicts
-        else None,
+        "CustomerConflict": _describe_conflict(matched, conflicts),
         "ObjectMissing": "Stripe does not have an object of the event" if changes.missing else None,
         "EventFailed": changes.unreadable,
     }
     return {metric: reason for metric, reason in alarms.items() if reason}
+
+
+def _describe_conflict(matched: AccountMatch, conflicts: Sequence[str]) -> str | None:
+    if conflicts:
+        return f"metadata of {', '.join(conflicts)}; the plan is not granted until an operator decides"
+    if matched.metadata_conflicts:
+        return "its metadata names another account than the one linked to its customer"
+    return None
 
 
 def _emit_alarms(fields: Mapping[str, str | None], alarms: Mapping[str, str]) -> None:

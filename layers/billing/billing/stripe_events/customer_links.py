@@ -10,6 +10,22 @@ METADATA = "metadata"
 """Origin of a request that comes from the customer's metadata in Stripe. Every other origin has precedence."""
 
 
+@dataclass(frozen=True, slots=True)
+class StripeCustomer:
+    """Customer in Stripe, as far as it matters for its account.
+
+    Attributes:
+        account_id: Account in its metadata.
+        deployment_id: Deployment in its metadata.
+        is_deleted: True if the customer was deleted. Its metadata is then unknown.
+    """
+
+    id: str
+    account_id: str | None
+    deployment_id: str | None
+    is_deleted: bool
+
+
 class LinkAction(StrEnum):
     """Action on a customer."""
 
