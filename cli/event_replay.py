@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import stripe
 
+from billing.adapters.repository import ProcessedEvent
 from billing.adapters.stripe_gateway import StripeGateway
 from billing.catalog import load_catalog
 from billing.domain.errors import EventUnidentified
@@ -19,6 +20,7 @@ from billing.services.event_processor import EventProcessor
 from billing.stripe_events import objects
 from billing.stripe_events.event_types import EVENT_PARSERS, EventOutcome
 from billing.stripe_events.eventbridge import stripe_event
+from billing.stripe_events.objects import Json
 from cli.event_log import ABSENT, EventEntry, EventFilter
 from cli.stack import Stack
 from cli.stripe_connection import NOT_FOUND, connect_client
@@ -75,8 +77,16 @@ class EventReplayer:
         events = self.client.v1.events.list(wanted)
         for page in batched(events.auto_paging_iter(), PAGE_SIZE, strict=False):
             markers = self.stack.repository().find_markers(event.id for event in page)
-            entries = (EventEntry.of(markers[each.id]) if each.id in markers else _absent_entry(each) for each in page)
-            yield from filter(event_filter.matches, entries)
+            entries = (self._entry(each, markers.get(each.id)) for each in page)
+            yield from (entry for entry in entries if entry and event_filter.matches(entry))
+
+    def _entry(self, event: stripe.Event, marker: ProcessedEvent | None) -> EventEntry | None:
+        """Return the entry of an event; None for an event of another deployment that never arrived."""
+        if marker:
+            return EventEntry.of(marker)
+        source: Any = event.data.object.to_dict()
+        is_excluded = self.stack.deployment.excludes(objects.deployment_id_of(source))
+        return None if is_excluded else _absent_entry(event, source)
 
     def find(self, event_id: str) -> Mapping[str, Any] | None:
         """Return an event, or None if Stripe does not have it. Stripe keeps events for 30 days.
@@ -131,7 +141,7 @@ class EventReplayer:
             self.stack.repository(),
             load_catalog(),
             lambda: gateway,
-            livemode=self.stack.livemode,
+            self.stack.deployment,
             verify_customers=True,
         )
 
@@ -145,13 +155,13 @@ def summarize_event(event: Mapping[str, Any]) -> Mapping[str, Any]:
         **{name: event.get(name) for name in envelope},
         "object": {name: source[name] for name in DISPLAYED_FIELDS if isinstance(source.get(name), str | int | bool)},
         "account_id": objects.account_id_of(source),
+        "deployment": objects.deployment_id_of(source),
         "changed": sorted(objects.mapping(data, "previous_attributes")),
         "related_object": event.get("related_object"),
     }
 
 
-def _absent_entry(event: stripe.Event) -> EventEntry:
-    source: Any = event.data.object.to_dict()
+def _absent_entry(event: stripe.Event, source: Json) -> EventEntry:
     return EventEntry(
         id=event.id,
         type=event.type,

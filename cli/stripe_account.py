@@ -1,11 +1,11 @@
 """Objects that a stack needs in its Stripe account. Each is looked up first, then created or updated.
 
-Products and prices belong to the catalog and are shared by all stacks on one Stripe account. Each stack has its own
-portal configuration and webhook endpoint, with the stack's name in their metadata.
+Products and prices belong to the catalog and are shared by all deployments on one Stripe account. Each deployment has
+its own portal configuration and webhook endpoint, with its id in their metadata.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import batched
 from typing import Any
@@ -13,17 +13,48 @@ from typing import Any
 import stripe
 
 from billing.domain.plans import Catalog, Plan, Price
+from billing.stripe_events.objects import DEPLOYMENT_KEY
 from cli.errors import CommandFailed
 from cli.setup_report import SetupChange, includes
 from cli.stripe_connection import NOT_FOUND
 
-STACK_METADATA_KEY = "serverless_billing"
-"""Metadata key with the stack's name."""
+FORMER_METADATA_KEY = "serverless_billing"
+"""Metadata key with the stack's name, which setup wrote before version 0.3.0."""
 LOOKUP_KEYS_MAX = 10
 """In one request: https://docs.stripe.com/api/prices/list."""
 DIFFERENT_TERMS = (
     "has other terms in Stripe than in catalog.toml. Correct catalog.toml: a Stripe price cannot be changed."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class OwnMetadata:
+    """Metadata of a deployment's portal configuration and webhook endpoint.
+
+    Attributes:
+        deployment_id: Id of the deployment.
+        stack_name: Name of its stack, which identifies objects of earlier versions.
+    """
+
+    deployment_id: str
+    stack_name: str
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """Metadata that setup writes."""
+        return {DEPLOYMENT_KEY: self.deployment_id}
+
+    @property
+    def update(self) -> dict[str, str]:
+        """Metadata of an update, which also removes the key of earlier versions."""
+        return {**self.wanted, FORMER_METADATA_KEY: ""}
+
+    def matches(self, metadata: Any) -> bool:  # noqa: ANN401 - the SDK's own type for metadata differs
+        """Return True if an object with this metadata belongs to the deployment."""
+        stored = metadata.to_dict() if metadata is not None else {}
+        if DEPLOYMENT_KEY in stored:
+            return includes(stored, self.wanted)
+        return includes(stored, {FORMER_METADATA_KEY: self.stack_name})
 
 
 # --- Products and prices ----------------------------------------------------------------------------------------------
@@ -147,32 +178,26 @@ def _product_id(price: stripe.Price) -> str:
     return price.product if isinstance(price.product, str) else price.product.id
 
 
-def is_of_stack(metadata: Any, stack_name: str) -> bool:  # noqa: ANN401 - the SDK's own type for metadata differs
-    """Return True if an object's metadata has the stack's name."""
-    return metadata is not None and includes(metadata.to_dict(), {STACK_METADATA_KEY: stack_name})
-
-
 # --- The customer portal ----------------------------------------------------------------------------------------------
 
 
 def sync_portal(
-    client: stripe.StripeClient, stack_name: str, catalog: Catalog, prices: Mapping[str, stripe.Price]
+    client: stripe.StripeClient, own: OwnMetadata, catalog: Catalog, prices: Mapping[str, stripe.Price]
 ) -> SetupChange:
-    """Create or update the stack's portal configuration."""
+    """Create or update the deployment's portal configuration."""
     features: Any = portal_features(portal_products(catalog, prices))
     # Stripe returns the products only if they are expanded.
     configurations = client.v1.billing_portal.configurations.list(
         {"active": True, "limit": 100, "expand": ["data.features.subscription_update.products"]}
     )
-    found = next((each for each in configurations.auto_paging_iter() if is_of_stack(each.metadata, stack_name)), None)
+    found = next((each for each in configurations.auto_paging_iter() if own.matches(each.metadata)), None)
     if found is None:
-        metadata = {STACK_METADATA_KEY: stack_name}
-        created = client.v1.billing_portal.configurations.create({"features": features, "metadata": metadata})
-        return SetupChange("portal configuration", stack_name, created.id, "created")
-    if includes(found.to_dict()["features"], features):
-        return SetupChange("portal configuration", stack_name, found.id, "unchanged")
-    client.v1.billing_portal.configurations.update(found.id, {"features": features})
-    return SetupChange("portal configuration", stack_name, found.id, "updated")
+        created = client.v1.billing_portal.configurations.create({"features": features, "metadata": own.wanted})
+        return SetupChange("portal configuration", own.stack_name, created.id, "created")
+    if includes(found.to_dict(), {"features": features, "metadata": own.wanted}):
+        return SetupChange("portal configuration", own.stack_name, found.id, "unchanged")
+    client.v1.billing_portal.configurations.update(found.id, {"features": features, "metadata": own.update})
+    return SetupChange("portal configuration", own.stack_name, found.id, "updated")
 
 
 def portal_features(products: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

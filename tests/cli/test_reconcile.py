@@ -11,6 +11,7 @@ from billing.adapters.stripe_gateway import StripeGateway
 from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
 from billing.services.checkout import Checkout, CheckoutParams
+from billing.services.event_processor import EventProcessor
 from tests.cli.support import (
     DeployedStack,
     RunBilling,
@@ -23,6 +24,7 @@ from tests.cli.support import (
     json_output,
     table_items,
 )
+from tests.samples import DEPLOYMENT
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("stripe_price")]
 
@@ -223,8 +225,15 @@ def test_reconcile_end_missing_cancels_missing_subscription_and_frees_checkout(
 def open_checkout(stack: DeployedStack, client: stripe.StripeClient) -> str:
     """Return the URL of acme's new Checkout Session."""
     urls = ("https://acme.example/paid", "https://acme.example/")
+    repository, gateway, catalog = stack.repository(), StripeGateway(client), load_catalog()
     checkout = Checkout(
-        stack.repository(), StripeGateway(client), load_catalog(), timedelta(days=14), allow_promotion_codes=False
+        repository,
+        gateway,
+        catalog,
+        DEPLOYMENT,
+        EventProcessor.connect(repository, catalog, lambda: gateway, DEPLOYMENT),
+        timedelta(days=14),
+        allow_promotion_codes=False,
     )
     return checkout.open("acme", CheckoutParams("pro", None, 1, *urls), datetime.now(UTC))
 

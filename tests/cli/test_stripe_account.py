@@ -7,13 +7,16 @@ import stripe
 
 from billing.domain.plans import Catalog, Plan, Price
 from cli.errors import CommandFailed
-from cli.stripe_account import sync_catalog, sync_portal
+from cli.stripe_account import OwnMetadata, sync_catalog, sync_portal
 from tests.cli.support import StripeAccount
 
 FREE = Plan("free", "Free")
 MONTHLY = Price("pro_monthly", 1900, "usd", "month")
 YEARLY = Price("pro_yearly", 19000, "usd", "year")
 LEGACY = Price("pro_monthly_900", 900, "usd", "month", id="price_legacy")
+
+
+OWN = OwnMetadata("billing-test", "stack")
 
 
 def pro(*prices: Price) -> Catalog:
@@ -33,7 +36,7 @@ def test_sync_finds_price_without_lookup_key_by_id_and_does_not_offer_it(
     changes, prices = sync_catalog(stripe_client, catalog)
     assert {each.outcome for each in changes} == {"unchanged"}
     assert [each.warning for each in changes] == [None] * 3
-    sync_portal(stripe_client, "stack", catalog, prices)
+    sync_portal(stripe_client, OWN, catalog, prices)
     [portal] = stripe_account.state.all("billing_portal.configuration")
     [offer] = portal["features"]["subscription_update"]["products"]
     assert offer["prices"] == [replaced.id]
@@ -56,7 +59,7 @@ def test_portal_offers_monthly_and_yearly_price_of_one_product(
 ) -> None:
     catalog = pro(MONTHLY, YEARLY)
     _, prices = sync_catalog(stripe_client, catalog)
-    sync_portal(stripe_client, "stack", catalog, prices)
+    sync_portal(stripe_client, OWN, catalog, prices)
     [portal] = stripe_account.state.all("billing_portal.configuration")
     [offer] = portal["features"]["subscription_update"]["products"]
     assert set(offer["prices"]) == {prices["pro_monthly"].id, prices["pro_yearly"].id}
@@ -67,8 +70,8 @@ def test_sync_of_catalog_without_prices_creates_no_product(
 ) -> None:
     changes, prices = sync_catalog(stripe_client, Catalog((FREE,)))
     assert changes == []
-    assert sync_portal(stripe_client, "stack", Catalog((FREE,)), prices).outcome == "created"
-    assert sync_portal(stripe_client, "stack", Catalog((FREE,)), prices).outcome == "unchanged"
+    assert sync_portal(stripe_client, OWN, Catalog((FREE,)), prices).outcome == "created"
+    assert sync_portal(stripe_client, OWN, Catalog((FREE,)), prices).outcome == "unchanged"
     assert list(stripe_account.state.all("product")) == []
 
 

@@ -33,6 +33,7 @@ def test_checkout_creates_a_session_for_the_account(
     assert session.allow_promotion_codes is True
     customer = stripe_client.v1.customers.retrieve(str(session.customer))
     assert customer.email == "billing@acme.test"
+    assert customer.metadata is not None
     assert customer.metadata.to_dict() == METADATA
 
 
