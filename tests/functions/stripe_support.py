@@ -70,10 +70,15 @@ def complete_checkout(simulator: Simulator, session: stripe.checkout.Session) ->
 
 def deliver_all(deployment: FunctionHarness, simulator: Simulator) -> None:
     """Deliver the simulator's 20 newest events to the webhook, oldest first."""
+    for event in reversed(list_events(simulator)):
+        deployment.deliver(event)
+
+
+def list_events(simulator: Simulator) -> list[dict[str, Any]]:
+    """Return the simulator's 20 newest events, newest first."""
     url, api_key = f"{simulator.url}/v1/events", ("sk_test_functions", "")
     listed = httpx.get(url, params={"limit": 20}, auth=api_key, trust_env=False, verify=TLS_CONTEXT).json()
-    for event in reversed(listed["data"]):
-        deployment.deliver(event)
+    return listed["data"]  # type: ignore[no-any-return]
 
 
 def open_session(client: stripe.StripeClient, deployment: FunctionHarness) -> stripe.checkout.Session:
