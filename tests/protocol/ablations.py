@@ -15,7 +15,7 @@ from billing.services import event_processor
 from billing.services.event_processor import EventProcessor
 from billing.stripe_events import account_matching
 from billing.stripe_events.account_matching import AccountMatch
-from billing.stripe_events.event_types import EventOutcome, ParsedEvent, Snapshot, StripeEvent
+from billing.stripe_events.event_types import EventOutcome, FetchedObject, ObjectRef, ParsedEvent, Snapshot, StripeEvent
 from billing.stripe_events.ordering import MAX_SNAPSHOT_AGE, StoredObject, apply_snapshot, next_version
 from tests.protocol.table_model import Table
 from tests.protocol.transition_system import Components, ReplayedCalls, Write
@@ -71,6 +71,13 @@ class UnconditionalLinks(Table):
         return False
 
 
+class UnconditionalNewRows(Table):
+    """Table that writes new rows of a customer that was unlinked."""
+
+    def is_customer_unlinked(self, _commit: Commit) -> bool:
+        return False
+
+
 # --- One transaction --------------------------------------------------------------------------------------------------
 
 
@@ -114,6 +121,14 @@ class FetchBeforeRead(EventProcessor):
     def _attempt(self, event: StripeEvent, parsed: ParsedEvent) -> EventOutcome:
         fetched = {target.id: self.fetch(target) for target in parsed.targets}
         return EventProcessor._attempt(replace(self, fetch=lambda target: fetched[target.id]), event, parsed)
+
+
+class FetchWithoutMetadata(ReplayedCalls):
+    """Stripe whose fetched objects show no metadata."""
+
+    def fetch(self, target: ObjectRef) -> FetchedObject | None:
+        fetched = super().fetch(target)
+        return replace(fetched, account_id=None) if fetched else None
 
 
 class ResponseWithoutCommit(EventProcessor):
@@ -161,6 +176,13 @@ def _new_link_is_conflict(
     if profile and owner is None and profile.customer_id == parsed.customer_id and not parsed.customer_deleted:
         return EventOutcome.CUSTOMER_CONFLICT
     return original_match_account(parsed, owner, profile)
+
+
+def _unlinked_customer_is_linked(
+    parsed: ParsedEvent, owner: str | None, profile: Profile | None
+) -> AccountMatch | EventOutcome:
+    matched = original_match_account(parsed, owner, replace(profile, unlinked_customers=()) if profile else None)
+    return replace(matched, profile=profile) if isinstance(matched, AccountMatch) and profile else matched
 
 
 def _unchanged_profile_is_not_written(
@@ -288,6 +310,24 @@ ABLATIONS = {
         "customer-added-and-deleted",
         "final_profile_equals_stripe",
         _patched("stripe_events.account_matching.profile_after", _unchanged_profile_is_not_written),
+    ),
+    "link-of-new-rows": Ablation(
+        "A new row is written although its customer was unlinked since the read.",
+        "customer-unlinked",
+        "final_rows_equal_stripe",
+        Components(table=UnconditionalNewRows),
+    ),
+    "unlinked-stays": Ablation(
+        "The metadata of an object links a customer again that an operator has unlinked.",
+        "customer-unlinked",
+        "final_profile_equals_stripe",
+        _patched("stripe_events.account_matching.match_account", _unlinked_customer_is_linked),
+    ),
+    "conflict-of-fetched": Ablation(
+        "The account in the metadata of a fetched subscription is not compared with its customer's.",
+        "account-conflict",
+        "conflict_is_stored",
+        Components(calls=FetchWithoutMetadata),
     ),
     "lifecycle-rank": Ablation(
         "All objects have the same lifecycle rank. More objects are fetched, and no invariant is violated.",
