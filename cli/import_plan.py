@@ -76,6 +76,28 @@ class LinkRequests:
     other_deployments: int
 
 
+@dataclass(frozen=True, slots=True)
+class LinkRules:
+    """Rules for customers whose metadata contradicts a request.
+
+    Attributes:
+        deployment: Deployment of the accounts. Customers of others are left out.
+        takes_over: True if a line of the file applies although the customer's metadata names another account.
+    """
+
+    deployment: Deployment
+    takes_over: bool
+
+    def find_refusal(self, customer: Json, line: LinkRequest | None) -> str | None:
+        """Return why a customer is left out; None if it is not."""
+        found = StripeCustomer(customer["id"], objects.account_id_of(customer), objects.deployment_id_of(customer))
+        reason = find_other_deployment(found, self.deployment)
+        if reason or line is None or self.takes_over:
+            return reason
+        contradiction = find_other_account(found, line.account_id)
+        return contradiction and f"{contradiction}; correct it in Stripe, or use --take-over"
+
+
 # --- Mapping file -----------------------------------------------------------------------------------------------------
 
 
@@ -140,25 +162,9 @@ def _find_contradiction(line: LinkRequest, same_customer: Sequence[LinkRequest])
 
 
 def collect_requests(
-    list_customers: ListCustomers,
-    mapping: FileMapping,
-    show: ShowProgress,
-    deployment: Deployment,
-    *,
-    takes_over: bool = False,
+    list_customers: ListCustomers, mapping: FileMapping, show: ShowProgress, rules: LinkRules
 ) -> LinkRequests:
-    """Collect the link requests of the file and of the metadata of all customers.
-
-    Args:
-        list_customers: Returns a page of Stripe's customers.
-        mapping: Content of the mapping file.
-        show: Shows the progress.
-        deployment: Deployment of the accounts. Customers of others are left out.
-        takes_over: True if a line of the file applies although the customer's metadata names another account.
-
-    Raises:
-        StripeFailed: Stripe failed or rejected a request.
-    """
+    """Collect the link requests of the file and of the metadata of all customers. Raises StripeFailed."""
     requests: list[LinkRequest] = []
     skipped = [*mapping.skipped]
     unnamed = other_deployments = 0
@@ -167,7 +173,7 @@ def collect_requests(
     for customer in _customers(list_customers, show):
         found.add(customer["id"])
         line = mapping.requests.get(customer["id"])
-        reason = _refusal(customer, line, deployment, takes_over=takes_over)
+        reason = rules.find_refusal(customer, line)
         request = _request_of(customer, line)
         if reason and line:
             skipped.append(skip(line, reason))
@@ -178,7 +184,7 @@ def collect_requests(
         elif request.customer_id in skipped_customers:
             skipped.append(skip(request, "a line of the file names it and is skipped"))
         elif is_id(request.account_id):
-            requests.append(replace(request, confirmed=line is not None and takes_over))
+            requests.append(replace(request, confirmed=line is not None and rules.takes_over))
         else:
             skipped.append(skip(request, "the account id in the metadata is invalid"))
     unknown = [
@@ -187,16 +193,6 @@ def collect_requests(
         if name not in found
     ]
     return LinkRequests(requests, [*skipped, *unknown], unnamed, other_deployments)
-
-
-def _refusal(customer: Json, line: LinkRequest | None, deployment: Deployment, *, takes_over: bool) -> str | None:
-    """Return why a customer is left out; None if it is not."""
-    found = StripeCustomer(customer["id"], objects.account_id_of(customer), objects.deployment_id_of(customer))
-    reason = find_other_deployment(found, deployment)
-    if reason or line is None or takes_over:
-        return reason
-    contradiction = find_other_account(found, line.account_id)
-    return contradiction and f"{contradiction}; correct it in Stripe, or use --take-over"
 
 
 def _customers(list_customers: ListCustomers, show: ShowProgress) -> Iterator[Json]:

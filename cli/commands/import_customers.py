@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,13 +13,21 @@ from billing.adapters.repository import Repository
 from billing.catalog import load_catalog
 from billing.stripe_events.customer_links import LinkAction, LinkDecision
 from billing.stripe_events.drift import EVENTS_KEPT
-from cli.import_plan import LinkRequests, collect_requests, plan_links, read_mapping, report_position, write_links
+from cli.import_plan import (
+    LinkRequests,
+    LinkRules,
+    collect_requests,
+    plan_links,
+    read_mapping,
+    report_position,
+    write_links,
+)
 from cli.options import DEFAULT_STACK, AsJson, DryRun, Region, StackName, TakeOver
 from cli.output import NEEDS_ATTENTION, Output, columns, command_output, suppress_logs
 from cli.stack import Stack, find_stack
 
 if TYPE_CHECKING:
-    from billing.adapters.stripe_gateway import StripeGateway
+    from billing.adapters.stripe_gateway import Listing, StripeGateway
     from billing.services.reconciler import Reconciler
 
 SKIPPED_SHOWN_MAX = 100
@@ -57,18 +66,14 @@ def import_customers(
         file_mapping = read_mapping(mapping)
         with output.progress("Importing") as show:
             # These modules import stripe.
-            from billing.services.reconciler import retry_stripe  # noqa: PLC0415
             from cli.reconcile_runner import run_reconciler  # noqa: PLC0415
             from cli.stripe_connection import connect_gateway, map_stripe_errors  # noqa: PLC0415
 
             repository, gateway = deployed.repository(), connect_gateway(deployed)
             with suppress_logs(), map_stripe_errors():
+                list_customers = partial(_list_customers, gateway)
                 requests = collect_requests(
-                    lambda after: retry_stripe(lambda: gateway.list_customers(after)),
-                    file_mapping,
-                    show,
-                    deployed.deployment,
-                    takes_over=take_over,
+                    list_customers, file_mapping, show, LinkRules(deployed.deployment, take_over)
                 )
                 decisions = plan_links(repository, requests)
                 decisions = decisions if dry_run else write_links(repository, decisions, show)
@@ -81,6 +86,12 @@ def import_customers(
         _note_skipped(output, skipped)
     if skipped:
         raise typer.Exit(NEEDS_ATTENTION)
+
+
+def _list_customers(gateway: "StripeGateway", after: str | None) -> "Listing":
+    from billing.services.reconciler import retry_stripe  # noqa: PLC0415 - imports stripe
+
+    return retry_stripe(lambda: gateway.list_customers(after))
 
 
 def _note_skipped(output: Output, skipped: Sequence[LinkDecision]) -> None:
