@@ -38,7 +38,7 @@ class EventFilter:
 
     @property
     def needs_stripe_list(self) -> bool:
-        """True if the table cannot list the events: it has them by account and by open outcome only."""
+        """True if the table cannot list the events: it has them by account, and by outcome if it is not final."""
         return self.outcome == ABSENT or not (self.outcome in OPEN_OUTCOMES or self.account_id)
 
     def matches(self, entry: "EventEntry") -> bool:

@@ -22,7 +22,7 @@ from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
 from billing.stripe_events.event_types import ObjectRef
 from cli.setup_report import SetupChange
-from cli.stripe_account import sync_catalog, sync_portal
+from cli.stripe_account import OwnMetadata, sync_catalog, sync_portal
 from cli.webhook_setup import set_up_webhook
 from local.ports import free_port
 from local.processes import start, stop, wait_until
@@ -96,10 +96,13 @@ def client(checked: CheckedClient, simulator_url: str) -> stripe.StripeClient:
     return stripe.StripeClient("sk_test_x", base_addresses={"api": simulator_url}, http_client=checked)
 
 
+OWN = OwnMetadata("billing-test", "billing")
+
+
 def set_up(client: stripe.StripeClient, catalog: Catalog) -> str:
     """Run the Stripe part of `billing setup`. Returns the id of the portal configuration."""
     _, prices = sync_catalog(client, catalog)
-    portal = sync_portal(client, "billing", catalog, prices)
+    portal = sync_portal(client, OWN, catalog, prices)
     replace_webhook(client, {})
     return portal.id
 
@@ -112,7 +115,7 @@ def replace_webhook(client: stripe.StripeClient, secret: Mapping[str, Any]) -> M
         stored.append(value)
         return SetupChange("secret", "webhook", "arn", "updated")
 
-    set_up_webhook(client, "billing", WEBHOOK_URL, secret, repository, rotate=True)
+    set_up_webhook(client, OWN, WEBHOOK_URL, secret, repository, rotate=True)
     return stored[-1]
 
 

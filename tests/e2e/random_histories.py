@@ -54,6 +54,8 @@ PARALLEL_DELIVERIES = 32
 HISTORIES_AT_ONCE = 32
 READS_AT_ONCE = 4
 DELIVERY_TIMEOUT_SECONDS = 22.0
+KEEPALIVE_SECONDS = 2.0
+"""Shorter than uvicorn's 5 s, so that no request uses a connection that the server is about to close."""
 BATCH_SIZE = (8, 32)
 """Minimum and maximum number of deliveries that one history starts at once."""
 PAUSES_SECONDS = (0.0, 0.0, 0.0, 0.0, 0.3, 1.2, 6.5)
@@ -317,10 +319,14 @@ async def _history_run(
 ) -> AsyncIterator[HistoryRun]:
     """Connect to Stripe, API and table. Stripe's own deliveries are disabled meanwhile."""
     authorization = {"Authorization": f"Bearer {environment.env['STRIPE_API_KEY']}"}
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=parallel)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=parallel, keepalive_expiry=KEEPALIVE_SECONDS)
     async with (
         httpx.AsyncClient(
-            base_url=environment.stripe_url, headers=authorization, timeout=60, trust_env=False
+            base_url=environment.stripe_url,
+            headers=authorization,
+            timeout=60,
+            limits=limits,
+            trust_env=False,
         ) as to_stripe,
         httpx.AsyncClient(
             base_url=environment.api_url, timeout=DELIVERY_TIMEOUT_SECONDS, limits=limits, trust_env=False

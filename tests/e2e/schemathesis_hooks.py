@@ -14,7 +14,7 @@ ALLOWED_RESPONSES = {
     ),
     "recordUsage": re.compile(r"measurements\.\d+\.id: is the id of another measurement of this request"),
     "listInvoices": re.compile(r"cursor: must be the next_cursor of an earlier response"),
-    "receiveStripeEvent": re.compile(r"The Stripe-Signature timestamp is too far from the present"),
+    "receiveStripeEvent": re.compile(r"The timestamp of the Stripe-Signature header is too far from the current time"),
 }
 
 

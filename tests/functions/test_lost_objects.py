@@ -167,7 +167,8 @@ def test_add_on_with_an_unusual_lookup_key_does_not_change_the_plan(deployment: 
     source = subscription()
     add_on = {"price": {"id": "price_add_on", "lookup_key": "seats\u00a0\u200bextra"}, "quantity": 1}
     source["items"]["data"].append(add_on)
-    assert processor(deployment).process(event("customer.subscription.updated", source)) is EventOutcome.APPLIED
+    sent = event("customer.subscription.updated", source, created=NOW)
+    assert processor(deployment).process(sent) is EventOutcome.APPLIED
     assert only_subscription(deployment).plan == "pro"
 
 

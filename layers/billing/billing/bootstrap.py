@@ -1,6 +1,7 @@
-"""Composition root: every client, cache and service of one deployment, created on first use.
+"""Composition root: clients, caches and services of one deployment.
 
-Functions take everything from `app`; importing this module creates nothing. Imports inside a property cost a cold start
+Functions take everything from `app`. Importing this module creates nothing. Properties are created on first use and
+kept; methods such as `checkout()` create a service for each call. Imports inside a property cost a cold start
 tens of milliseconds and are needed by few requests. They stand here and nowhere else.
 """
 

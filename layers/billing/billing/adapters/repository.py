@@ -465,7 +465,7 @@ def _put_marker(marker: ProcessedEvent) -> Write:
     | first | there is no item: it is written |
     | repeated later | the reader finds the marker, and this write does not happen |
     | repeated at the same time | both readers find no marker: one of the two writes is rejected |
-    | of an event with an open outcome, such as unknown_customer | the item is replaced |
+    | of an event whose outcome is not final, such as unknown_customer | the item is replaced |
     """
     item = key(f"EVENT#{marker.event_id}", "RECEIVED") | PROCESSED_EVENT.encode(marker)
     item["expires_at"] = to_seconds(marker.processed + EVENT_RETENTION)
@@ -482,7 +482,7 @@ def _put_audit_entry(entry: ProcessedEvent) -> Write:
 
 
 def _listed_under(marker: ProcessedEvent) -> str | None:
-    """Return the partition of the events index: open outcomes by outcome, others by account; None for no entry."""
+    """Return the partition of the events index: by outcome if it is not final, else by account; None for no entry."""
     if not marker.outcome.is_final:
         return f"{OPEN_OUTCOME_PREFIX}{marker.outcome}"
     return f"ACCOUNT#{marker.account_id}" if marker.account_id else None

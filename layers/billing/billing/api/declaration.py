@@ -20,7 +20,7 @@ TIME: Mapping[str, str] = {"format": "date-time"}
 URI: Mapping[str, str] = {"format": "uri"}
 
 DEPLOYMENT_VALUES = "x-deployment-values"
-"""Keyword of a property whose values depend on the deployment. OpenAPI documents contain the values instead."""
+"""Keyword of a property with values that depend on the deployment. OpenAPI documents contain the values instead."""
 
 
 class DeploymentValues(StrEnum):
@@ -88,7 +88,7 @@ def boolean(description: str) -> JsonSchema:
 
 
 def map_of(values: JsonSchema, description: str) -> JsonSchema:
-    """Return the schema of an object whose keys are data, not property names."""
+    """Return the schema of an object with arbitrary keys."""
     return {"type": "object", "description": description, "additionalProperties": values}
 
 

@@ -67,7 +67,7 @@ class Endpoint:
         """Schema of the response data, with the contract's field names."""
         return self._rename_properties(self.operation.response)
 
-    # The two methods below treat a schema in the same way. Their `path` ends with "." inside a list, else it is "".
+    # `path` is the place of a schema in the response: "" at the top, "invoices." for the elements of that list.
 
     def _rename_values(self, schema: JsonSchema, value: Any, path: str = "") -> Any:  # noqa: ANN401 - JSON
         if "properties" in schema:

@@ -18,15 +18,15 @@ AGE_SECONDS_MAX = 600
 """Age at which the keys are fetched again. A key that the provider removes is accepted no longer than that."""
 
 OUTAGE_SECONDS_MAX = 24 * 3600
-"""Age up to which the stored keys are accepted while the provider does not answer."""
+"""Age up to which the stored keys are accepted while the provider is unavailable."""
 
 PAUSE_SECONDS = 30
 """Shortest time between two requests, whatever number of unknown keys tokens name."""
 
 FIRST_PAUSE_SECONDS = 5
-"""`PAUSE_SECONDS` until the provider has answered for the first time: without keys no token can be checked."""
+"""`PAUSE_SECONDS` until the first response of the provider: without keys no token can be checked."""
 
-ANSWER_SECONDS_MAX = 2
+RESPONSE_SECONDS_MAX = 2
 BYTES_MAX = 256 * 1024
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 HTTP_OK = 200
@@ -92,12 +92,12 @@ def _get(url: str) -> bytes:
     if parts.scheme != "https" and parts.hostname not in LOOPBACK:
         raise ConfigurationMissing("SESSION_JWKS_URL must begin with https://, so that nobody can replace the keys")
     with urllib3.PoolManager() as http:
-        answer = http.request(
-            "GET", url, timeout=urllib3.Timeout(total=ANSWER_SECONDS_MAX), retries=False, preload_content=False
+        response = http.request(
+            "GET", url, timeout=urllib3.Timeout(total=RESPONSE_SECONDS_MAX), retries=False, preload_content=False
         )
-        body = answer.read(BYTES_MAX + 1)
-    if answer.status != HTTP_OK or len(body) > BYTES_MAX:
-        raise ValueError(f"status {answer.status}, {len(body)} bytes")
+        body = response.read(BYTES_MAX + 1)
+    if response.status != HTTP_OK or len(body) > BYTES_MAX:
+        raise ValueError(f"status {response.status}, {len(body)} bytes")
     return body
 
 

@@ -13,6 +13,7 @@ class CredentialKind(StrEnum):
 
 
 ANY_CREDENTIAL = frozenset(CredentialKind)
+# Credentials that act for an account. A publishable key is public and acts for none.
 ACTING_CREDENTIALS = frozenset({CredentialKind.SECRET_KEY, CredentialKind.SESSION_TOKEN})
 SECRET_KEY_ONLY = frozenset({CredentialKind.SECRET_KEY})
 NO_CREDENTIAL: frozenset[CredentialKind] = frozenset()

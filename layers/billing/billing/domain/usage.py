@@ -74,10 +74,9 @@ class UsageState:
     """State of the table on which measurements are decided.
 
     Attributes:
-        used: By metric, the least that a counter contains, and the last value that was read of a gauge.
-        recorded: Ids of measurements that are stored.
-        is_authoritative: True if every relevant measurement and counter was read. Otherwise no measurement may be
-            refused.
+        used: By metric, a lower bound of a counter, or the value of a gauge when it was last read.
+        recorded: Ids of measurements that are known to be stored.
+        is_authoritative: True if every relevant marker and counter is known. Otherwise no measurement may be rejected.
     """
 
     used: Mapping[str, int]

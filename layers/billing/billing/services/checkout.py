@@ -172,7 +172,7 @@ class Checkout:
     def _remove_deleted_customer(self, profile: Profile, customer_id: str) -> None:
         """Remove a deleted customer from the profile, so that the next attempt creates one.
 
-        The event of the deletion was lost, or was processed before a late event that assigned the customer.
+        The `customer.deleted` event was lost, or an older event assigned the customer after it was processed.
 
         Raises:
             VersionConflict: The customer was removed.
@@ -182,7 +182,7 @@ class Checkout:
             raise VersionConflict
 
     def _expire_unless_stored(self, account_id: str, session: CheckoutSession) -> None:
-        """Expire a session that no caller received, unless a concurrent request for the same order stored it."""
+        """Expire a session that was not stored, unless a concurrent request for the same order stored it."""
         stored = self.repository.load_account(account_id).profile.open_checkout
         if stored is None or stored.session_id != session.id:
             self.gateway.expire_checkout_session(session.id)

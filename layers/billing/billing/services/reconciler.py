@@ -70,7 +70,7 @@ class ReconcileOptions:
     Attributes:
         account_id: Only account that is reconciled; None for all.
         dry_run: If True, differences are reported and nothing is written.
-        end_missing: If True, a live subscription that Stripe does not have is written as canceled.
+        end_missing: If True, a subscription that has not ended and that Stripe does not have is written as canceled.
     """
 
     account_id: str | None = None
@@ -161,10 +161,10 @@ class Reconciler:
     def report_missing(
         self, live: Iterable[tuple[str, Subscription]], listed: Collection[str], now: datetime
     ) -> Iterator[Discrepancy]:
-        """Yield the live subscriptions that Stripe does not have.
+        """Yield the subscriptions that have not ended and that Stripe does not have.
 
         Args:
-            live: Live subscriptions of the table, each with its account.
+            live: Subscriptions of the table that have not ended, each with its account.
             listed: Ids that Stripe listed. Only other subscriptions are requested from Stripe.
             now: Time at which a subscription is written as canceled.
         """
@@ -410,8 +410,8 @@ def _page_result(
 def _priority(parsed_events: Iterable[ParsedEvent | None]) -> Callable[[ParsedEvent | None], int]:
     """Return the sort key for processing a page.
 
-    An account whose customer was deleted gets the customer of a live subscription, so the order is: deletions of
-    customers, live subscriptions, all others.
+    An account whose customer was deleted gets the customer of a subscription that has not ended. The order is:
+    deletions of customers, subscriptions that have not ended, all others.
     """
     targets = [target for parsed in parsed_events if parsed for target in parsed.targets]
     ended = {target.id for target in targets if target.snapshot and target.snapshot.has_ended}

@@ -86,8 +86,8 @@ class ObjectRef:
         kind: Class of the object.
         id: Id in Stripe.
         snapshot: State that the event carries; None if the event only names the object.
-        fetch_required: True if `snapshot` only locates the row. It is no evidence of Stripe's state at the time of the
-            event, so the object has to be fetched.
+        fetch_required: True if `snapshot` only says where the row is stored. It may be older than the event, so the
+            object has to be fetched.
     """
 
     kind: type[Subscription] | type[Invoice]

@@ -30,7 +30,7 @@ class RequestFields:
 
     Attributes:
         omit: Fields that the route does not accept.
-        rename: Names of fields whose name is not the operation's in the contract's case.
+        rename: The contract's names of fields, where they are not the operation's names in the contract's case.
         required: Required fields, besides those that the model requires.
     """
 
@@ -47,7 +47,7 @@ class ResponseFields:
 
     Attributes:
         omit: Fields that the response does not have.
-        rename: Names of fields whose name is not the operation's in the contract's case.
+        rename: The contract's names of fields, where they are not the operation's names in the contract's case.
         constants: Fields with a fixed value, in front of the others.
     """
 
