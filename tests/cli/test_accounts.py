@@ -347,9 +347,9 @@ def test_unlink_takes_back_a_link_with_its_subscriptions_and_invoices(
     assert statuses(stack, "acme") == []
     assert stack.repository().list_invoices("acme", 10).invoices == []
     assert stack.repository().find_owners([globex_customer]) == {}
-    [unlinked, linked] = audit_entries(run_with_stripe, "acme")
-    assert (unlinked[0], linked[0]) == ("operator.customer_unlinked", "operator.customer_linked")
-    assert unlinked[2] == "unlinked by an operator; removed subscriptions and invoices: 2"
+    entries = {event_type: reason for event_type, _, reason in audit_entries(run_with_stripe, "acme")}
+    assert entries.keys() == {"operator.customer_linked", "operator.customer_unlinked"}
+    assert entries["operator.customer_unlinked"] == "unlinked by an operator; removed subscriptions and invoices: 2"
     run_with_stripe("accounts", "link", "globex", globex_customer)
     run_with_stripe("reconcile", "--account", "globex")
     assert (statuses(stack, "acme"), statuses(stack, "globex")) == ([], [("pro", "active")])
