@@ -7,12 +7,14 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+from billing.domain.deployment import Deployment
 from billing.stripe_events.webhook_signature import sign
 from local.stack import ROOT
 
 WEBHOOK_SECRET = "whsec_bench"  # noqa: S105 - used with the local emulator only
 SESSION_SECRET = "signs session tokens of the bench"  # noqa: S105 - the same
 SESSION_ISSUER = "https://id.example.com"
+DEPLOYMENT = Deployment("bench", livemode=False)
 
 type LambdaEvent = dict[str, Any]
 
@@ -37,7 +39,7 @@ def subscription_updated(account_id: str, number: int) -> LambdaEvent:
     event["data"]["object"] |= {
         "id": f"sub_{subscription}{account_id}",
         "customer": f"cus_{account_id}",
-        "metadata": {"account_id": account_id},
+        "metadata": {"account_id": account_id, "billing_deployment": DEPLOYMENT.id},
         "cancel_at_period_end": number % 2 == 1,
     }
     body = json.dumps(event)

@@ -11,7 +11,7 @@ from typing import Any
 
 import boto3
 
-from bench.deliveries import SESSION_ISSUER, SESSION_SECRET, WEBHOOK_SECRET, session_token
+from bench.deliveries import DEPLOYMENT, SESSION_ISSUER, SESSION_SECRET, WEBHOOK_SECRET, session_token
 from billing.adapters.dynamodb import Table
 from billing.adapters.repository import KeyRecord, Repository
 from billing.api.authentication import KeyKind, digest_of, new_key
@@ -69,6 +69,7 @@ def deployment() -> Iterator[Deployment]:
         repository = Repository(Table(boto3.client("dynamodb", **stack.client_options(aws)), _create_table(aws)))
         variables = {
             "TABLE_NAME": TABLE_NAME,
+            "DEPLOYMENT_ID": DEPLOYMENT.id,
             "STRIPE_SECRET_ID": _create_secret(
                 aws, "stripe", {"api_key": "sk_test_bench", "webhook_secrets": [WEBHOOK_SECRET]}
             ),

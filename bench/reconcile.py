@@ -24,6 +24,7 @@ from typing import Any
 
 import stripe
 
+from bench.deliveries import DEPLOYMENT
 from bench.engine import Deployment, deployment
 from bench.fleet import account_id, simulated_fleet, write_state
 from billing.adapters import stripe_gateway
@@ -99,7 +100,7 @@ def reconcile(stripe_url: str) -> RunCost:
     compared: Counter[str] = Counter()
     repository = Repository(Table(client("dynamodb"), os.environ["TABLE_NAME"]))
     client("dynamodb").meta.events.register("before-send.dynamodb", lambda **_: calls.update(["dynamodb"]))
-    job = Reconciler(repository, rate_limited_gateway("sk_test_bench", stripe_url), load_catalog(), livemode=False)
+    job = Reconciler(repository, rate_limited_gateway("sk_test_bench", stripe_url), load_catalog(), DEPLOYMENT)
     discrepancies, started = 0, time.perf_counter()
     with _timed_stripe(calls) as waiting, contextlib.redirect_stdout(io.StringIO()):
         for page in job.pages(list(Phase), datetime.now(UTC) - EVENTS_KEPT):

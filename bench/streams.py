@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bench.capacity import CapacityMeter, Units
+from bench.deliveries import DEPLOYMENT
 from bench.engine import TABLE_NAME, Deployment
 from bench.isolated_process import run_isolated
 from bench.report import Row, SampleSizes
@@ -97,7 +98,7 @@ class _StreamSimulation:
         dynamodb = client("dynamodb")
         self._repository = Repository(Table(dynamodb, TABLE_NAME))
         self._meter = CapacityMeter(dynamodb)
-        self._processor = EventProcessor(self._repository, load_catalog(), self._fetch, livemode=False, now=self._now)
+        self._processor = EventProcessor(self._repository, load_catalog(), self._fetch, DEPLOYMENT, now=self._now)
         self._random = random.Random(SEED)  # noqa: S311 - the same in every run
         self._swapped = swapped
         self._events = self._stripe_calls = 0

@@ -8,6 +8,7 @@ from typing import Any
 
 from billing.adapters.repository import ProcessedEvent, Repository
 from billing.domain.timestamps import iso
+from billing.stripe_events.customer_links import OPERATOR_ID_PREFIX
 from billing.stripe_events.drift import REPAIR_ID_PREFIX
 from billing.stripe_events.event_types import EventOutcome
 
@@ -80,6 +81,11 @@ class EventEntry:
     def is_repair(self) -> bool:
         """True if reconciliation left the marker. Stripe has no such event."""
         return self.id.startswith(REPAIR_ID_PREFIX)
+
+    @property
+    def is_audit_entry(self) -> bool:
+        """True for an operator's action. Stripe has no such event."""
+        return self.id.startswith(OPERATOR_ID_PREFIX)
 
     def as_dict(self) -> Mapping[str, Any]:
         """Return the entry for JSON output."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import stripe
 
+from billing.adapters.repository import ProcessedEvent
 from billing.adapters.stripe_gateway import StripeGateway, event_type_groups
 from billing.catalog import load_catalog
 from billing.domain.errors import EventUnidentified, EventUnprocessable
@@ -21,6 +22,7 @@ from billing.services.event_processor import EventProcessor
 from billing.stripe_events import objects
 from billing.stripe_events.event_types import EventOutcome
 from billing.stripe_events.eventbridge import stripe_event
+from billing.stripe_events.objects import Json
 from cli.event_log import ABSENT, EventEntry, EventFilter
 from cli.stack import Stack
 from cli.stripe_connection import NOT_FOUND, connect_client
@@ -80,8 +82,16 @@ class EventReplayer:
         events = merge(*lists, key=lambda event: event.created, reverse=True)
         for page in batched(events, PAGE_SIZE, strict=False):
             markers = self.stack.repository().find_markers(event.id for event in page)
-            entries = (EventEntry.of(markers[each.id]) if each.id in markers else _absent_entry(each) for each in page)
-            yield from filter(event_filter.matches, entries)
+            entries = (self._entry(each, markers.get(each.id)) for each in page)
+            yield from (entry for entry in entries if entry and event_filter.matches(entry))
+
+    def _entry(self, event: stripe.Event, marker: ProcessedEvent | None) -> EventEntry | None:
+        """Return the entry of an event; None for an event of another deployment that never arrived."""
+        if marker:
+            return EventEntry.of(marker)
+        source: Any = event.data.object.to_dict()
+        is_excluded = self.stack.deployment.excludes(objects.deployment_id_of(source))
+        return None if is_excluded else _absent_entry(event, source)
 
     def find(self, event_id: str) -> Mapping[str, Any] | None:
         """Return an event, or None if Stripe does not have it. Stripe keeps events for 30 days.
@@ -136,7 +146,7 @@ class EventReplayer:
             self.stack.repository(),
             load_catalog(),
             lambda: gateway,
-            livemode=self.stack.livemode,
+            self.stack.deployment,
             verify_customers=True,
         )
 
@@ -152,6 +162,7 @@ def summarize_event(event: Mapping[str, Any]) -> Mapping[str, Any]:
         "phases": _phases(source),
         "account_id": objects.account_id_of(source),
         "terms": _subscription_terms(source),
+        "deployment": objects.deployment_id_of(source),
         "changed": sorted(objects.mapping(data, "previous_attributes")),
         "related_object": event.get("related_object"),
     }
@@ -177,8 +188,7 @@ def _phases(source: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _absent_entry(event: stripe.Event) -> EventEntry:
-    source: Any = event.data.object.to_dict()
+def _absent_entry(event: stripe.Event, source: Json) -> EventEntry:
     return EventEntry(
         id=event.id,
         type=event.type,

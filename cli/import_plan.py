@@ -16,12 +16,24 @@ from itertools import batched
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from billing.adapters.repository import Repository, VersionConflict
+from billing.adapters.repository import ProcessedEvent, Repository, VersionConflict
 from billing.domain.accounts import Profile
+from billing.domain.deployment import Deployment
 from billing.domain.identifiers import is_id
 from billing.stripe_events import objects
-from billing.stripe_events.customer_links import METADATA, LinkAction, LinkDecision, LinkRequest, decide_link, skip
+from billing.stripe_events.customer_links import (
+    METADATA,
+    LinkAction,
+    LinkDecision,
+    LinkRequest,
+    StripeCustomer,
+    decide_link,
+    find_other_account,
+    find_other_deployment,
+    skip,
+)
 from billing.stripe_events.objects import Json
+from cli.customer_linking import LINKED, audit_entry
 from cli.errors import CommandFailed
 from cli.output import ShowProgress
 
@@ -55,11 +67,35 @@ class LinkRequests:
 
     Attributes:
         unnamed: Number of customers that neither the file nor their metadata assigns to an account.
+        other_deployments: Number of customers of other deployments.
     """
 
     requests: Sequence[LinkRequest]
     skipped: Sequence[LinkDecision]
     unnamed: int
+    other_deployments: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRules:
+    """Rules for customers whose metadata contradicts a request.
+
+    Attributes:
+        deployment: Deployment of the accounts. Customers of others are left out.
+        takes_over: True if a line of the file applies although the customer's metadata names another account.
+    """
+
+    deployment: Deployment
+    takes_over: bool
+
+    def find_refusal(self, customer: Json, line: LinkRequest | None) -> str | None:
+        """Return why a customer is left out; None if it is not."""
+        found = StripeCustomer(customer["id"], objects.account_id_of(customer), objects.deployment_id_of(customer))
+        reason = find_other_deployment(found, self.deployment)
+        if reason or line is None or self.takes_over:
+            return reason
+        contradiction = find_other_account(found, line.account_id)
+        return contradiction and f"{contradiction}; correct it in Stripe, or use --take-over"
 
 
 # --- Mapping file -----------------------------------------------------------------------------------------------------
@@ -125,22 +161,30 @@ def _find_contradiction(line: LinkRequest, same_customer: Sequence[LinkRequest])
 # --- Customers in Stripe ----------------------------------------------------------------------------------------------
 
 
-def collect_requests(list_customers: ListCustomers, mapping: FileMapping, show: ShowProgress) -> LinkRequests:
+def collect_requests(
+    list_customers: ListCustomers, mapping: FileMapping, show: ShowProgress, rules: LinkRules
+) -> LinkRequests:
     """Collect the link requests of the file and of the metadata of all customers. Raises StripeFailed."""
     requests: list[LinkRequest] = []
     skipped = [*mapping.skipped]
-    unnamed = 0
+    unnamed = other_deployments = 0
     skipped_customers = {each.request.customer_id for each in mapping.skipped}
     found: set[str] = set()
     for customer in _customers(list_customers, show):
         found.add(customer["id"])
-        request = _request_of(customer, mapping.requests.get(customer["id"]))
-        if request is None:
+        line = mapping.requests.get(customer["id"])
+        reason = rules.find_refusal(customer, line)
+        request = _request_of(customer, line)
+        if reason and line:
+            skipped.append(skip(line, reason))
+        elif reason:
+            other_deployments += 1
+        elif request is None:
             unnamed += customer["id"] not in skipped_customers
         elif request.customer_id in skipped_customers:
             skipped.append(skip(request, "a line of the file names it and is skipped"))
         elif is_id(request.account_id):
-            requests.append(request)
+            requests.append(replace(request, confirmed=line is not None and rules.takes_over))
         else:
             skipped.append(skip(request, "the account id in the metadata is invalid"))
     unknown = [
@@ -148,7 +192,7 @@ def collect_requests(list_customers: ListCustomers, mapping: FileMapping, show: 
         for name, request in mapping.requests.items()
         if name not in found
     ]
-    return LinkRequests(requests, [*skipped, *unknown], unnamed)
+    return LinkRequests(requests, [*skipped, *unknown], unnamed, other_deployments)
 
 
 def _customers(list_customers: ListCustomers, show: ShowProgress) -> Iterator[Json]:
@@ -213,15 +257,23 @@ def _write_link(repository: Repository, decision: LinkDecision) -> LinkDecision:
         match decision.link:
             case LinkAction.CREATED:
                 now = datetime.now(UTC)
-                repository.create_account(
-                    Profile(request.account_id, customer_id=request.customer_id, email=request.email, created=now)
-                )
+                created = Profile(request.account_id, email=request.email, created=now)
+                linked = created.with_customer(request.customer_id, confirmed=request.confirmed)
+                repository.create_account(linked, audit_entry=_audit_entry(request))
             case LinkAction.LINKED:
                 [profile] = repository.find_profiles([request.account_id]).values()
                 if profile.customer_id is not None:
                     return skip(request, CHANGED)
-                linked = replace(profile, customer_id=request.customer_id, email=profile.email or request.email)
-                repository.save_profile(linked, new_customer_id=request.customer_id)
+                linked = profile.with_customer(request.customer_id, confirmed=request.confirmed)
+                linked = replace(linked, email=profile.email or request.email)
+                customer_id = request.customer_id
+                repository.save_profile(linked, new_customer_id=customer_id, audit_entry=_audit_entry(request))
     except VersionConflict:
         return skip(request, CHANGED)
     return decision
+
+
+def _audit_entry(request: LinkRequest) -> ProcessedEvent:
+    takes_over = "; taken over, whatever its metadata says" if request.confirmed else ""
+    reason = f"linked by an import, from {request.origin}{takes_over}"
+    return audit_entry(request.account_id, request.customer_id, LINKED, reason)

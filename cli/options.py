@@ -83,6 +83,10 @@ Since = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing. Show what would be done.")]
+TakeOver = Annotated[
+    bool,
+    typer.Option("--take-over", help="Link customers although their metadata names another account."),
+]
 Email = Annotated[
     str | None,
     typer.Option("--email", callback=_check_email, metavar="EMAIL", help="Address for Stripe's receipts and invoices."),

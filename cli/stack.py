@@ -14,6 +14,7 @@ from billing.adapters.dynamodb import Table
 from billing.adapters.repository import Repository
 from billing.adapters.usage_repository import UsageRepository
 from billing.domain.accounts import Account
+from billing.domain.deployment import Deployment
 from billing.domain.subscriptions import AccessPolicy
 from cli.errors import CommandFailed
 
@@ -61,10 +62,15 @@ class Stack:
     session_secret_arn: str
     webhook_url: str
     dead_letter_queue_url: str | None
-    livemode: bool
+    deployment: Deployment
     stripe_api_base: str | None
     access_policy: AccessPolicy
     session_claims: SessionClaims
+
+    @property
+    def livemode(self) -> bool:
+        """True for Stripe's live mode, False for test mode."""
+        return self.deployment.livemode
 
     def repository(self) -> Repository:
         """Return the repository of accounts, keys and events."""
@@ -113,7 +119,11 @@ def find_stack(name: str, region: str | None) -> Stack:
             session_secret_arn=outputs["SessionSecretArn"],
             webhook_url=outputs["WebhookUrl"],
             dead_letter_queue_url=outputs.get("StripeEventDeadLettersUrl"),
-            livemode=parameters["StripeMode"] == "live",
+            deployment=Deployment(
+                id=parameters["DeploymentId"] or name,
+                livemode=parameters["StripeMode"] == "live",
+                links_by_client_reference=parameters["LinkByClientReference"] == "true",
+            ),
             stripe_api_base=parameters["StripeApiBase"] or None,
             access_policy=AccessPolicy(
                 past_due_grace=timedelta(days=int(parameters["PastDueGraceDays"])),

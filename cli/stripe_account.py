@@ -1,11 +1,11 @@
 """Objects that a stack needs in its Stripe account. Each is looked up first, then created or updated.
 
-Products and prices belong to the catalog and are shared by all stacks on one Stripe account. Each stack has its own
-portal configurations and webhook endpoint, with the stack's name in their metadata.
+Products and prices belong to the catalog and are shared by all deployments on one Stripe account. Each deployment has
+its own portal configurations and webhook endpoint, with its id in their metadata.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import batched, islice
 from typing import Any
@@ -15,12 +15,11 @@ import stripe
 from billing.domain.plans import Catalog, Downgrades, Plan, Price
 from billing.domain.portal import PortalVariant, default_variant, variants
 from billing.domain.subscriptions import ENDED_STATUSES
+from billing.stripe_events.objects import DEPLOYMENT_KEY
 from cli.errors import CommandFailed
 from cli.setup_report import SetupChange, includes
 from cli.stripe_connection import NOT_FOUND
 
-STACK_METADATA_KEY = "serverless_billing"
-"""Metadata key with the stack's name."""
 PLAN_METADATA_KEY = "plan"
 """Metadata key of a price with its plan."""
 PRICES_MAX = 100
@@ -30,6 +29,8 @@ SUBSCRIPTIONS_MAX = 300
 PORTAL_METADATA_KEY = "billing_portal"
 """Metadata key with the name of a portal configuration's variant."""
 DOWNGRADE_CONDITIONS = [{"type": "decreasing_item_amount"}, {"type": "shortening_interval"}]
+FORMER_METADATA_KEY = "serverless_billing"
+"""Metadata key with the stack's name, which setup wrote before version 0.3.0."""
 LOOKUP_KEYS_MAX = 10
 """In one request: https://docs.stripe.com/api/prices/list."""
 DIFFERENT_TERMS = (
@@ -37,10 +38,47 @@ DIFFERENT_TERMS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class OwnMetadata:
+    """Metadata of a deployment's portal configurations and webhook endpoint.
+
+    Attributes:
+        deployment_id: Id of the deployment.
+        stack_name: Name of its stack, which identifies objects of earlier versions.
+    """
+
+    deployment_id: str
+    stack_name: str
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """Metadata that setup writes."""
+        return {DEPLOYMENT_KEY: self.deployment_id}
+
+    @property
+    def update(self) -> dict[str, str]:
+        """Metadata of an update, which also removes the key of earlier versions."""
+        return {**self.wanted, FORMER_METADATA_KEY: ""}
+
+    def matches(self, metadata: Any) -> bool:  # noqa: ANN401 - the SDK's own type for metadata differs
+        """Return True if an object with this metadata belongs to the deployment."""
+        stored = metadata.to_dict() if metadata is not None else {}
+        if DEPLOYMENT_KEY in stored:
+            return includes(stored, self.wanted)
+        return includes(stored, {FORMER_METADATA_KEY: self.stack_name})
+
+    def excludes(self, metadata: Any) -> bool:  # noqa: ANN401 - the SDK's own type for metadata differs
+        """Return True if an object's metadata names another deployment."""
+        stored = metadata.to_dict() if metadata is not None else {}
+        return (stored.get(DEPLOYMENT_KEY) or self.deployment_id) != self.deployment_id
+
+
 # --- Products and prices ----------------------------------------------------------------------------------------------
 
 
-def sync_catalog(client: stripe.StripeClient, catalog: Catalog) -> tuple[list[SetupChange], dict[str, stripe.Price]]:
+def sync_catalog(
+    client: stripe.StripeClient, own: OwnMetadata, catalog: Catalog
+) -> tuple[list[SetupChange], dict[str, stripe.Price]]:
     """Create or update a product and prices for each plan that is for sale. Also returns the prices by lookup key."""
     found = dict(_find_prices(client, catalog))
     changes: list[SetupChange] = []
@@ -51,7 +89,7 @@ def sync_catalog(client: stripe.StripeClient, catalog: Catalog) -> tuple[list[Se
         product = _sync_product(client, plan, product_id)
         synced = [_sync_price(client, plan, price, product_id, found.get(price.lookup_key)) for price in plan.prices]
         prices |= {price.lookup_key: at_stripe for price, (_, at_stripe) in zip(plan.prices, synced, strict=True)}
-        unlisted = _unlisted_prices(client, catalog, plan, product_id)
+        unlisted = _unlisted_prices(client, own, catalog, plan, product_id)
         changes += [replace(product, warning=unlisted), *(change for change, _ in synced)]
     return changes, prices
 
@@ -161,11 +199,13 @@ def _marked_plan(price: stripe.Price) -> str | None:
 # --- Prices that the catalog does not have ----------------------------------------------------------------------------
 
 
-def _unlisted_prices(client: stripe.StripeClient, catalog: Catalog, plan: Plan, product_id: str) -> str | None:
+def _unlisted_prices(
+    client: stripe.StripeClient, own: OwnMetadata, catalog: Catalog, plan: Plan, product_id: str
+) -> str | None:
     """Return what to do about prices of a product that the catalog does not have: active and archived ones."""
     active, _ = _list_unlisted(client, catalog, product_id, active=True)
     archived, has_more = _list_unlisted(client, catalog, product_id, active=False)
-    subscribers = {each.id: _count_live(client, each) for each in archived}
+    subscribers = {each.id: _count_live(client, own, each) for each in archived}
     subscribed = [each for each in archived if subscribers[each.id]]
     unmapped = [each for each in active if not _is_mapped(catalog, each)]
     unmapped += [each for each in subscribed if not _is_mapped(catalog, each)]
@@ -194,10 +234,14 @@ def _is_mapped(catalog: Catalog, price: stripe.Price) -> bool:
     return catalog.plan(_marked_plan(price) or "") is not None
 
 
-def _count_live(client: stripe.StripeClient, price: stripe.Price) -> int:
-    """Return the number of subscriptions to a price that have not ended; at most SUBSCRIPTIONS_MAX."""
+def _count_live(client: stripe.StripeClient, own: OwnMetadata, price: stripe.Price) -> int:
+    """Return the number of subscriptions to a price that have not ended; at most SUBSCRIPTIONS_MAX.
+
+    Subscriptions of other deployments are left out.
+    """
     listed = client.v1.subscriptions.list({"price": price.id, "limit": 100}).auto_paging_iter()
-    return sum(each.status not in ENDED_STATUSES for each in islice(listed, SUBSCRIPTIONS_MAX))
+    checked = islice(listed, SUBSCRIPTIONS_MAX)
+    return sum(each.status not in ENDED_STATUSES and not own.excludes(each.metadata) for each in checked)
 
 
 def _subscriptions(count: int) -> str:
@@ -225,18 +269,13 @@ def _product_id(price: stripe.Price) -> str:
     return price.product if isinstance(price.product, str) else price.product.id
 
 
-def is_of_stack(metadata: Any, stack_name: str) -> bool:  # noqa: ANN401 - the SDK's own type for metadata differs
-    """Return True if an object's metadata has the stack's name."""
-    return metadata is not None and includes(metadata.to_dict(), {STACK_METADATA_KEY: stack_name})
-
-
 # --- The billing portal -----------------------------------------------------------------------------------------------
 
 
 def sync_portals(
-    client: stripe.StripeClient, stack_name: str, catalog: Catalog, prices: Mapping[str, stripe.Price]
+    client: stripe.StripeClient, own: OwnMetadata, catalog: Catalog, prices: Mapping[str, stripe.Price]
 ) -> dict[str, SetupChange]:
-    """Create or update the stack's portal configurations. Returns the changes by variant, the default one first."""
+    """Create or update the portal configurations. Returns the changes by variant, the default one first."""
     # Stripe returns the products only if they are expanded.
     listed = client.v1.billing_portal.configurations.list(
         {"active": True, "limit": 100, "expand": ["data.features.subscription_update.products"]}
@@ -245,33 +284,33 @@ def sync_portals(
     found = {
         each.metadata.to_dict().get(PORTAL_METADATA_KEY, default): each
         for each in listed.auto_paging_iter()
-        if each.metadata is not None and is_of_stack(each.metadata, stack_name)
+        if each.metadata is not None and own.matches(each.metadata)
     }
     return {
-        variant.name: _sync_portal(client, stack_name, catalog, prices, variant, found.get(variant.name))
+        variant.name: _sync_portal(client, own, catalog, prices, variant, found.get(variant.name))
         for variant in variants(catalog)
     }
 
 
 def _sync_portal(
     client: stripe.StripeClient,
-    stack_name: str,
+    own: OwnMetadata,
     catalog: Catalog,
     prices: Mapping[str, stripe.Price],
     variant: PortalVariant,
     found: stripe.billing_portal.Configuration | None,
 ) -> SetupChange:
     features: Any = portal_features(catalog, variant, portal_products(catalog, prices, variant))
-    metadata = {STACK_METADATA_KEY: stack_name, PORTAL_METADATA_KEY: variant.name}
+    wanted = {**own.wanted, PORTAL_METADATA_KEY: variant.name}
     if found is None:
         created = client.v1.billing_portal.configurations.create(
-            {"features": _as_parameter(features), "metadata": metadata}
+            {"features": _as_parameter(features), "metadata": wanted}
         )
         return SetupChange("portal configuration", variant.name, created.id, "created")
-    if includes(found.to_dict(), {"features": features, "metadata": metadata}):
+    if includes(found.to_dict(), {"features": features, "metadata": wanted}):
         return SetupChange("portal configuration", variant.name, found.id, "unchanged")
     client.v1.billing_portal.configurations.update(
-        found.id, {"features": _as_parameter(features), "metadata": metadata}
+        found.id, {"features": _as_parameter(features), "metadata": {**own.update, **wanted}}
     )
     return SetupChange("portal configuration", variant.name, found.id, "updated")
 

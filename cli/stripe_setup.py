@@ -11,9 +11,9 @@ from billing.adapters.stripe_gateway import connect
 from billing.catalog import load_catalog
 from cli.setup_report import SetupChange
 from cli.stack import Stack
-from cli.stripe_account import sync_catalog, sync_portals
+from cli.stripe_account import OwnMetadata, sync_catalog, sync_portals
 from cli.stripe_connection import api_base, map_stripe_errors
-from cli.webhook_setup import ENDPOINT_NOTE, set_up_webhook
+from cli.webhook_setup import ENDPOINT_NOTE, refuse_shared_deployment, set_up_webhook
 
 GIVEN_SECRETS_MAX = 2
 """The operator's secret and the one before it, which signs events that are still being delivered."""
@@ -36,19 +36,21 @@ def set_up(
         rotate: Replace the endpoint, which gives it another signing secret.
 
     Raises:
-        CommandFailed: Stripe failed or rejected a request.
+        CommandFailed: Stripe failed or rejected a request, or another stack has the same deployment id.
     """
+    own = OwnMetadata(stack.deployment.id, stack.name)
     client = connect(api_key, api_base(stack))
     catalog = load_catalog()
     with map_stripe_errors():
-        changes, prices = sync_catalog(client, catalog)
-        portals = sync_portals(client, stack.name, catalog, prices)
+        refuse_shared_deployment(client, own, url, stored)
+        changes, prices = sync_catalog(client, own, catalog)
+        portals = sync_portals(client, own, catalog, prices)
         secret = {**stored, "api_key": api_key, **_portal_configurations(portals)}
         changes += portals.values()
         if url is None:
             return [*changes, _store_without_endpoint(stack, stored, secret)]
         store = partial(_store, stack, stored)
-        return [*changes, *set_up_webhook(client, stack.name, url, secret, store, rotate=rotate)]
+        return [*changes, *set_up_webhook(client, own, url, secret, store, rotate=rotate)]
 
 
 def _portal_configurations(portals: Mapping[str, SetupChange]) -> dict[str, Any]:

@@ -8,8 +8,10 @@ An endpoint is replaced or rotated in these steps, so that no event is rejected:
 4. Delete the previous endpoint.
 
 If a run is interrupted, the next run continues. The stored secret names the endpoint of setup, its signing secret and
-the secrets that it replaced. An endpoint has the stack's name in its metadata as soon as it gets events. While two
+the secrets that it replaced. An endpoint has the deployment's id in its metadata as soon as it gets events. While two
 endpoints exist, both get the same events, and the second delivery of an event is a duplicate.
+
+If the address changes, the endpoint of setup gets the new one and keeps its signing secret.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,9 +22,11 @@ from typing import Any
 import stripe
 
 from billing.adapters.secrets import SECRETS_REREAD_SECONDS_MIN
+from billing.stripe_events import objects
 from billing.stripe_events.event_types import EVENT_PARSERS
+from cli.errors import CommandFailed
 from cli.setup_report import SetupChange, SetupOutcome, includes
-from cli.stripe_account import STACK_METADATA_KEY, is_of_stack
+from cli.stripe_account import OwnMetadata
 
 NEVER_SENT: Any = "account.application.authorized"
 """Stripe sends this event to Connect applications only. An endpoint needs at least one event."""
@@ -35,16 +39,18 @@ TWO_SECRETS = "Both signing secrets are valid now. Run `billing setup` again in 
 
 @dataclass(frozen=True, slots=True)
 class WebhookEndpoints:
-    """Endpoints at the stack's address.
+    """Endpoints at the stack's address, and the endpoint of setup if it is elsewhere.
 
     Attributes:
         own: Endpoint whose signing secret is stored.
         active_ids: Ids of endpoints that get events.
+        former_deployment_id: Another deployment that one of the endpoints names.
     """
 
     found: tuple[stripe.WebhookEndpoint, ...]
     own: stripe.WebhookEndpoint | None
     active_ids: frozenset[str]
+    former_deployment_id: str | None = None
 
     @property
     def is_being_replaced(self) -> bool:
@@ -66,10 +72,39 @@ class WebhookEndpoints:
             )
         return None
 
+    @property
+    def warning(self) -> str | None:
+        """Notes for the operator; None if there are none."""
+        former = self.former_deployment_id
+        renamed = former and (
+            f"The webhook endpoint named the deployment {former}. Objects in Stripe that name it are ignored from now "
+            f"on. To keep them, deploy with DeploymentId={former} and run setup again."
+        )
+        return " ".join(note for note in (self.replacement_reason, renamed) if note) or None
+
+
+def refuse_shared_deployment(
+    client: stripe.StripeClient, own: OwnMetadata, url: str | None, secret: Mapping[str, Any]
+) -> None:
+    """Raise CommandFailed if an endpoint of another stack has the same deployment id.
+
+    Two such stacks would process each other's customers. An endpoint is this stack's own if it is at its address, or if
+    the stored secret names it.
+    """
+    note = secret.get(ENDPOINT_NOTE)
+    for endpoint in client.v1.webhook_endpoints.list({"limit": 100}).auto_paging_iter():
+        is_own = endpoint.url == url or (note is not None and endpoint.id == note["id"])
+        if own.matches(endpoint.metadata) and not is_own:
+            raise CommandFailed(
+                "deployment_id_taken",
+                f"The webhook endpoint {endpoint.id} at {endpoint.url} has the deployment id {own.deployment_id}, too: "
+                "deploy this stack with another DeploymentId, or delete the endpoint in Stripe if nothing uses it.",
+            )
+
 
 def set_up_webhook(
     client: stripe.StripeClient,
-    stack_name: str,
+    own: OwnMetadata,
     url: str,
     secret: Mapping[str, Any],
     store: Callable[[Mapping[str, Any]], SetupChange],
@@ -80,13 +115,13 @@ def set_up_webhook(
 
     Args:
         client: Client of the Stripe account.
-        stack_name: Name of the stack, for the endpoint's metadata.
+        own: Metadata of the deployment's objects.
         url: Address of the endpoint.
         secret: Content of the secret that is to be stored, with its present signing secrets.
         store: Stores the secret.
         rotate: Replace the endpoint even if it can be used.
     """
-    endpoints = find_endpoints(client, stack_name, url, secret)
+    endpoints = find_endpoints(client, own, url, secret)
     endpoint = endpoints.own
     secret = secret if endpoints.is_being_replaced else _without_replaced_secrets(secret)
     if endpoint is None or endpoints.replacement_reason or (rotate and not endpoints.is_being_replaced):
@@ -96,26 +131,33 @@ def set_up_webhook(
     others = [each for each in endpoints.found if each.id != endpoint.id]
     if endpoint.id not in endpoints.active_ids and len(secret["webhook_secrets"]) > 1:
         sleep(PROPAGATION_SECONDS)
-    outcome = _activate(client, stack_name, endpoint, is_new=endpoint is not endpoints.own, replaces=bool(others))
+    outcome = _activate(client, own, endpoint, url, is_new=endpoint is not endpoints.own, replaces=bool(others))
     for other in others:
         client.v1.webhook_endpoints.delete(other.id)
     two_secrets = TWO_SECRETS if secret.get(ENDPOINT_NOTE, {}).get("replaced") else None
     return [
-        SetupChange("webhook endpoint", url, endpoint.id, outcome, endpoints.replacement_reason),
+        SetupChange("webhook endpoint", url, endpoint.id, outcome, endpoints.warning),
         replace(stored, warning=two_secrets),
     ]
 
 
 def find_endpoints(
-    client: stripe.StripeClient, stack_name: str, url: str, secret: Mapping[str, Any]
+    client: stripe.StripeClient, own: OwnMetadata, url: str, secret: Mapping[str, Any]
 ) -> WebhookEndpoints:
-    """Return the endpoints at `url`. Signing secrets without an endpoint note belong to the active endpoint."""
-    listed = client.v1.webhook_endpoints.list({"limit": 100}).auto_paging_iter()
-    found = tuple(endpoint for endpoint in listed if endpoint.url == url)
-    active_ids = frozenset(each.id for each in found if is_of_stack(each.metadata, stack_name))
+    """Return the stack's endpoints. Signing secrets without an endpoint note belong to the active endpoint."""
     note = secret.get(ENDPOINT_NOTE)
+    listed = client.v1.webhook_endpoints.list({"limit": 100}).auto_paging_iter()
+    found = tuple(endpoint for endpoint in listed if endpoint.url == url or (note and endpoint.id == note["id"]))
+    former = {_named_deployment(each) for each in found} - {None, own.deployment_id}
+    is_active = {each.id: own.matches(each.metadata) or _named_deployment(each) in former for each in found}
+    active_ids = frozenset(endpoint_id for endpoint_id, active in is_active.items() if active)
     known = {note["id"]} if note else active_ids if secret.get("webhook_secrets") else frozenset()
-    return WebhookEndpoints(found, next((each for each in found if each.id in known), None), active_ids)
+    stored = next((each for each in found if each.id in known), None)
+    return WebhookEndpoints(found, stored, active_ids, min(filter(None, former), default=None))
+
+
+def _named_deployment(endpoint: stripe.WebhookEndpoint) -> str | None:
+    return objects.deployment_id_of({"metadata": endpoint.metadata.to_dict() if endpoint.metadata else {}})
 
 
 def _create_inactive_endpoint(client: stripe.StripeClient, url: str) -> stripe.WebhookEndpoint:
@@ -125,13 +167,19 @@ def _create_inactive_endpoint(client: stripe.StripeClient, url: str) -> stripe.W
 
 
 def _activate(
-    client: stripe.StripeClient, stack_name: str, endpoint: stripe.WebhookEndpoint, *, is_new: bool, replaces: bool
+    client: stripe.StripeClient,
+    own: OwnMetadata,
+    endpoint: stripe.WebhookEndpoint,
+    url: str,
+    *,
+    is_new: bool,
+    replaces: bool,
 ) -> SetupOutcome:
     events: Any = sorted(EVENT_PARSERS)
-    wanted: Any = {"enabled_events": events, "metadata": {STACK_METADATA_KEY: stack_name}}
+    wanted: Any = {"url": url, "enabled_events": events, "metadata": own.wanted}
     is_active = includes(endpoint.to_dict(), {**wanted, "status": "enabled"})
     if not is_active:
-        wanted["disabled"] = False
+        wanted |= {"metadata": own.update, "disabled": False}
         client.v1.webhook_endpoints.update(endpoint.id, wanted)
     if replaces:
         return "replaced"

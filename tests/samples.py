@@ -1,10 +1,12 @@
-"""A subscription and an invoice; tests replace the fields that matter to them."""
+"""A deployment, a subscription and an invoice; tests replace the fields that matter to them."""
 
 from datetime import UTC, datetime, timedelta
 
+from billing.domain.deployment import Deployment
 from billing.domain.invoices import Invoice
 from billing.domain.subscriptions import Subscription
 
+DEPLOYMENT = Deployment("billing-test", livemode=False)
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 SUBSCRIPTION = Subscription(
     id="sub_1",

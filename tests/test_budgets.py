@@ -16,7 +16,7 @@ from typing import Any
 import boto3
 import pytest
 
-from bench.deliveries import WEBHOOK_SECRET, LambdaEvent, status_request, subscription_updated
+from bench.deliveries import DEPLOYMENT, WEBHOOK_SECRET, LambdaEvent, status_request, subscription_updated
 from bench.probe import Cost
 from billing.adapters.repository import Commit, KeyRecord, ProcessedEvent, Repository
 from billing.api.authentication import KeyKind, digest_of, new_key
@@ -117,6 +117,7 @@ def account(emulator_url: str, dynamodb: Any, table_name: str, repository: Repos
         "AWS_ENDPOINT_URL": emulator_url,
         "AWS_ENDPOINT_URL_DYNAMODB": dynamodb.meta.endpoint_url,
         "TABLE_NAME": table_name,
+        "DEPLOYMENT_ID": DEPLOYMENT.id,
         "STRIPE_SECRET_ID": created["ARN"],
         "ALLOWED_ORIGINS": "http://localhost:3000",
         "POWERTOOLS_SERVICE_NAME": "budgets",

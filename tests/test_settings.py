@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from billing import settings
+from billing.domain.deployment import Deployment
 from billing.domain.errors import ConfigurationMissing
 from billing.domain.subscriptions import AccessPolicy
 from billing.settings import load_settings
@@ -15,6 +16,7 @@ from tests.conftest import template
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Set only the variables that every function has."""
     monkeypatch.setenv("TABLE_NAME", "billing")
+    monkeypatch.setenv("DEPLOYMENT_ID", "billing-prod")
     monkeypatch.setenv("ALLOWED_ORIGINS", "https://app.example.com")
     return monkeypatch
 
@@ -22,6 +24,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_defaults_are_test_mode_and_fourteen_days_of_grace() -> None:
     found = load_settings()
     assert (found.stripe_api_base, found.livemode, found.allow_promotion_codes) == (None, False, False)
+    assert found.deployment == Deployment("billing-prod", livemode=False, links_by_client_reference=False)
     assert found.access_policy == AccessPolicy(timedelta(days=14), pause_collection_grants=True)
 
 
@@ -30,6 +33,7 @@ def test_every_variable_sets_its_setting(environment: pytest.MonkeyPatch) -> Non
         "STRIPE_SECRET_ID": "arn:secret",
         "STRIPE_API_BASE": "http://127.0.0.1:8001",
         "STRIPE_MODE": "live",
+        "LINK_BY_CLIENT_REFERENCE": "true",
         "ALLOWED_ORIGINS": "https://app.example.com/, https://www.example.com",
         "PAST_DUE_GRACE_DAYS": "3",
         "PAUSE_COLLECTION_GRANTS": "false",
@@ -42,7 +46,7 @@ def test_every_variable_sets_its_setting(environment: pytest.MonkeyPatch) -> Non
         table_name="billing",
         stripe_secret_id="arn:secret",
         stripe_api_base="http://127.0.0.1:8001",
-        livemode=True,
+        deployment=Deployment("billing-prod", livemode=True, links_by_client_reference=True),
         allowed_origins=("https://app.example.com", "https://www.example.com"),
         access_policy=AccessPolicy(timedelta(days=3), pause_collection_grants=False),
         allow_promotion_codes=True,
@@ -67,7 +71,7 @@ def test_template_permits_rate_limits_up_to_the_maximum(name: str) -> None:
     assert (parameter["MinValue"], parameter["MaxValue"]) == (1, settings.RATE_LIMIT_MAX)
 
 
-@pytest.mark.parametrize("name", ["TABLE_NAME", "ALLOWED_ORIGINS"])
+@pytest.mark.parametrize("name", ["TABLE_NAME", "ALLOWED_ORIGINS", "DEPLOYMENT_ID"])
 @pytest.mark.parametrize("value", [None, ""])
 def test_missing_variable_raises_configuration_missing_with_its_name(
     environment: pytest.MonkeyPatch, name: str, value: str | None

@@ -77,7 +77,7 @@ def checkout_of(account: Account, policy: AccessPolicy) -> str:
 
 def portal_of(account: Account) -> str:
     try:
-        account.customer_with_history()
+        account.customers_with_history()
     except NeverSubscribed:
         return "no"
     return "yes"

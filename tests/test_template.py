@@ -45,7 +45,7 @@ STRIPE_SECRET: Permissions = {
 EVENTS: Permissions = {
     **STRIPE_SECRET,
     "Table ACCOUNT#*": {"dynamodb:Query", "dynamodb:BatchGetItem", "dynamodb:PutItem"},
-    "Table CUSTOMER#*": {"dynamodb:BatchGetItem", "dynamodb:PutItem"},
+    "Table CUSTOMER#*": {"dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:ConditionCheckItem"},
     "Table EVENT#*": {"dynamodb:BatchGetItem", "dynamodb:PutItem"},
 }
 
@@ -71,9 +71,7 @@ PERMISSIONS: Mapping[str, Permissions] = {
     "CheckoutFunction": {
         **API_REQUEST,
         **IDEMPOTENCY,
-        **STRIPE_SECRET,
-        "Table ACCOUNT#*": {"dynamodb:Query", "dynamodb:PutItem"},
-        "Table CUSTOMER#*": {"dynamodb:PutItem"},
+        **EVENTS,
     },
     "PortalFunction": {
         **API_REQUEST,

@@ -1,24 +1,25 @@
 """`billing accounts`: create, inspect and link accounts."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from billing.adapters.repository import Repository, VersionConflict
+from billing.adapters.repository import VersionConflict
 from billing.api.request_models import MEASURED_MAX
 from billing.catalog import load_catalog
 from billing.domain.accounts import TEAM_MEMBERS, Account, Profile
+from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog
-from billing.domain.subscriptions import AccessPolicy, PendingChange
+from billing.domain.subscriptions import AccessPolicy, PendingChange, Subscription
 from billing.domain.timestamps import iso
-from billing.stripe_events.event_types import RelatedObject
+from cli.customer_linking import AccountLink, AccountUnlink
 from cli.errors import CommandFailed
-from cli.options import DEFAULT_STACK, AccountId, AsJson, CustomerId, DryRun, Email, Region, StackName
-from cli.output import columns, command_output, suppress_logs
-from cli.stack import Stack, find_stack, load_existing_account
+from cli.options import DEFAULT_STACK, AccountId, AsJson, CustomerId, DryRun, Email, Region, StackName, TakeOver
+from cli.output import columns, command_output
+from cli.stack import find_stack, load_existing_account
 from cli.subscription_terms import subscription_terms
 
 MemberCount = Annotated[
@@ -90,68 +91,65 @@ def link(
     stack: StackName = DEFAULT_STACK,
     region: Region = None,
     *,
+    take_over: TakeOver = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Link another Stripe customer to an account, for example if two customers name it in their metadata.
+    """Link a Stripe customer to an account, for example if two customers name it in their metadata.
 
     Checkout and portal use this customer from then on. Earlier customers stay the account's own, with their
     subscriptions.
+
+    A customer whose metadata names another account is refused without --take-over. `billing accounts unlink` is the way
+    back.
     """
     with command_output(as_json=as_json) as output:
         deployed = find_stack(stack, region)
-        repository = deployed.repository()
-        profile = load_existing_account(repository, account_id).profile
-        is_linked = _is_linked(repository, profile, customer_id)
-        if not is_linked:
-            with output.working("Reading the customer from Stripe"):
-                _require_customer(deployed, customer_id)
-        writes = not is_linked and not dry_run
+        request = AccountLink.load(deployed, account_id, customer_id, takes_over=take_over)
+        with output.working("Reading the customer from Stripe"):
+            outcome = request.outcome()
+        writes = outcome != "unchanged" and not dry_run
         if writes:
-            _save_link(repository, profile, customer_id)
-        outcome, before = "unchanged" if is_linked else "linked", profile.customer_id
+            request.save()
+        before = request.profile.customer_id
         data = {"account_id": account_id, "customer": customer_id, "before": before, "outcome": outcome}
-        prefix = "would be " if dry_run and not is_linked else ""
-        suffix = "" if is_linked else f"  (before: {before or '-'})"
+        prefix = "would be " if dry_run and outcome != "unchanged" else ""
+        suffix = f"  (before: {before or '-'})" if outcome == "linked" else ""
         output.result({"dry_run": dry_run, **data}, f"{prefix}{outcome}  {account_id}  {customer_id}{suffix}")
         if writes:
             output.note(f"Load its subscriptions and invoices: billing reconcile --account {account_id}")
 
 
-def _is_linked(repository: Repository, profile: Profile, customer_id: str) -> bool:
-    """Return True if it is the account's current customer. Raises CommandFailed if it is another account's."""
-    owner = repository.find_owners([customer_id]).get(customer_id)
-    if owner not in {None, profile.account_id}:
-        raise CommandFailed(
-            "customer_taken",
-            f"The customer {customer_id} belongs to the account {owner} permanently: choose another customer.",
-        )
-    return owner is not None and profile.customer_id == customer_id
+@app.command()
+def unlink(
+    account_id: AccountId,
+    customer_id: CustomerId,
+    stack: StackName = DEFAULT_STACK,
+    region: Region = None,
+    *,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take a Stripe customer from an account, with its stored subscriptions and invoices.
 
-
-def _require_customer(stack: Stack, customer_id: str) -> None:
-    from cli.stripe_connection import connect_gateway, map_stripe_errors  # noqa: PLC0415 - imports stripe
-
-    with suppress_logs(), map_stripe_errors():
-        customer = connect_gateway(stack).look_up(RelatedObject("customer", customer_id))
-    if customer is None:
-        mode = "live" if stack.livemode else "test"
-        raise CommandFailed(
-            "customer_not_found",
-            f"Stripe has no customer {customer_id} in {mode} mode: check the id and the mode of the Stripe key.",
-        )
-    if customer.get("deleted"):
-        raise CommandFailed(
-            "customer_deleted", f"The customer {customer_id} was deleted in Stripe: choose another customer."
-        )
-
-
-def _save_link(repository: Repository, profile: Profile, customer_id: str) -> None:
-    try:
-        repository.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)
-    except VersionConflict as error:
-        message = f"The account {profile.account_id} changed while the command ran: run the command again."
-        raise CommandFailed("account_changed", message) from error
+    Nothing changes in Stripe, except that the account's open checkout page expires. Metadata does not link the customer
+    to this account again; `billing accounts link` does.
+    """
+    with command_output(as_json=as_json) as output:
+        deployed = find_stack(stack, region)
+        request = AccountUnlink.load(deployed, account_id, customer_id)
+        if not dry_run:
+            with output.working("Unlinking the customer"):
+                request.save()
+        kinds = Counter(type(row.content) for row in request.rows)
+        removed = {"subscriptions": kinds[Subscription], "invoices": kinds[Invoice]}
+        data = {"account_id": account_id, "customer": customer_id, "outcome": "unlinked", "removed": removed}
+        prefix = "would be " if dry_run else ""
+        counts = ", ".join(f"{count} {kind}" for kind, count in removed.items())
+        text = f"{prefix}unlinked  {account_id}  {customer_id}  (removed: {counts})"
+        output.result({"dry_run": dry_run, **data}, text)
+        if not dry_run:
+            output.note(f"Link it to its own account: billing accounts link ACCOUNT {customer_id}")
 
 
 def _as_dict(account: Account, catalog: Catalog, policy: AccessPolicy, keys: int) -> dict[str, Any]:
@@ -167,6 +165,8 @@ def _as_dict(account: Account, catalog: Catalog, policy: AccessPolicy, keys: int
         "current_period_end": iso(status.current_period_end),
         "cancel_at_period_end": status.cancel_at_period_end,
         "customer": profile.customer_id,
+        "confirmed_customers": list(profile.confirmed_customers),
+        "unlinked_customers": list(profile.unlinked_customers),
         "trial_used": profile.trial_used,
         "members": account.member_count,
         "keys": keys,
@@ -182,6 +182,7 @@ def _as_dict(account: Account, catalog: Catalog, policy: AccessPolicy, keys: int
                 "cancel_at_period_end": each.is_cancelling,
                 **subscription_terms(each),
                 **_pending_change(each.pending_change),
+                "conflicting_account": each.conflicting_account_id,
             }
             for each in account.subscriptions
         ],
@@ -198,5 +199,10 @@ def _pending_change(change: PendingChange | None) -> dict[str, Any]:
 
 
 def _as_text(data: Mapping[str, Any]) -> str:
-    account = columns([(name, value) for name, value in data.items() if name != "subscriptions"])
+    account = columns([(name, _joined(value)) for name, value in data.items() if name != "subscriptions"])
     return "\n\n".join([account, *(columns(list(each.items())) for each in data["subscriptions"])])
+
+
+def _joined(value: object) -> object:
+    """Return a list as text; an empty one is shown as a dash."""
+    return (", ".join(value) or None) if isinstance(value, list) else value

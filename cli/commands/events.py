@@ -221,6 +221,8 @@ def _find_named(stack: Stack, event_ids: Sequence[str]) -> list[EventEntry]:
                 f"{entry.id} is a repair of the reconciliation, not a Stripe event: "
                 f"use `billing reconcile --account {entry.account_id or 'ACCOUNT'}`.",
             )
+        if entry.is_audit_entry:
+            raise CommandFailed("no_event", f"{entry.id} is an operator's action, not a Stripe event.")
     return entries
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,13 +13,21 @@ from billing.adapters.repository import Repository
 from billing.catalog import load_catalog
 from billing.stripe_events.customer_links import LinkAction, LinkDecision
 from billing.stripe_events.drift import EVENTS_KEPT
-from cli.import_plan import collect_requests, plan_links, read_mapping, report_position, write_links
-from cli.options import DEFAULT_STACK, AsJson, DryRun, Region, StackName
+from cli.import_plan import (
+    LinkRequests,
+    LinkRules,
+    collect_requests,
+    plan_links,
+    read_mapping,
+    report_position,
+    write_links,
+)
+from cli.options import DEFAULT_STACK, AsJson, DryRun, Region, StackName, TakeOver
 from cli.output import NEEDS_ATTENTION, Output, columns, command_output, suppress_logs
 from cli.stack import Stack, find_stack
 
 if TYPE_CHECKING:
-    from billing.adapters.stripe_gateway import StripeGateway
+    from billing.adapters.stripe_gateway import Listing, StripeGateway
     from billing.services.reconciler import Reconciler
 
 SKIPPED_SHOWN_MAX = 100
@@ -32,7 +41,7 @@ MappingFile = Annotated[
         dir_okay=False,
         readable=True,
         metavar="FILE",
-        help="CSV file with the columns customer and account_id. It takes precedence over metadata in Stripe.",
+        help="CSV file with the columns customer and account_id. It takes precedence over other customers' metadata.",
     ),
 ]
 
@@ -42,39 +51,47 @@ def import_customers(
     stack: StackName = DEFAULT_STACK,
     region: Region = None,
     *,
+    take_over: TakeOver = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Create accounts for the customers of a Stripe account, and load their subscriptions and invoices.
 
-    The account id of a customer is taken from a CSV file, else from metadata.account_id in Stripe. A second run changes
-    nothing. The exit code is 3 if a customer was skipped.
+    The account id of a customer is taken from a CSV file, else from metadata.account_id in Stripe. If both name an
+    account and differ, the customer is skipped without --take-over. A second run changes nothing. The exit code is 3 if
+    a customer was skipped.
     """
     with command_output(as_json=as_json) as output:
         deployed = find_stack(stack, region)
         file_mapping = read_mapping(mapping)
         with output.progress("Importing") as show:
             # These modules import stripe.
-            from billing.services.reconciler import retry_stripe  # noqa: PLC0415
             from cli.reconcile_runner import run_reconciler  # noqa: PLC0415
             from cli.stripe_connection import connect_gateway, map_stripe_errors  # noqa: PLC0415
 
             repository, gateway = deployed.repository(), connect_gateway(deployed)
             with suppress_logs(), map_stripe_errors():
+                list_customers = partial(_list_customers, gateway)
                 requests = collect_requests(
-                    lambda after: retry_stripe(lambda: gateway.list_customers(after)), file_mapping, show
+                    list_customers, file_mapping, show, LinkRules(deployed.deployment, take_over)
                 )
                 decisions = plan_links(repository, requests)
                 decisions = decisions if dry_run else write_links(repository, decisions, show)
                 reconciler = _create_reconciler(deployed, repository, gateway, decisions, dry_run=dry_run)
                 summary = run_reconciler(reconciler, datetime.now(UTC) - EVENTS_KEPT, show)
         skipped = sorted((each for each in decisions if each.link is LinkAction.SKIPPED), key=report_position)
-        data = {"stack": stack, "dry_run": dry_run, **_as_dict(decisions, skipped, requests.unnamed)}
-        text = _as_text(decisions, requests.unnamed, dry_run=dry_run)
+        data = {"stack": stack, "dry_run": dry_run, **_as_dict(decisions, skipped, requests)}
+        text = _as_text(decisions, requests, dry_run=dry_run)
         output.result(data | summary.as_dict(), f"{text}\n\n{summary.as_text()}")
         _note_skipped(output, skipped)
     if skipped:
         raise typer.Exit(NEEDS_ATTENTION)
+
+
+def _list_customers(gateway: "StripeGateway", after: str | None) -> "Listing":
+    from billing.services.reconciler import retry_stripe  # noqa: PLC0415 - imports stripe
+
+    return retry_stripe(lambda: gateway.list_customers(after))
 
 
 def _note_skipped(output: Output, skipped: Sequence[LinkDecision]) -> None:
@@ -98,14 +115,17 @@ def _create_reconciler(
 
     planned = {each.request.customer_id: each.request.account_id for each in decisions if each.link in WRITTEN}
     options, links = ReconcileOptions(dry_run=dry_run), LinkPolicy(assigns_customers=False, planned=planned)
-    return Reconciler(repository, gateway, load_catalog(), deployed.livemode, options, links)
+    return Reconciler(repository, gateway, load_catalog(), deployed.deployment, options, links)
 
 
-def _as_dict(decisions: Sequence[LinkDecision], skipped: Sequence[LinkDecision], unnamed: int) -> dict[str, Any]:
+def _as_dict(
+    decisions: Sequence[LinkDecision], skipped: Sequence[LinkDecision], requests: LinkRequests
+) -> dict[str, Any]:
     return {
         "customers": {
             "unchanged": sum(each.link is LinkAction.UNCHANGED for each in decisions),
-            "unnamed": unnamed,
+            "unnamed": requests.unnamed,
+            "other_deployments": requests.other_deployments,
             "linked": [
                 {"customer": each.request.customer_id, "account_id": each.request.account_id, "link": each.link}
                 for each in decisions
@@ -124,9 +144,10 @@ def _as_dict(decisions: Sequence[LinkDecision], skipped: Sequence[LinkDecision],
     }
 
 
-def _as_text(decisions: Sequence[LinkDecision], unnamed: int, *, dry_run: bool) -> str:
+def _as_text(decisions: Sequence[LinkDecision], requests: LinkRequests, *, dry_run: bool) -> str:
     counts = Counter(each.link for each in decisions)
-    totals = [(link, counts[link]) for link in LinkAction] + [("without an account id", unnamed)]
+    totals: list[tuple[str, int]] = [(link, counts[link]) for link in LinkAction]
+    totals += [("without an account id", requests.unnamed), ("of another deployment", requests.other_deployments)]
     written = [
         (f"{'would be ' if dry_run else ''}{each.link}", each.request.account_id, each.request.customer_id)
         for each in decisions

@@ -51,7 +51,7 @@ def reconcile(
                 repository,
                 connect_gateway(deployed),
                 load_catalog(),
-                deployed.livemode,
+                deployed.deployment,
                 ReconcileOptions(account_id=account, dry_run=dry_run, end_missing=end_missing),
             )
             since = since or datetime.now(UTC) - EVENTS_KEPT

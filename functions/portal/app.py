@@ -11,8 +11,6 @@ from billing.domain.portal import variant_for
 def handler(request: ApiRequest) -> ResponseData:
     """Return the URL of Stripe's page for plan, payment method, invoices and cancellation."""
     return_url = request.return_url("return_url", default="/")
-    customer_id = request.account.customer_with_history()
     variant = variant_for(request.account.subscriptions, app.catalog)
     configuration = app.stripe_secrets.get().portal_configuration_of(variant.name)
-    profile, key = request.account.profile, request.idempotency_key
-    return {"url": app.portal().open(profile, customer_id, return_url, key, configuration)}
+    return {"url": app.portal().open(request.account, return_url, request.idempotency_key, configuration)}

@@ -20,6 +20,7 @@ RESPONDED = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 """`Date` header of the responses of `tests.wire`."""
 ORDER = CheckoutOrder(
     account_id="acme",
+    deployment_id="billing-test",
     customer_id="cus_1",
     price_id="price_1",
     quantity=3,
@@ -70,8 +71,12 @@ def page(*objects: Mapping[str, Any], has_more: bool = False) -> Mapping[str, An
 
 CALLS: Mapping[str, tuple[Callable[[StripeGateway], Any], Mapping[str, Any]]] = {
     "create_customer": (
-        lambda gateway: gateway.create_customer("acme", EMAIL, idempotency_key="key-1"),
+        lambda gateway: gateway.create_customer("acme", EMAIL, deployment_id="billing-test", idempotency_key="key-1"),
         {"object": "customer", "id": "cus_1"},
+    ),
+    "find_customer": (
+        lambda gateway: gateway.find_customer("cus_1"),
+        {"object": "customer", "id": "cus_1", "metadata": {"account_id": "acme"}},
     ),
     "is_customer_deleted": (
         lambda gateway: gateway.is_customer_deleted("cus_1"),

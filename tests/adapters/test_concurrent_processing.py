@@ -20,6 +20,7 @@ from billing.stripe_events.event_types import EventOutcome, FetchedObject, Objec
 from billing.stripe_events.objects import parse_invoice, parse_subscription
 from tests.adapters.table_support import WRITERS, recorded_calls, run_concurrently, stored_items
 from tests.protocol import model
+from tests.samples import DEPLOYMENT
 
 pytestmark = pytest.mark.engine
 
@@ -70,7 +71,7 @@ class Deliveries:
     def processor(self) -> EventProcessor:
         """Return a processor on the clock of the model."""
         now: Callable[[], datetime] = lambda: model.moment(self.stripe.time)  # noqa: E731
-        return EventProcessor(self.repository, model.CATALOG, self.fetch, livemode=False, now=now)
+        return EventProcessor(self.repository, model.CATALOG, self.fetch, DEPLOYMENT, now=now)
 
     def fetch(self, target: ObjectRef) -> FetchedObject:
         """Fetch an object. It may have changed when the response arrives: the lock is released in between."""

@@ -46,6 +46,7 @@ def client_error(code: str) -> ClientError:
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Set only the variables that every function has, in a process that has read none of them."""
     monkeypatch.setenv("TABLE_NAME", "billing")
+    monkeypatch.setenv("DEPLOYMENT_ID", "billing-test")
     monkeypatch.setenv("ALLOWED_ORIGINS", "https://app.example.com")
     app.reset()
     yield monkeypatch

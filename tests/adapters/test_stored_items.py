@@ -47,6 +47,8 @@ PROFILE = Profile(
     open_checkout=OpenCheckout("cs_1", "fingerprint"),
     created=at(1),
     live_subscription_ids=("sub_1", "sub_2"),
+    confirmed_customers=("cus_1",),
+    unlinked_customers=("cus_2", "cus_3"),
 )
 KEY_RECORD = KeyRecord("key_1", "acme", "secret", at(1), "abcd", revoked=at(2))
 EVENT = ProcessedEvent(
@@ -85,6 +87,7 @@ SUBSCRIPTION = Subscription(
     currency="usd",
     interval="year",
     interval_count=1,
+    conflicting_account_id="globex",
 )
 INVOICE = Invoice(
     id="in_1",
@@ -152,6 +155,8 @@ PROFILE_ITEM = {
     "open_checkout": {"session_id": "cs_1", "fingerprint": "fingerprint"},
     "created": SECONDS + HOUR,
     "live_subscription_ids": ["sub_1", "sub_2"],
+    "confirmed_customers": ["cus_1"],
+    "unlinked_customers": ["cus_2", "cus_3"],
 }
 CUSTOMER_ITEM = {"pk": "CUSTOMER#cus_1", "sk": "ACCOUNT", "account_id": "acme"}
 KEY_ATTRIBUTES = {
@@ -229,6 +234,7 @@ CASES: Mapping[str, Case] = {
                 "currency": "usd",
                 "interval": "year",
                 "interval_count": 1,
+                "conflicting_account_id": "globex",
                 **INTERVAL,
             },
         ],
@@ -280,6 +286,10 @@ CASES: Mapping[str, Case] = {
             CUSTOMER_ITEM,
         ],
     ),
+    "operator's link of a customer": (
+        lambda table: Repository(table).save_profile(PROFILE, new_customer_id="cus_1", audit_entry=EVENT),
+        [PROFILE_ITEM, CUSTOMER_ITEM, {name: value for name, value in EVENT_ITEM.items() if name != "expires_at"}],
+    ),
     "checkpoint": (
         lambda table: CheckpointRepository(table).save(CHECKPOINT),
         [
@@ -317,5 +327,5 @@ def test_stored_item_has_these_attributes_and_values(case: str, wire: Wire) -> N
     write, expected = CASES[case]
     wire.answer(Answer(200, b"{}", {"content-type": "application/x-amz-json-1.0"}))
     write(connect(wire.url))
-    puts = [each["Put"]["Item"] for each in json.loads(wire.only.body)["TransactItems"]]
+    puts = [each["Put"]["Item"] for each in json.loads(wire.only.body)["TransactItems"] if "Put" in each]
     assert puts == [encode(item) for item in expected]

@@ -56,15 +56,16 @@ def test_create_customer_sends_account_id_and_email(wire: Wire, gateway: StripeG
     assert sent("create_customer", wire, gateway) == (
         "POST",
         "/v1/customers",
-        {"metadata[account_id]": "acme", "email": EMAIL},
+        {"metadata[account_id]": "acme", "metadata[billing_deployment]": "billing-test", "email": EMAIL},
     )
 
 
 def test_create_customer_without_an_email_sends_none(wire: Wire, gateway: StripeGateway) -> None:
     """An empty e-mail address would be stored."""
     wire.answer(ok({"id": "cus_1"}))
-    assert gateway.create_customer("acme", None, idempotency_key="key-1") == "cus_1"
-    assert wire.only.form == {"metadata[account_id]": "acme"}
+    created = gateway.create_customer("acme", None, deployment_id="billing-test", idempotency_key="key-1")
+    assert created == "cus_1"
+    assert wire.only.form == {"metadata[account_id]": "acme", "metadata[billing_deployment]": "billing-test"}
 
 
 def test_find_price_id_requests_the_active_price_of_one_lookup_key(wire: Wire, gateway: StripeGateway) -> None:
@@ -85,7 +86,9 @@ CHECKOUT_FORM = {
     "cancel_url": "https://app.example.com/?checkout=cancelled",
     "allow_promotion_codes": "true",
     "metadata[account_id]": "acme",
+    "metadata[billing_deployment]": "billing-test",
     "subscription_data[metadata][account_id]": "acme",
+    "subscription_data[metadata][billing_deployment]": "billing-test",
 }
 
 

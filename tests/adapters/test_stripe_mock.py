@@ -22,7 +22,7 @@ from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
 from billing.stripe_events.event_types import ObjectRef
 from cli.setup_report import SetupChange
-from cli.stripe_account import sync_catalog, sync_portals
+from cli.stripe_account import OwnMetadata, sync_catalog, sync_portals
 from cli.webhook_setup import set_up_webhook
 from local.ports import free_port
 from local.processes import start, stop, wait_until
@@ -96,10 +96,13 @@ def client(checked: CheckedClient, simulator_url: str) -> stripe.StripeClient:
     return stripe.StripeClient("sk_test_x", base_addresses={"api": simulator_url}, http_client=checked)
 
 
+OWN = OwnMetadata("billing-test", "billing")
+
+
 def set_up(client: stripe.StripeClient, catalog: Catalog) -> str:
     """Run the Stripe part of `billing setup`. Returns the id of the portal configuration."""
-    _, prices = sync_catalog(client, catalog)
-    portals = sync_portals(client, "billing", catalog, prices)
+    _, prices = sync_catalog(client, OWN, catalog)
+    portals = sync_portals(client, OWN, catalog, prices)
     replace_webhook(client, {})
     return next(iter(portals.values())).id
 
@@ -112,7 +115,7 @@ def replace_webhook(client: stripe.StripeClient, secret: Mapping[str, Any]) -> M
         stored.append(value)
         return SetupChange("secret", "webhook", "arn", "updated")
 
-    set_up_webhook(client, "billing", WEBHOOK_URL, secret, repository, rotate=True)
+    set_up_webhook(client, OWN, WEBHOOK_URL, secret, repository, rotate=True)
     return stored[-1]
 
 
@@ -149,6 +152,7 @@ def order(customer_id: str, price_id: str, trial_days: int) -> CheckoutOrder:
     """Return an order."""
     return CheckoutOrder(
         account_id="acme",
+        deployment_id="billing-test",
         customer_id=customer_id,
         price_id=price_id,
         quantity=1,
@@ -164,7 +168,9 @@ def test_functions_send_only_requests_of_stripes_openapi_document(
 ) -> None:
     gateway = StripeGateway(client, set_up(client, load_catalog()))
     checked.operations.clear()
-    customer_id = gateway.create_customer("acme", "billing@acme.test", idempotency_key="customer")
+    customer_id = gateway.create_customer(
+        "acme", "billing@acme.test", deployment_id="billing-test", idempotency_key="customer"
+    )
     price_id = gateway.find_price_id("team_monthly")
     for trial_days in (0, 14):
         session = gateway.create_checkout_session(

@@ -23,6 +23,7 @@ from tests.api.tokens import ACME, NOW, OLD_SECRET, SECONDS, SECRET, SETTINGS, s
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """The required variables, in an application without any cached setting."""
     monkeypatch.setenv("TABLE_NAME", "billing")
+    monkeypatch.setenv("DEPLOYMENT_ID", "billing-test")
     monkeypatch.setenv("ALLOWED_ORIGINS", "https://app.example.com")
     app.reset()
     yield monkeypatch

@@ -23,6 +23,8 @@ STRIPE_KEY = "sk_test_operator"
 PARAMETERS = (
     "StripeMode",
     "StripeApiBase",
+    "DeploymentId",
+    "LinkByClientReference",
     "PastDueGraceDays",
     "PauseCollectionGrants",
     "SessionIssuer",

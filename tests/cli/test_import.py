@@ -52,18 +52,21 @@ def test_import_creates_accounts_from_metadata(
     assert table_items(stack) == before
 
 
-def test_import_prefers_the_file_over_metadata(
+def test_import_takes_the_file_over_metadata_only_if_the_operator_insists(
     run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient, tmp_path: Path
 ) -> None:
     """An existing account keeps its own e-mail address."""
     run_with_stripe("accounts", "create", "globex", "--email", "own@globex.example")
     silent, other = create_subscription(stripe_client, None), create_subscription(stripe_client, "somebody")
     mapping = csv_file(tmp_path, f"{customer_id_of(silent)},acme", f" {customer_id_of(other)} , globex ")
-    found = json_output(run_with_stripe("import", "--mapping", mapping, "--json"))["customers"]
-    assert {(each["account_id"], each["link"]) for each in found["linked"]} == {
-        ("acme", "created"),
-        ("globex", "linked"),
-    }
+    found = json_output(run_with_stripe("import", "--mapping", mapping, "--json"), exit_code=3)["customers"]
+    assert [(each["account_id"], each["link"]) for each in found["linked"]] == [("acme", "created")]
+    [skipped] = found["skipped"]
+    assert skipped["origin"] == "line 3"
+    assert skipped["reason"] == ("its metadata names the account somebody; correct it in Stripe, or use --take-over")
+    found = json_output(run_with_stripe("import", "--mapping", mapping, "--take-over", "--json"))["customers"]
+    assert [(each["account_id"], each["link"]) for each in found["linked"]] == [("globex", "linked")]
+    assert stack.repository().load_account("globex").profile.confirmed_customers == (customer_id_of(other),)
     assert [plan_of(run_with_stripe, each) for each in ("acme", "globex")] == ["pro", "pro"]
     assert stack.repository().load_account("globex").profile.email == "own@globex.example"
     assert stack.repository().load_account("somebody").profile.version == 0
@@ -174,8 +177,8 @@ def test_import_links_a_customer_once_its_line_is_corrected(
     tmp_path: Path,
     lines: list[str],
 ) -> None:
-    """Until then the customer is skipped, whatever its metadata says."""
-    customer = customer_id_of(create_subscription(stripe_client, "somebody"))
+    """Until then the customer is skipped, although its metadata names an account."""
+    customer = customer_id_of(create_subscription(stripe_client, "acme"))
     mapping = csv_file(tmp_path, *(line.format(customer) for line in lines))
     found = json_output(run_with_stripe("import", "--mapping", mapping, "--json"), exit_code=3)["customers"]
     assert found["linked"] == []
@@ -265,3 +268,48 @@ def test_import_of_file_without_header_fails_before_writing(
 
 def test_import_of_missing_file_is_a_usage_error(run_with_stripe: RunBilling) -> None:
     assert run_with_stripe("import", "--mapping", "/nowhere.csv").exit_code == 2
+
+
+# --- Other deployments and operators' decisions -----------------------------------------------------------------------
+
+
+def test_import_leaves_out_customers_of_other_deployments(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient, tmp_path: Path
+) -> None:
+    """Their subscriptions are out of scope, too, whatever the file says."""
+    foreign, own = (create_subscription(stripe_client, name) for name in ("acme", "globex"))
+    for subscription, deployment_id in ((foreign, "other"), (own, stack.name)):
+        metadata = {"metadata": {"billing_deployment": deployment_id}}
+        stripe_client.v1.customers.update(customer_id_of(subscription), metadata)  # type: ignore[arg-type]
+    found = json_output(run_with_stripe("import", "--json"))
+    assert [each["account_id"] for each in found["customers"]["linked"]] == ["globex"]
+    assert (found["customers"]["other_deployments"], found["customers"]["skipped"]) == (1, [])
+    assert stack.repository().load_account("acme").profile.version == 0
+    mapping = csv_file(tmp_path, f"{customer_id_of(foreign)},acme")
+    again = json_output(run_with_stripe("import", "--mapping", mapping, "--take-over", "--json"), exit_code=3)
+    assert [each["reason"] for each in again["customers"]["skipped"]] == ["its metadata names the deployment other"]
+    assert stack.repository().load_account("acme").profile.version == 0
+
+
+def test_import_does_not_link_an_unlinked_customer_again_unless_the_file_names_it(
+    run_with_stripe: RunBilling, stripe_client: stripe.StripeClient, tmp_path: Path
+) -> None:
+    customer = customer_id_of(create_subscription(stripe_client, "acme"))
+    run_with_stripe("import")
+    json_output(run_with_stripe("accounts", "unlink", "acme", customer, "--json"))
+    found = json_output(run_with_stripe("import", "--json"), exit_code=3)["customers"]
+    assert [each["reason"] for each in found["skipped"]] == ["an operator unlinked it from the account acme"]
+    assert plan_of(run_with_stripe, "acme") == "free"
+    mapping = csv_file(tmp_path, f"{customer},acme")
+    run_with_stripe("import", "--mapping", mapping)
+    assert plan_of(run_with_stripe, "acme") == "pro"
+
+
+def test_import_writes_an_audit_entry_for_each_link(
+    run_with_stripe: RunBilling, stripe_client: stripe.StripeClient
+) -> None:
+    create_subscription(stripe_client, "acme")
+    run_with_stripe("import")
+    events = json_output(run_with_stripe("events", "list", "--account", "acme", "--json"))["events"]
+    [entry] = [each for each in events if each["type"] == "operator.customer_linked"]
+    assert entry["reason"] == "linked by an import, from metadata"

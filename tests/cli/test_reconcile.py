@@ -12,6 +12,7 @@ from billing.catalog import load_catalog
 from billing.domain.accounts import Profile
 from billing.domain.subscriptions import AccessPolicy
 from billing.services.checkout import Checkout, CheckoutParams
+from billing.services.event_processor import EventProcessor
 from tests.cli.support import (
     DeployedStack,
     RunBilling,
@@ -25,6 +26,7 @@ from tests.cli.support import (
     move_events_to_organization_account,
     table_items,
 )
+from tests.samples import DEPLOYMENT
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("stripe_price")]
 
@@ -242,10 +244,13 @@ def test_reconcile_end_missing_cancels_missing_subscription_and_frees_checkout(
 def open_checkout(stack: DeployedStack, client: stripe.StripeClient) -> str:
     """Return the URL of acme's new Checkout Session."""
     urls = ("https://acme.example/paid", "https://acme.example/")
+    repository, gateway, catalog = stack.repository(), StripeGateway(client), load_catalog()
     checkout = Checkout(
-        stack.repository(),
-        StripeGateway(client),
-        load_catalog(),
+        repository,
+        gateway,
+        catalog,
+        DEPLOYMENT,
+        EventProcessor.connect(repository, catalog, lambda: gateway, DEPLOYMENT),
         AccessPolicy(timedelta(days=14)),
         allow_promotion_codes=False,
     )

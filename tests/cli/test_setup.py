@@ -317,6 +317,19 @@ def test_setup_names_archived_prices_with_live_subscriptions(
     assert json_output(run_with_stripe("setup", "--json"))["warnings"] == []
 
 
+def test_setup_does_not_count_subscriptions_of_other_deployments_to_an_archived_price(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient
+) -> None:
+    run_with_stripe("setup")
+    old = price_of(stripe_client, PRO_PRICE.lookup_key)
+    for deployment_id in (stack.name, "another"):
+        subscription = subscribe(stripe_client, old)
+        stripe_client.v1.subscriptions.update(subscription.id, {"metadata": {"billing_deployment": deployment_id}})
+    stripe_client.v1.prices.update(old.id, {"active": False})
+    archived, _ = json_output(run_with_stripe("setup", "--json"))["warnings"]
+    assert f"{old.id} (1 subscription)." in archived
+
+
 def test_setup_counts_subscriptions_of_an_archived_price_in_a_bounded_number_of_pages(
     run_with_stripe: RunBilling,
     stripe_client: stripe.StripeClient,

@@ -1,8 +1,12 @@
 """Tests of the webhook endpoint and its signing secrets in `billing setup`."""
 
+from collections.abc import Callable
+
 import pytest
 import stripe
 
+from billing.catalog import load_catalog
+from billing.domain.portal import variants
 from billing.stripe_events.event_types import EVENT_PARSERS
 from cli.errors import THROTTLED
 from tests.cli.support import (
@@ -81,7 +85,97 @@ def test_webhook_url_is_taken_from_option_before_environment(
         json_output(run_with_stripe("setup", *words, "--json", BILLING_WEBHOOK_URL=urls[0]))
         assert [each.url for each in endpoints_of(stripe_client)] == urls[:1]
     json_output(run_with_stripe("setup", "--json", "--webhook-url", urls[1], BILLING_WEBHOOK_URL=urls[0]))
-    assert sorted(each.url for each in endpoints_of(stripe_client)) == urls
+    assert [each.url for each in endpoints_of(stripe_client)] == urls[1:]
+
+
+def test_setup_with_another_url_moves_the_endpoint_and_keeps_its_signing_secret(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient
+) -> None:
+    run_with_stripe("setup")
+    [old] = endpoints_of(stripe_client)
+    secrets = stack.secret()["webhook_secrets"]
+    moved = "https://billing.example.com/v1/billing/webhooks"
+    changes = json_output(run_with_stripe("setup", "--webhook-url", moved, "--json"))
+    assert outcomes(changes)["webhook endpoint", moved] == "updated"
+    [endpoint] = endpoints_of(stripe_client)
+    assert (endpoint.id, endpoint.url, endpoint.status) == (old.id, moved, "enabled")
+    assert stack.secret()["webhook_secrets"] == secrets
+
+
+# --- Deployment id ----------------------------------------------------------------------------------------------------
+
+
+def metadata_of(stripe_account: StripeAccount, kind: str) -> list[dict[str, str]]:
+    """Return the metadata of all objects of a kind."""
+    return [each["metadata"] for each in stripe_account.state.all(kind)]
+
+
+@pytest.mark.parametrize("deployment_id", ["", "billing-prod"])
+def test_setup_writes_the_deployment_id_into_endpoint_and_portal_configuration(
+    deploy: Callable[..., DeployedStack],
+    run_with_stripe: RunBilling,
+    stripe_account: StripeAccount,
+    deployment_id: str,
+) -> None:
+    """The default is the stack's name."""
+    other = deploy(DeploymentId=deployment_id)
+    json_output(run_with_stripe("setup", "--stack", other.name, "--json"))
+    expected = {"billing_deployment": deployment_id or other.name}
+    assert metadata_of(stripe_account, "webhook_endpoint") == [expected]
+    assert metadata_of(stripe_account, "billing_portal.configuration") == [
+        {**expected, "billing_portal": variant.name} for variant in variants(load_catalog())
+    ]
+
+
+@pytest.mark.parametrize("words", [[], ["--no-webhook-endpoint"]])
+def test_setup_refuses_a_stripe_account_in_which_another_endpoint_has_the_deployment_id(
+    deploy: Callable[..., DeployedStack],
+    run_with_stripe: RunBilling,
+    stripe_account: StripeAccount,
+    stripe_client: stripe.StripeClient,
+    words: list[str],
+) -> None:
+    first, second = (deploy(DeploymentId="billing") for _ in range(2))
+    first_url, second_url = (f"https://{name}.example.com/v1/billing/webhooks" for name in ("first", "second"))
+    json_output(run_with_stripe("setup", "--stack", first.name, "--webhook-url", first_url, "--json"))
+    before = list(stripe_account.state.all("product"))
+    command = ("setup", "--stack", second.name, "--webhook-url", second_url, *words, "--json")
+    error = json_error(run_with_stripe(*command))
+    assert error["code"] == "deployment_id_taken"
+    assert first_url in error["message"]
+    assert second.secret() == {}
+    assert (list(stripe_account.state.all("product")), len(endpoints_of(stripe_client))) == (before, 1)
+    json_output(run_with_stripe("setup", "--stack", first.name, "--webhook-url", first_url, "--json"))
+
+
+def test_setup_replaces_the_metadata_of_earlier_versions(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_account: StripeAccount
+) -> None:
+    run_with_stripe("setup")
+    for kind in ("webhook_endpoint", "billing_portal.configuration"):
+        for found in stripe_account.state.all(kind):
+            del found["metadata"]["billing_deployment"]
+            found["metadata"]["serverless_billing"] = stack.name
+    changes = outcomes(json_output(run_with_stripe("setup", "--json")))
+    assert changes["webhook endpoint", WEBHOOK_URL] == "updated"
+    assert {outcome for (kind, _), outcome in changes.items() if kind == "portal configuration"} == {"updated"}
+    for kind in ("webhook_endpoint", "billing_portal.configuration"):
+        for metadata in metadata_of(stripe_account, kind):
+            assert metadata["billing_deployment"] == stack.name
+            assert "serverless_billing" not in metadata
+    assert set(outcomes(json_output(run_with_stripe("setup", "--json"))).values()) == {"unchanged"}
+
+
+def test_setup_warns_if_the_deployment_id_changed(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_account: StripeAccount
+) -> None:
+    run_with_stripe("setup")
+    [endpoint] = stripe_account.state.all("webhook_endpoint")
+    endpoint["metadata"] = {"billing_deployment": "former"}
+    [warning] = json_output(run_with_stripe("setup", "--json"))["warnings"]
+    assert "DeploymentId=former" in warning
+    assert metadata_of(stripe_account, "webhook_endpoint") == [{"billing_deployment": stack.name}]
+    assert json_output(run_with_stripe("setup", "--json"))["warnings"] == []
 
 
 # --- Rotation ---------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.domain.accounts import Account, AccountStatus, Profile
+from billing.domain.accounts import Account, AccountStatus, OpenCheckout, Profile
 from billing.domain.errors import NeverSubscribed
 from billing.domain.plans import Catalog, Plan, Price
 from billing.domain.subscriptions import ACCESS_OF_STATUS, AccessPolicy, Subscription
@@ -120,9 +120,48 @@ def test_subscriptions_that_are_not_ours_change_no_answer(subscriptions: list[Su
     assert status(*subscriptions) == status(*ours)
 
 
-def test_customer_with_history_requires_customer_and_subscription() -> None:
+def test_customers_with_history_requires_a_subscription() -> None:
     with pytest.raises(NeverSubscribed):
-        account().customer_with_history()
-    with pytest.raises(NeverSubscribed):
-        Account(Profile("acme"), (ACTIVE,)).customer_with_history()
-    assert account(ended(1)).customer_with_history() == "cus_1"
+        account().customers_with_history()
+    assert account(ended(1)).customers_with_history() == ("cus_1",)
+
+
+def test_customers_with_history_begins_with_the_current_one_and_live_subscriptions() -> None:
+    older, newer = (replace(ACTIVE, customer_id=name) for name in ("cus_older", "cus_newer"))
+    past = replace(ended(1), customer_id="cus_past")
+    newer = replace(newer, created=NOW + timedelta(days=1))
+    assert account(past, older, newer).customers_with_history() == ("cus_1", "cus_newer", "cus_older", "cus_past")
+    without_current = Account(Profile("acme"), (past, older))
+    assert without_current.customers_with_history() == ("cus_older", "cus_past")
+
+
+def test_subscription_in_account_conflict_grants_no_plan() -> None:
+    conflicting = replace(ACTIVE, conflicting_account_id="globex")
+    assert conflicting.granted_plan(CATALOG, NOW, POLICY) is None
+    assert not conflicting.granting(CATALOG, NOW, POLICY)
+    assert account(conflicting).blocking_subscription(CATALOG, NOW, POLICY) is conflicting
+    assert status(conflicting).plan == "free"
+    assert status(conflicting, replace(ACTIVE, id="sub_2")).plan == "pro"
+
+
+def test_operator_links_and_unlinks_a_customer() -> None:
+    linked = Profile("acme", customer_id="cus_1").with_customer("cus_2", confirmed=True)
+    assert (linked.customer_id, linked.confirmed_customers) == ("cus_2", ("cus_2",))
+    assert linked.with_customer("cus_2", confirmed=True).confirmed_customers == ("cus_2",)
+    unlinked = linked.without_customer("cus_2")
+    assert (unlinked.customer_id, unlinked.confirmed_customers, unlinked.unlinked_customers) == (None, (), ("cus_2",))
+    assert unlinked.without_customer("cus_2").unlinked_customers == ("cus_2",)
+    again = unlinked.with_customer("cus_2", confirmed=False)
+    assert (again.customer_id, again.confirmed_customers, again.unlinked_customers) == ("cus_2", (), ())
+
+
+def test_unlink_removes_the_customers_subscriptions_from_the_live_ones() -> None:
+    profile = Profile("acme", customer_id="cus_1", live_subscription_ids=("sub_1", "sub_2"))
+    assert profile.without_customer("cus_1", {"sub_2", "sub_3"}).live_subscription_ids == ("sub_1",)
+
+
+def test_unlink_of_an_earlier_customer_keeps_the_current_one_and_its_checkout() -> None:
+    profile = Profile("acme", customer_id="cus_2", open_checkout=OpenCheckout("cs_1", "order"))
+    assert profile.without_customer("cus_1").customer_id == "cus_2"
+    assert profile.without_customer("cus_1").open_checkout is not None
+    assert profile.without_customer("cus_2").open_checkout is None

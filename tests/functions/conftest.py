@@ -18,6 +18,7 @@ from billing.domain.accounts import Profile
 from stripe_simulator import Simulator, running_simulator
 from tests.functions.stripe_support import clear_faults, connect, reset
 from tests.functions.support import OLDER_WEBHOOK_SECRET, WEBHOOK_SECRET, FunctionHarness
+from tests.samples import DEPLOYMENT
 
 
 @pytest.fixture(scope="session")
@@ -41,19 +42,25 @@ def deployment(
     stripe_secret_id: Callable[[dict[str, Any]], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[FunctionHarness]:
-    """The functions of a deployment with one account, acme, that has a secret key."""
+    """The functions of a deployment with one account, acme, that has a secret key.
+
+    Stripe cannot be reached, and the SDK retries without waiting.
+    """
     secret = {"api_key": "sk_test_functions", "webhook_secrets": [OLDER_WEBHOOK_SECRET, WEBHOOK_SECRET]}
     environment = {
         "TABLE_NAME": table.name,
+        "DEPLOYMENT_ID": DEPLOYMENT.id,
         "STRIPE_SECRET_ID": stripe_secret_id(secret),
         "ALLOWED_ORIGINS": "http://localhost:3000,https://app.example.com",
         "ALLOW_PROMOTION_CODES": "true",
+        "STRIPE_API_BASE": "http://127.0.0.1:9",  # nothing listens here
         "AWS_ENDPOINT_URL": emulator_url,
         "AWS_ENDPOINT_URL_DYNAMODB": dynamodb.meta.endpoint_url,
         "POWERTOOLS_SERVICE_NAME": "billing-test",
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.001)
     key = new_key(KeyKind.SECRET, livemode=False)
     repository.create_account(Profile("acme", email="billing@acme.test"))
     repository.create_key(digest_of(key), KeyRecord("key_1", "acme", "secret", datetime.now(UTC), key[-4:]))
@@ -82,7 +89,7 @@ def stripe_client(
     monkeypatch: pytest.MonkeyPatch,
     stripe_secret_id: Callable[[dict[str, Any]], str],
 ) -> Iterator[stripe.StripeClient]:
-    """A client of the Stripe that the functions call. The SDK retries without waiting."""
+    """A client of the Stripe that the functions call."""
     client = connect(simulator)
     configuration = client.v1.billing_portal.configurations.create({"features": {"invoice_history": {"enabled": True}}})
     secret = {
@@ -92,6 +99,5 @@ def stripe_client(
     }
     monkeypatch.setenv("STRIPE_API_BASE", simulator.url)
     monkeypatch.setenv("STRIPE_SECRET_ID", stripe_secret_id(secret))
-    monkeypatch.setattr(stripe.HTTPClient, "INITIAL_DELAY", 0.001)
     yield client
     clear_faults(simulator)

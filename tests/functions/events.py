@@ -4,6 +4,10 @@ import itertools
 from datetime import UTC, datetime
 from typing import Any
 
+from tests.samples import DEPLOYMENT
+
+METADATA = {"account_id": "acme", "billing_deployment": DEPLOYMENT.id}
+"""Metadata of an object that checkout creates for acme."""
 PERIOD_END = 1_893_456_000  # 2030-01-01
 EVENTBRIDGE_SOURCE = "aws.partner/stripe.com/ed_test_61UWtmuyDZFuiOVBE16TXMYo"
 _event_numbers = itertools.count()
@@ -42,7 +46,7 @@ def subscription(
         "canceled_at": None,
         "ended_at": None,
         "trial_end": None,
-        "metadata": {"account_id": account_id},
+        "metadata": METADATA | {"account_id": account_id},
     } | changes
 
 
@@ -55,7 +59,7 @@ def subscription_event(
 
 def invoice(invoice_id: str = "in_1", **changes: Any) -> dict[str, Any]:
     """Return a paid invoice of acme's subscription."""
-    details = {"subscription": "sub_1", "metadata": {"account_id": "acme"}}
+    details = {"subscription": "sub_1", "metadata": METADATA}
     return {
         "id": invoice_id,
         "object": "invoice",

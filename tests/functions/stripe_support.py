@@ -93,7 +93,7 @@ def complete_checkout(simulator: Simulator, session: stripe.checkout.Session) ->
 
 def deliver_all(deployment: FunctionHarness, simulator: Simulator) -> None:
     """Deliver the simulator's 20 newest events to the webhook, oldest first."""
-    for event in reversed(_list_events(simulator, 20)):
+    for event in reversed(list_events(simulator)):
         deployment.deliver(event)
 
 
@@ -106,10 +106,11 @@ def open_session(client: stripe.StripeClient, deployment: FunctionHarness) -> st
 
 def all_events(simulator: Simulator, known: Collection[str] = ()) -> list[dict[str, Any]]:
     """Return the simulator's events that are not known yet, at most 100, oldest first."""
-    return [each for each in reversed(_list_events(simulator, 100)) if each["id"] not in known]
+    return [each for each in reversed(list_events(simulator, 100)) if each["id"] not in known]
 
 
-def _list_events(simulator: Simulator, limit: int) -> list[dict[str, Any]]:
+def list_events(simulator: Simulator, limit: int = 20) -> list[dict[str, Any]]:
+    """Return the simulator's newest events, newest first."""
     url, api_key = f"{simulator.url}/v1/events", ("sk_test_functions", "")
     listed = httpx.get(url, params={"limit": limit}, auth=api_key, trust_env=False, verify=TLS_CONTEXT).json()
     return list(listed["data"])

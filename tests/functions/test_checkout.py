@@ -8,7 +8,7 @@ import pytest
 import stripe
 
 from stripe_simulator import Simulator
-from tests.functions.events import event, subscription, subscription_event
+from tests.functions.events import METADATA, event, subscription, subscription_event
 from tests.functions.stripe_support import (
     clear_faults,
     complete_checkout,
@@ -34,12 +34,24 @@ def test_checkout_creates_a_session_for_the_account(
     assert session.customer == deployment.repository.load_account("acme").profile.customer_id
     assert session.client_reference_id == "acme"
     assert session.metadata is not None
-    assert session.metadata.to_dict() == {"account_id": "acme"}
+    assert session.metadata.to_dict() == METADATA
     assert session.success_url == "http://localhost:3000/done"
     assert session.cancel_url == "http://localhost:3000/?checkout=cancelled"
     assert session.allow_promotion_codes is True
     customer = stripe_client.v1.customers.retrieve(str(session.customer))
     assert customer.email == "billing@acme.test"
+    assert customer.metadata is not None
+    assert customer.metadata.to_dict() == METADATA
+
+
+def test_checkout_names_the_deployment_in_the_subscription(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient, simulator: Simulator
+) -> None:
+    deployment.authorized("POST", CHECKOUT, {"tier": "pro"})
+    session = open_session(stripe_client, deployment)
+    complete_checkout(simulator, session)
+    [subscription] = stripe_client.v1.subscriptions.list({"customer": str(session.customer)}).data
+    assert subscription.metadata.to_dict() == METADATA
 
 
 @pytest.mark.usefixtures("stripe_client")
@@ -142,9 +154,10 @@ def test_checkout_with_an_unknown_price_id_returns_400(deployment: FunctionHarne
     assert (response.status, response.body["error"]["message"]) == (400, "priceId: is not a price of the catalog")
 
 
-@pytest.mark.usefixtures("stripe_client")
-def test_checkout_returns_409_while_a_subscription_is_active(deployment: FunctionHarness) -> None:
-    deployment.deliver(subscription_event())
+def test_checkout_returns_409_while_a_subscription_is_active(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient
+) -> None:
+    deployment.deliver(subscription_event(customer=stripe_client.v1.customers.create({}).id))
     response = deployment.authorized("POST", CHECKOUT, {"tier": "team"})
     message = "This account already has a subscription; change or cancel it in the billing portal"
     error = {"code": "SUBSCRIPTION_EXISTS", "message": message, "action": "open_portal"}

@@ -17,6 +17,7 @@ from billing.stripe_events.event_types import EventOutcome, FetchedObject, Objec
 from billing.stripe_events.objects import parse_subscription
 from tests.functions.events import event, invoice, subscription, subscription_event
 from tests.functions.support import FunctionHarness, event_marker, outbox_types, stored_items
+from tests.samples import DEPLOYMENT
 
 pytestmark = pytest.mark.engine
 
@@ -26,7 +27,7 @@ POLICY = AccessPolicy(timedelta(days=7))
 
 def processor(deployment: FunctionHarness, fetch: Fetch = lambda _: None, now: datetime = NOW) -> EventProcessor:
     """Return the event processor at a time, with a Stripe that has no objects by default."""
-    return EventProcessor(deployment.repository, load_catalog(), fetch, livemode=False, now=lambda: now)
+    return EventProcessor(deployment.repository, load_catalog(), fetch, DEPLOYMENT, now=lambda: now)
 
 
 def deleted_event(created: datetime) -> dict[str, Any]:

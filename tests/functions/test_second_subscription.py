@@ -36,14 +36,17 @@ def _without_grace_period(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAST_DUE_GRACE_DAYS", "0")
 
 
-def deliver_status(deployment: FunctionHarness, status: str, **changes: Any) -> None:
-    """Deliver an event that shows acme's subscription in a status since a minute."""
+def deliver_status(deployment: FunctionHarness, client: stripe.StripeClient, status: str) -> str:
+    """Deliver an event that shows acme's subscription in a status since a minute. Returns its customer."""
+    customer_id = client.v1.customers.create({}).id
     created = datetime.now(UTC) - timedelta(seconds=60)
-    assert deployment.deliver(subscription_event(status=status, created=created, **changes)).status == 200
+    assert deployment.deliver(subscription_event(status=status, created=created, customer=customer_id)).status == 200
+    return customer_id
 
 
-def deliver_open_invoice(deployment: FunctionHarness, **changes: Any) -> None:
-    source = invoice(status="open", hosted_invoice_url=INVOICE_URL, amount_remaining=1900, **changes)
+def deliver_open_invoice(deployment: FunctionHarness, customer_id: str, **changes: Any) -> None:
+    opened: dict[str, Any] = {"status": "open", "hosted_invoice_url": INVOICE_URL, "amount_remaining": 1900}
+    source = invoice(customer=customer_id, **opened, **changes)
     assert deployment.deliver(event("invoice.finalized", source)).body["outcome"] == "applied"
 
 
@@ -54,13 +57,12 @@ def check_out(deployment: FunctionHarness, **changes: Any) -> Response:
 # --- Refusal ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("stripe_client")
 @pytest.mark.parametrize("status", STATUSES)
 def test_checkout_returns_409_with_the_open_invoice_of_a_live_subscription(
-    deployment: FunctionHarness, status: str
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient, status: str
 ) -> None:
-    deliver_status(deployment, status)
-    deliver_open_invoice(deployment)
+    customer_id = deliver_status(deployment, stripe_client, status)
+    deliver_open_invoice(deployment, customer_id)
     assert deployment.authorized("GET", "/v1/billing").body["plan"] == "free"
     message = f"This account has a subscription that is {status}; pay its open invoice: {INVOICE_URL}"
     native = check_out(deployment)
@@ -82,12 +84,15 @@ def test_checkout_returns_409_with_the_open_invoice_of_a_live_subscription(
     )
 
 
-@pytest.mark.usefixtures("stripe_client")
 @pytest.mark.parametrize("status", STATUSES)
-def test_checkout_without_an_open_invoice_returns_409_with_the_portal(deployment: FunctionHarness, status: str) -> None:
-    deliver_status(deployment, status)
-    deliver_open_invoice(deployment, parent={"subscription_details": {"subscription": "sub_other", "metadata": {}}})
-    deployment.deliver(event("invoice.paid", invoice("in_2", status="paid", hosted_invoice_url=INVOICE_URL)))
+def test_checkout_without_an_open_invoice_returns_409_with_the_portal(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient, status: str
+) -> None:
+    customer_id = deliver_status(deployment, stripe_client, status)
+    parent = {"subscription_details": {"subscription": "sub_other", "metadata": {}}}
+    deliver_open_invoice(deployment, customer_id, parent=parent)
+    paid = invoice("in_2", customer=customer_id, status="paid", hosted_invoice_url=INVOICE_URL)
+    deployment.deliver(event("invoice.paid", paid))
     response = check_out(deployment)
     assert (response.status, response.body["error"]["action"]) == (409, "open_portal")
     assert response.body["error"]["message"] == (
@@ -97,26 +102,30 @@ def test_checkout_without_an_open_invoice_returns_409_with_the_portal(deployment
     assert "action_url" not in response.body["error"]
 
 
-@pytest.mark.usefixtures("stripe_client")
-def test_checkout_while_active_names_the_portal_although_an_invoice_is_open(deployment: FunctionHarness) -> None:
+def test_checkout_while_active_names_the_portal_although_an_invoice_is_open(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient
+) -> None:
     """An invoice that is sent stays open until it is due."""
-    deliver_status(deployment, "active")
-    deliver_open_invoice(deployment)
+    customer_id = deliver_status(deployment, stripe_client, "active")
+    deliver_open_invoice(deployment, customer_id)
     error = check_out(deployment).body["error"]
     assert error == {"code": "SUBSCRIPTION_EXISTS", "message": IN_USE, "action": "open_portal"}
 
 
-@pytest.mark.usefixtures("stripe_client")
 @pytest.mark.parametrize("status", ["canceled", "incomplete_expired"])
-def test_checkout_after_the_end_returns_200(deployment: FunctionHarness, status: str) -> None:
-    deliver_status(deployment, status)
-    deliver_open_invoice(deployment)
+def test_checkout_after_the_end_returns_200(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient, status: str
+) -> None:
+    customer_id = deliver_status(deployment, stripe_client, status)
+    deliver_open_invoice(deployment, customer_id)
     assert check_out(deployment).status == 200
 
 
-@pytest.mark.usefixtures("stripe_client")
 def test_checkout_without_a_billing_role_does_not_return_the_invoice(
-    deployment: FunctionHarness, monkeypatch: pytest.MonkeyPatch, stripe_secret_id: Any
+    deployment: FunctionHarness,
+    stripe_client: stripe.StripeClient,
+    monkeypatch: pytest.MonkeyPatch,
+    stripe_secret_id: Any,
 ) -> None:
     for name, value in {
         "SESSION_ISSUER": ISSUER,
@@ -125,8 +134,8 @@ def test_checkout_without_a_billing_role_does_not_return_the_invoice(
         "SESSION_SECRET_ID": stripe_secret_id({"shared_secrets": [SHARED_SECRET]}),
     }.items():
         monkeypatch.setenv(name, value)
-    deliver_status(deployment, "unpaid")
-    deliver_open_invoice(deployment)
+    customer_id = deliver_status(deployment, stripe_client, "unpaid")
+    deliver_open_invoice(deployment, customer_id)
     for role, status in (("viewer", 403), ("owner", 409)):
         headers = {"Authorization": f"Bearer {token({'role': role})}"}
         response = deployment.authorized("POST", CHECKOUT, {"tier": "team"}, more_headers=headers)

@@ -22,6 +22,7 @@ from tests.functions.support import (
     load_handler,
     stored_items,
 )
+from tests.samples import DEPLOYMENT
 
 pytestmark = pytest.mark.engine
 
@@ -111,7 +112,7 @@ def test_thin_event_applies_the_object_fetched_after_the_read(deployment: Functi
         deployment.repository,
         load_catalog(),
         lambda _target: FetchedObject(fetched, now, now),
-        livemode=False,
+        DEPLOYMENT,
         look_up=lambda _related: looked_up,
     )
     sent = thin_event("v1.customer.subscription.updated", "subscription", "sub_1")

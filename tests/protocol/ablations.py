@@ -13,10 +13,10 @@ from billing.domain.errors import StripeUnavailable
 from billing.domain.outbound_events import OutboundEvent
 from billing.domain.plans import Catalog
 from billing.services import event_processor
-from billing.services.event_processor import EventProcessor
+from billing.services.event_processor import EventProcessor, MatchedEvent
 from billing.stripe_events import account_matching
 from billing.stripe_events.account_matching import AccountMatch
-from billing.stripe_events.event_types import EventOutcome, ObjectRef, ParsedEvent, Snapshot, StripeEvent
+from billing.stripe_events.event_types import EventOutcome, FetchedObject, ObjectRef, ParsedEvent, Snapshot, StripeEvent
 from billing.stripe_events.ordering import MAX_SNAPSHOT_AGE, StoredObject, apply_snapshot, includes, next_version
 from tests.protocol.table_model import Table
 from tests.protocol.transition_system import Components, ReplayedCalls, Write
@@ -72,6 +72,13 @@ class UnconditionalLinks(Table):
         return False
 
 
+class UnconditionalNewRows(Table):
+    """Table that writes new rows of a customer that was unlinked."""
+
+    def is_customer_unlinked(self, _commit: Commit) -> bool:
+        return False
+
+
 # --- One transaction --------------------------------------------------------------------------------------------------
 
 
@@ -120,8 +127,16 @@ class FetchBeforeRead(EventProcessor):
 class ScheduleByInterval(EventProcessor):
     """Processor that applies the interval of a row to events of the subscription's schedule."""
 
-    def _next_row(self, event: StripeEvent, target: ObjectRef, stored: Row | None) -> Row | None:
-        return EventProcessor._next_row(self, event, replace(target, always_fetched=False), stored)
+    def _next_row(self, matched: MatchedEvent, target: ObjectRef, stored: Row | None) -> Row | None:
+        return EventProcessor._next_row(self, matched, replace(target, always_fetched=False), stored)
+
+
+class FetchWithoutMetadata(ReplayedCalls):
+    """Stripe whose fetched objects show no metadata."""
+
+    def fetch(self, target: ObjectRef) -> FetchedObject | None:
+        fetched = super().fetch(target)
+        return replace(fetched, account_id=None) if fetched else None
 
 
 class ResponseWithoutCommit(EventProcessor):
@@ -185,6 +200,13 @@ def _new_link_is_conflict(
     if profile and owner is None and profile.customer_id == parsed.customer_id and not parsed.customer_deleted:
         return EventOutcome.CUSTOMER_CONFLICT
     return original_match_account(parsed, owner, profile)
+
+
+def _unlinked_customer_is_linked(
+    parsed: ParsedEvent, owner: str | None, profile: Profile | None
+) -> AccountMatch | EventOutcome:
+    matched = original_match_account(parsed, owner, replace(profile, unlinked_customers=()) if profile else None)
+    return replace(matched, profile=profile) if isinstance(matched, AccountMatch) and profile else matched
 
 
 def _unchanged_profile_is_not_written(
@@ -342,6 +364,24 @@ ABLATIONS = {
         "customer-added-and-deleted",
         "final_profile_equals_stripe",
         _patched("stripe_events.account_matching.profile_after", _unchanged_profile_is_not_written),
+    ),
+    "link-of-new-rows": Ablation(
+        "A new row is written although its customer was unlinked since the read.",
+        "customer-unlinked",
+        "final_rows_equal_stripe",
+        Components(table=UnconditionalNewRows),
+    ),
+    "unlinked-stays": Ablation(
+        "The metadata of an object links a customer again that an operator has unlinked.",
+        "customer-unlinked",
+        "final_profile_equals_stripe",
+        _patched("stripe_events.account_matching.match_account", _unlinked_customer_is_linked),
+    ),
+    "conflict-of-fetched": Ablation(
+        "The account in the metadata of a fetched subscription is not compared with its customer's.",
+        "account-conflict",
+        "conflict_is_stored",
+        Components(calls=FetchWithoutMetadata),
     ),
     "lifecycle-rank": Ablation(
         "All objects have the same lifecycle rank. More objects are fetched, and no invariant is violated.",

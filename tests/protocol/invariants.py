@@ -13,7 +13,7 @@ from billing.domain.subscriptions import Subscription
 from billing.stripe_events.event_types import EventOutcome, Snapshot
 from billing.stripe_events.ordering import MAX_SNAPSHOT_AGE, StoredObject
 from tests.protocol.stripe_model import describe, second, stripe_fields
-from tests.protocol.table_model import OutboxItem
+from tests.protocol.table_model import ACCOUNT_ID, OutboxItem
 from tests.protocol.transition_system import FUNCTION_SECONDS_MAX, SystemState
 
 type Row = StoredObject[Snapshot]
@@ -76,6 +76,18 @@ def grace_period_never_begins_early(_before: Row | None, row: Row, state: System
         yield f"past due since {second(since.timestamp())}: {describe(row)}"
 
 
+def conflict_is_stored(_before: Row | None, row: Row, state: SystemState) -> Violations:
+    """A subscription that names an account without a customer grants no plan until an operator decides."""
+    content, profiles = row.content, state.table.profiles
+    named = profiles.get(state.stripe.account_id(content.id) or "")
+    if not isinstance(content, Subscription) or content.has_ended or named is None or named.customer_id:
+        return
+    owner = profiles[ACCOUNT_ID]
+    is_decided = named == owner or content.customer_id in owner.confirmed_customers
+    if not is_decided and content.conflicting_account_id != named.account_id:
+        yield f"grants its plan although it names {named.account_id}: {describe(row)}"
+
+
 def new_content_is_recent(before: Row | None, row: Row, state: SystemState) -> Violations:
     """New content had not ended more than ten minutes before its commit, as far as the worker's clock can show."""
     stripe, slowest = state.stripe, min(state.scenario.worker_offsets)
@@ -100,7 +112,9 @@ def final_outcome_never_changes(before: SystemState, after: SystemState) -> Viol
 
 
 def final_marker_implies_effect(state: SystemState) -> Violations:
-    """An event with a final outcome is included in every row that it is about."""
+    """An event with a final outcome is included in every row that it is about, unless the customer was unlinked."""
+    if _is_customer_unlinked(state):
+        return
     for event in state.stripe.events:
         outcome = state.table.markers.get(event.id)
         if outcome is None or not outcome.is_final:
@@ -158,11 +172,22 @@ def _is_outdated(content: Snapshot, items: Sequence[OutboxItem]) -> bool:
     return has_not_ended and bool(items) and items[-1].data != outbound_data(content)
 
 
+def _is_customer_unlinked(state: SystemState) -> bool:
+    profile = state.table.profiles.get(ACCOUNT_ID)
+    return profile is not None and bool(profile.unlinked_customers)
+
+
 # --- In each final state ----------------------------------------------------------------------------------------------
 
 
 def final_rows_equal_stripe(state: SystemState) -> Violations:
-    """Every row equals Stripe's object, or has ended if the object had ended before Stripe deleted it."""
+    """Every row equals Stripe's object, or has ended if the object had ended before Stripe deleted it.
+
+    If an operator unlinked the customer, there are no rows.
+    """
+    if _is_customer_unlinked(state):
+        yield from (f"the customer was unlinked, the row is {describe(row)}" for row in state.table.rows.values())
+        return
     for object_id, (*states, last) in state.stripe.states.items():
         row = state.table.rows.get(object_id)
         deleted = states[-1].content if states else None
@@ -173,18 +198,20 @@ def final_rows_equal_stripe(state: SystemState) -> Violations:
 
 
 def every_event_has_final_outcome(state: SystemState) -> Violations:
-    """Every event has a final outcome, or `missing` if Stripe deleted an object."""
+    """Every event has a final outcome, or `missing` if Stripe deleted an object, or its customer was unlinked."""
     has_deleted_object = any(states[-1].content is None for states in state.stripe.states.values())
     for event in state.stripe.events:
         outcome = state.table.markers.get(event.id)
-        if outcome is None or not (outcome.is_final or (has_deleted_object and outcome is EventOutcome.MISSING)):
+        is_unassigned = outcome is EventOutcome.UNKNOWN_CUSTOMER and _is_customer_unlinked(state)
+        is_missing = outcome is EventOutcome.MISSING and has_deleted_object
+        if outcome is None or not (outcome.is_final or is_missing or is_unassigned):
             yield f"{event.id} is {outcome}"
 
 
 def final_profile_equals_stripe(state: SystemState) -> Violations:
     """The profile has Stripe's customer, a used trial if there was one, and no ended Checkout Session."""
-    [profile] = state.table.profiles.values()
-    customer = next(iter(state.stripe.customers), None)
+    profile = state.table.profiles[ACCOUNT_ID]
+    customer = None if _is_customer_unlinked(state) else next(iter(state.stripe.customers), None)
     if profile.customer_id != customer:
         yield f"the customer of the profile is {profile.customer_id}, Stripe has {customer}"
     contents = [row.content for row in state.table.rows.values()]
@@ -206,6 +233,7 @@ ROW_INVARIANTS = (
     interval_only_moves_forward,
     content_was_current_in_interval,
     grace_period_never_begins_early,
+    conflict_is_stored,
     new_content_is_recent,
 )
 TABLE_INVARIANTS = (

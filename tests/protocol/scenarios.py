@@ -7,7 +7,7 @@ from billing.domain.accounts import OpenCheckout, Profile
 from billing.domain.subscriptions import Subscription
 from tests.protocol import model
 from tests.protocol.model import Json
-from tests.protocol.stripe_model import Stripe, sent
+from tests.protocol.stripe_model import FrozenDict, Stripe, sent
 from tests.protocol.transition_system import Action, Scenario, SystemState
 
 CLOCK_OFFSETS = (-model.CLOCK_SKEW_SECONDS, model.CLOCK_SKEW_SECONDS)
@@ -28,11 +28,14 @@ def stripe_action(label: str, act: Callable[[Stripe, float], Stripe]) -> Action:
     return Action(label, act_on_state, emits_event=True)
 
 
-def subscribes(subscription_id: str = "sub_1", status: str = "active", *, trial: bool = False) -> Action:
-    """Create a subscription to pro."""
+def subscribes(
+    subscription_id: str = "sub_1", status: str = "active", *, trial: bool = False, account_id: str = "acme"
+) -> Action:
+    """Create a subscription to pro. Its metadata names `account_id`."""
 
     def act(stripe: Stripe, clock_offset: float) -> Stripe:
         source = model.subscription(subscription_id, "cus_1", status, stripe.time)
+        source |= {"metadata": {"account_id": account_id}}
         source |= {"trial_end": int(stripe.time) + 86_400} if trial else {}
         return stripe.put(source, "customer.subscription.created", clock_offset)
 
@@ -175,6 +178,43 @@ def waits(seconds: float) -> Action:
     return Action(f"{seconds:g} s pass", act, seconds=seconds)
 
 
+def changes_profile(label: str, change: Callable[[Profile], Profile], *, owner: str | None) -> Action:
+    """Let an operator write acme's profile and the link of cus_1 in one transaction; no link if `owner` is None."""
+
+    def act(state: SystemState, _clock_offset: float) -> SystemState:
+        profile = change(state.table.profiles["acme"])
+        profiles = state.table.profiles.updated({"acme": replace(profile, version=profile.version + 1)})
+        owners = FrozenDict({"cus_1": owner} if owner else {})
+        return replace(state, table=replace(state.table, profiles=profiles, owners=owners))
+
+    return Action(label, act)
+
+
+def unlinks_customer() -> Action:
+    """Let an operator unlink cus_1. Its rows are deleted afterwards."""
+
+    def change(profile: Profile) -> Profile:
+        return profile.without_customer("cus_1", profile.live_subscription_ids)
+
+    return changes_profile("cus_1 is unlinked", change, owner=None)
+
+
+def deletes_rows() -> Action:
+    """Delete the rows of cus_1, the second step of unlinking."""
+
+    def act(state: SystemState, _clock_offset: float) -> SystemState:
+        return replace(state, table=replace(state.table, rows=FrozenDict()))
+
+    return Action("the rows of cus_1 are deleted", act)
+
+
+def confirms_customer() -> Action:
+    """Let an operator decide that everything of cus_1 is acme's."""
+    return changes_profile(
+        "cus_1 is confirmed", lambda profile: profile.with_customer("cus_1", confirmed=True), owner="acme"
+    )
+
+
 def creates_account() -> Action:
     """Create the account."""
 
@@ -313,6 +353,23 @@ SCENARIOS = {
             "A customer with two subscriptions is deleted just after one of them changed.",
             given=(subscribes(), subscribes("sub_2")),
             script=(changes("team"), deletes_customer()),
+        ),
+        Scenario(
+            "customer-unlinked",
+            "An operator unlinks a customer while the events of two subscriptions are processed.",
+            given=(subscribes(),),
+            script=(changes("team"), subscribes("sub_2"), unlinks_customer(), deletes_rows()),
+        ),
+        Scenario(
+            "account-conflict",
+            "A subscription names another account without a customer. An operator decides while it changes twice.",
+            other_profiles=(Profile("globex", version=1),),
+            script=(
+                subscribes("sub_2", account_id="globex"),
+                changes("team", subscription_id="sub_2"),
+                confirms_customer(),
+                changes("team", 2, subscription_id="sub_2"),
+            ),
         ),
         Scenario(
             "end-deleted",

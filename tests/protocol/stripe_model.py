@@ -10,7 +10,13 @@ from typing import Any
 from billing.domain.invoices import Invoice
 from billing.domain.subscriptions import Subscription
 from billing.stripe_events.event_types import Snapshot
-from billing.stripe_events.objects import invoice_subscription_id, parse_invoice, parse_subscription, reference
+from billing.stripe_events.objects import (
+    account_id_of,
+    invoice_subscription_id,
+    parse_invoice,
+    parse_subscription,
+    reference,
+)
 from billing.stripe_events.ordering import StoredObject
 from tests.protocol.model import CATALOG, START, Json
 
@@ -135,6 +141,10 @@ class Stripe:
         """Return the current state of an object."""
         return self.states[object_id][-1]
 
+    def account_id(self, object_id: str) -> str | None:
+        """Return the account in the metadata of an object."""
+        return account_id_of(self.current(object_id).source)
+
     def indexes(self, content: Snapshot) -> list[int]:
         """Return the indexes of the object's states that have this content, or from which it may be concluded.
 
@@ -173,9 +183,9 @@ def parse(source: Json) -> Snapshot:
 
 
 def stripe_fields(content: Snapshot) -> Snapshot:
-    """Remove `past_due_since`, which is derived and not a field of Stripe."""
-    if isinstance(content, Subscription) and content.past_due_since is not None:
-        return replace(content, past_due_since=None)
+    """Remove the derived fields, which Stripe does not have."""
+    if isinstance(content, Subscription) and (content.past_due_since or content.conflicting_account_id):
+        return replace(content, past_due_since=None, conflicting_account_id=None)
     return content
 
 

@@ -16,6 +16,8 @@ from billing.stripe_events.event_types import EventOutcome, ObjectRef, Snapshot
 from billing.stripe_events.ordering import StoredObject
 from tests.protocol.stripe_model import FrozenDict
 
+ACCOUNT_ID = "acme"
+"""The account whose customer the scenarios are about."""
 CONTEXT_PARTS = ("marker", "customer", "profile", "rows")
 """Parts of an event's context. BatchGetItem reads each part consistently, but not all of them at the same moment."""
 
@@ -81,7 +83,8 @@ class Table:
         targets: Sequence[ObjectRef],
     ) -> EventContext:
         """Read some parts of an event's context. The other parts are empty."""
-        rows = {target.id: self.rows[target.id] for target in targets if target.id in self.rows}
+        stored = self.rows if account_id == ACCOUNT_ID else {}
+        rows = {target.id: stored[target.id] for target in targets if target.id in stored}
         return EventContext(
             outcome=self.markers.get(event_id) if "marker" in parts else None,
             account_of_customer=self.owners.get(customer_id) if "customer" in parts else None,
@@ -90,14 +93,16 @@ class Table:
         )
 
     def subscription_rows(self) -> Mapping[str, StoredObject[Snapshot]]:
-        """Return all subscription rows. They belong to the only account of the model."""
+        """Return all subscription rows. They belong to the account `ACCOUNT_ID`."""
         return FrozenDict({key: row for key, row in self.rows.items() if key.startswith("sub_")})
 
     def commit(self, commit: Commit) -> "Table | CallFailure":
         """Return the table after a commit, or the reason why nothing was written."""
         if self.is_processed(commit.marker):
             return CallFailure.ALREADY_PROCESSED
-        if any(map(self.is_stale, commit.rows)) or self.is_profile_stale(commit) or self.is_customer_linked(commit):
+        if any(map(self.is_stale, commit.rows)) or self.is_profile_stale(commit):
+            return CallFailure.CONFLICT
+        if self.is_customer_linked(commit) or self.is_customer_unlinked(commit):
             return CallFailure.CONFLICT
         return self.written(commit)
 
@@ -119,6 +124,11 @@ class Table:
     def is_customer_linked(self, commit: Commit) -> bool:
         """Return True if the customer to link already has an account."""
         return commit.new_customer_id in self.owners
+
+    def is_customer_unlinked(self, commit: Commit) -> bool:
+        """Return True if a new row's customer no longer belongs to the account."""
+        has_new_row = any(row.version == 1 for row in commit.rows) and commit.new_customer_id is None
+        return has_new_row and self.owners.get(commit.marker.customer_id or "") != commit.marker.account_id
 
     def written(self, commit: Commit) -> "Table":
         """Return the table with everything in the commit, without checking conditions."""

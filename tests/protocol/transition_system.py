@@ -21,6 +21,7 @@ from billing.stripe_events.ordering import StoredObject
 from tests.protocol.model import CATALOG, CLOCK_SKEW_SECONDS, moment
 from tests.protocol.stripe_model import Event, FrozenDict, Stripe, describe, second
 from tests.protocol.table_model import CONTEXT_PARTS, CallFailure, OutboxItem, Table
+from tests.samples import DEPLOYMENT
 
 FUNCTION_SECONDS_MAX = 60
 """Greater than the timeout of every function in template.yaml. No worker continues after a longer wait."""
@@ -70,7 +71,13 @@ class ReceiveResponse:
 
 type Call = ReadContext | ChooseReadOrder | ReadSubscriptions | Write | Retrieve | ReceiveResponse
 type Response = (
-    EventContext | Mapping[str, StoredObject[Snapshot]] | Snapshot | datetime | tuple[str, ...] | CallFailure | None
+    EventContext
+    | Mapping[str, StoredObject[Snapshot]]
+    | datetime
+    | tuple[Snapshot | None, str | None]
+    | tuple[str, ...]
+    | CallFailure
+    | None
 )
 type Responses = tuple[tuple[float, Response], ...]
 
@@ -143,9 +150,9 @@ class ReplayedCalls:
     def fetch(self, target: ObjectRef) -> FetchedObject | None:
         """Request to Stripe. Stripe reads the object at some moment between request and response."""
         requested = self.now()
-        content = self.call(Retrieve(target.id), object)
+        content, account_id = self.call(Retrieve(target.id), tuple)
         date = self.call(ReceiveResponse(), datetime)
-        return FetchedObject(cast("Snapshot", content), date - (self.now() - requested), date) if content else None
+        return FetchedObject(content, date - (self.now() - requested), date, account_id) if content else None
 
 
 @dataclass(frozen=True)
@@ -197,7 +204,7 @@ def next_call(worker: Worker, components: Components, *, has_torn_reads: bool) -
         repository=cast("Repository", calls),
         catalog=CATALOG,
         fetch=calls.fetch,
-        livemode=False,
+        deployment=DEPLOYMENT,
         now=calls.now,
         pause=lambda _seconds: None,
     )
@@ -239,6 +246,7 @@ class Scenario:
         script: Actions in their order.
         given: Actions that are complete, with all their events processed, before the script starts.
         profile: Profile of the account; None if it does not exist at first.
+        other_profiles: Profiles of other accounts.
         workers: Greatest number of workers at the same time.
         clock_offsets: Offsets in seconds of the clocks that stamp events.
         date_offsets: Offsets in seconds of the clocks that stamp responses; None for `clock_offsets`.
@@ -255,6 +263,7 @@ class Scenario:
     script: tuple[Action, ...]
     given: tuple[Action, ...] = ()
     profile: Profile | None = field(default_factory=lambda: Profile("acme", version=1, customer_id="cus_1"))
+    other_profiles: tuple[Profile, ...] = ()
     workers: int = 2
     clock_offsets: tuple[float, ...] = (0,)
     date_offsets: tuple[float, ...] | None = None
@@ -415,7 +424,8 @@ class SystemState:
                 yield partial(self._commit, worker, commit)
             case Retrieve(object_id):
                 content = self.stripe.current(object_id).content
-                yield respond(content, f"requests the object, Stripe reads: {describe(content)}")
+                response = (content, self.stripe.account_id(object_id))
+                yield respond(response, f"requests the object, Stripe reads: {describe(content)}")
                 if self.fetch_failures:
                     failing = replace(self, fetch_failures=self.fetch_failures - 1)
                     failure = CallFailure.STRIPE_UNAVAILABLE
@@ -477,7 +487,8 @@ class SystemState:
 
 def initial_state(scenario: Scenario, components: Components) -> SystemState:
     """Return the first state of a scenario, after its given actions and the processing of their events."""
-    profiles = {scenario.profile.account_id: scenario.profile} if scenario.profile else {}
+    given = (*((scenario.profile,) if scenario.profile else ()), *scenario.other_profiles)
+    profiles = {each.account_id: each for each in given}
     owners = {each.customer_id: key for key, each in profiles.items() if each.customer_id}
     table = components.table(profiles=FrozenDict(profiles), owners=FrozenDict(owners))
     state = SystemState(scenario, components, table)

@@ -46,6 +46,14 @@ def test_link_request_never_moves_customer_or_adds_second_one(
     assert (decision.request, decision.link, decision.reason) == (REQUEST, link, reason)
 
 
+def test_link_request_from_metadata_does_not_link_an_unlinked_customer() -> None:
+    profile = Profile("acme", version=1, unlinked_customers=("cus_1",))
+    requests = {origin: replace(REQUEST, origin=origin) for origin in (METADATA, "line 2")}
+    decisions = {origin: decide_link(each, None, profile, [each]) for origin, each in requests.items()}
+    assert decisions[METADATA].reason == "an operator unlinked it from the account acme"
+    assert decisions["line 2"].link is LinkAction.LINKED
+
+
 @pytest.mark.parametrize(
     ("origin", "others_origin", "link"),
     [

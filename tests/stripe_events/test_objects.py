@@ -13,7 +13,7 @@ from billing.domain.errors import EventUnprocessable
 from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog, Plan, Price
 from billing.domain.subscriptions import UNKNOWN_CHANGE, PendingChange, Subscription
-from billing.stripe_events.objects import account_id_of, parse_invoice, parse_subscription
+from billing.stripe_events.objects import account_id_of, deployment_id_of, parse_invoice, parse_subscription
 
 CATALOG = Catalog(
     (
@@ -517,3 +517,30 @@ def test_invoice_of_any_json_is_parsed_or_unprocessable(source: Json) -> None:
         parse_invoice(source)
     with suppress(EventUnprocessable):
         account_id_of(source)
+
+
+# --- Deployment -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "deployment_id"),
+    [
+        ({}, None),
+        ({"metadata": {"billing_deployment": "prod"}}, "prod"),
+        ({"metadata": {"billing_deployment": ""}}, None),
+        ({"metadata": {"billing_deployment": 5}}, None),
+        ({"parent": {"subscription_details": {"metadata": {"billing_deployment": "prod"}}}}, "prod"),
+        ({"subscription_details": {"metadata": {"billing_deployment": "prod"}}}, "prod"),
+        (
+            {
+                "metadata": {"billing_deployment": "own"},
+                "subscription_details": {"metadata": {"billing_deployment": "prod"}},
+            },
+            "own",
+        ),
+    ],
+)
+def test_deployment_is_that_of_the_object_else_of_an_invoices_subscription(
+    source: Mapping[str, Any], deployment_id: str | None
+) -> None:
+    assert deployment_id_of(source) == deployment_id

@@ -107,7 +107,7 @@ class Application:
         # With a wrong STRIPE_MODE every event would be recorded as out of scope; the key reveals it.
         self.stripe_secrets.get()
         return EventProcessor.connect(
-            self.repository, self.catalog, lambda: self.stripe_gateway, livemode=self.settings.livemode
+            self.repository, self.catalog, lambda: self.stripe_gateway, self.settings.deployment
         )
 
     def checkout(self) -> "Checkout":
@@ -116,7 +116,13 @@ class Application:
 
         settings = self.settings
         return Checkout(
-            self.repository, self.stripe_gateway, self.catalog, settings.access_policy, settings.allow_promotion_codes
+            self.repository,
+            self.stripe_gateway,
+            self.catalog,
+            settings.deployment,
+            self.event_processor(),
+            settings.access_policy,
+            settings.allow_promotion_codes,
         )
 
     def portal(self) -> "Portal":
@@ -134,7 +140,7 @@ class Application:
         from billing.services.reconciliation_job import ReconciliationJob  # noqa: PLC0415 - imports stripe
 
         gateway = rate_limited_gateway(self.stripe_secrets.get().api_key, self.settings.stripe_api_base)
-        reconciler = Reconciler(self.repository, gateway, self.catalog, self.settings.livemode)
+        reconciler = Reconciler(self.repository, gateway, self.catalog, self.settings.deployment)
         queue = Queue(aws.client("sqs"), self.settings.reconcile_queue_url)
         return ReconciliationJob(CheckpointRepository(self.table), reconciler, queue)
 

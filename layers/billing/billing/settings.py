@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from datetime import timedelta
 
+from billing.domain.deployment import Deployment
 from billing.domain.errors import ConfigurationMissing
 from billing.domain.subscriptions import AccessPolicy
 
@@ -40,7 +41,7 @@ class Settings:
     Attributes:
         stripe_secret_id: Name of the secret in Secrets Manager. Its value is not part of the settings.
         stripe_api_base: Address of a server with Stripe's API; None for Stripe.
-        livemode: True for Stripe's live mode, False for test mode.
+        deployment: Identity of the deployment in Stripe, and its mode.
         access_policy: Statuses of subscriptions that grant access.
         rate_limit_per_minute: Requests of one user or key in a minute.
         rate_limit_per_hour: Requests of all users of an account in an hour, and of all its secret keys.
@@ -50,7 +51,7 @@ class Settings:
     table_name: str
     stripe_secret_id: str
     stripe_api_base: str | None
-    livemode: bool
+    deployment: Deployment
     allowed_origins: tuple[str, ...]
     access_policy: AccessPolicy
     allow_promotion_codes: bool
@@ -58,6 +59,11 @@ class Settings:
     rate_limit_per_hour: int
     session: SessionSettings | None
     reconcile_queue_url: str = ""
+
+    @property
+    def livemode(self) -> bool:
+        """True for Stripe's live mode, False for test mode."""
+        return self.deployment.livemode
 
 
 def load_settings() -> Settings:
@@ -70,7 +76,11 @@ def load_settings() -> Settings:
         table_name=_required("TABLE_NAME"),
         stripe_secret_id=os.environ.get("STRIPE_SECRET_ID", ""),
         stripe_api_base=os.environ.get("STRIPE_API_BASE") or None,
-        livemode=os.environ.get("STRIPE_MODE", "test") == "live",
+        deployment=Deployment(
+            id=_required("DEPLOYMENT_ID"),
+            livemode=os.environ.get("STRIPE_MODE", "test") == "live",
+            links_by_client_reference=os.environ.get("LINK_BY_CLIENT_REFERENCE", "false") == "true",
+        ),
         allowed_origins=tuple(origin.strip().rstrip("/") for origin in _required("ALLOWED_ORIGINS").split(",")),
         access_policy=AccessPolicy(
             past_due_grace=timedelta(days=int(os.environ.get("PAST_DUE_GRACE_DAYS", "14"))),

@@ -33,6 +33,7 @@ from tests.functions.stripe_support import (
     open_session,
 )
 from tests.functions.support import FunctionHarness, items_with_prefix, outbox_types
+from tests.samples import DEPLOYMENT
 
 pytestmark = pytest.mark.engine
 
@@ -99,7 +100,7 @@ def test_change_whose_event_arrives_within_the_pause_is_no_drift(
         deployment.repository,
         rate_limited_gateway("sk_test_functions", simulator.url),
         load_catalog(),
-        livemode=False,
+        deployment=DEPLOYMENT,
         pause=lambda _: deliver_all(deployment, simulator),
     )
     report = reconciler.page(Phase.SUBSCRIPTIONS, datetime.now(UTC), None)

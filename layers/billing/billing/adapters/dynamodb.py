@@ -306,6 +306,17 @@ def update(item_key: Item, expression: str, values: Item, condition: str | None 
     return lambda table: {"Update": change | {"TableName": table}}
 
 
+def delete(item_key: Item, condition: str | None = None, values: Item | None = None) -> Write:
+    """Return a write that deletes an item."""
+    return lambda table: {"Delete": {"TableName": table, "Key": encode(item_key)} | _condition(condition, values)}
+
+
+def check(item_key: Item, condition: str, values: Item) -> Write:
+    """Return a condition on an item that a transaction does not write."""
+    conditions = {"Key": encode(item_key)} | _condition(condition, values)
+    return lambda table: {"ConditionCheck": conditions | {"TableName": table}}
+
+
 def _condition(condition: str | None, values: Item | None) -> Item:
     expression = {"ConditionExpression": condition, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
     return (expression if condition else {}) | ({"ExpressionAttributeValues": encode(values)} if values else {})

@@ -8,8 +8,9 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import batched
 
-from billing.adapters.dynamodb import Item, Table, Write, WriteRejected, key, put, update
+from billing.adapters.dynamodb import Item, Table, Write, WriteRejected, check, delete, key, put, update
 from billing.adapters.item_codec import ItemCodec, from_seconds, to_seconds
 from billing.domain.accounts import GAUGE_DEFAULTS, Account, OpenCheckout, Profile
 from billing.domain.errors import BillingError
@@ -27,6 +28,8 @@ EVENTS_INDEX = "Events"
 OPEN_OUTCOME_PREFIX = "OUTCOME#"
 FILTERED_ROWS_MAX = 500
 """Number of invoices that one request reads to find those of a status."""
+TRANSACTION_WRITES_MAX = 100
+"""https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html"""
 
 
 class VersionConflict(BillingError):
@@ -107,12 +110,14 @@ class EventContext:
         account_of_customer: Account that the customer belongs to.
         profile: Profile of the account that was asked for.
         rows: Stored subscriptions and invoices by id.
+        named: Profile of the account that the event names, if it is not the customer's account.
     """
 
     outcome: EventOutcome | None
     account_of_customer: str | None
     profile: Profile | None
     rows: Mapping[str, StoredObject[Snapshot]]
+    named: Profile | None = None
 
 
 class Repository:
@@ -142,7 +147,7 @@ class Repository:
         rows = [_stored_object(item) for item in self._table.query(f"ACCOUNT#{account_id}", "SUB#", "SUB#~")]
         return {row.content.id: row for row in rows}
 
-    def create_account(self, profile: Profile) -> None:
+    def create_account(self, profile: Profile, *, audit_entry: ProcessedEvent | None = None) -> None:
         """Create an account with a new nonce. If the profile has a Stripe customer, assign it to the account.
 
         Raises:
@@ -152,14 +157,19 @@ class Repository:
         writes = {"profile": _put_profile(created, expected_version=0)}
         if profile.customer_id:
             writes["customer"] = _put_customer(profile.customer_id, profile.account_id)
+        if audit_entry:
+            writes["audit entry"] = _put_audit_entry(audit_entry)
         self._transact(writes)
 
-    def save_profile(self, profile: Profile, *, new_customer_id: str | None = None) -> Profile:
+    def save_profile(
+        self, profile: Profile, *, new_customer_id: str | None = None, audit_entry: ProcessedEvent | None = None
+    ) -> Profile:
         """Write a profile over the version that was read.
 
         Args:
             profile: Profile with the version that was read.
             new_customer_id: Stripe customer to assign to the account in the same transaction.
+            audit_entry: Entry about an operator's action, for the account's events.
 
         Returns:
             The profile with its new version.
@@ -171,8 +181,48 @@ class Repository:
         writes = {"profile": _put_profile(saved, expected_version=profile.version)}
         if new_customer_id:
             writes["customer"] = _put_customer(new_customer_id, profile.account_id)
+        if audit_entry:
+            writes["audit entry"] = _put_audit_entry(audit_entry)
         self._transact(writes)
         return saved
+
+    # --- Customers that an operator unlinks ---------------------------------------------------------------------------
+
+    def unlink_customer(self, profile: Profile, customer_id: str, audit_entry: ProcessedEvent) -> None:
+        """Remove the link of a customer and write the profile, in one transaction.
+
+        From then on, no new row of the customer can be written (see `commit`). `delete_rows` removes the present ones.
+
+        Args:
+            profile: Profile without the customer, with the version that was read.
+            customer_id: Customer of the account.
+            audit_entry: Entry about the operator's action.
+
+        Raises:
+            VersionConflict: The stored version is another one, or the customer does not belong to the account.
+        """
+        saved = replace(profile, version=profile.version + 1)
+        link, values = key(f"CUSTOMER#{customer_id}", "ACCOUNT"), {":account_id": profile.account_id}
+        self._transact(
+            {
+                "profile": _put_profile(saved, expected_version=profile.version),
+                "customer": delete(link, "account_id = :account_id", values),
+                "audit entry": _put_audit_entry(audit_entry),
+            }
+        )
+
+    def find_rows_of_customer(self, account_id: str, customer_id: str) -> Sequence[StoredObject[Snapshot]]:
+        """Return the stored subscriptions and invoices of one of an account's customers."""
+        items = [
+            item for kind in ("SUB#", "INV#") for item in self._table.query(f"ACCOUNT#{account_id}", kind, f"{kind}~")
+        ]
+        return [_stored_object(item) for item in items if item["customer_id"] == customer_id]
+
+    def delete_rows(self, account_id: str, rows: Iterable[StoredObject[Snapshot]]) -> None:
+        """Delete stored subscriptions and invoices, whatever their version is by now."""
+        pk = f"ACCOUNT#{account_id}"
+        for batch in batched(rows, TRANSACTION_WRITES_MAX, strict=False):
+            self._transact({row.content.id: delete(key(pk, _row_sk(_ref(row)))) for row in batch})
 
     # --- Invoices -----------------------------------------------------------------------------------------------------
 
@@ -282,7 +332,8 @@ class Repository:
 
         Raises:
             EventAlreadyProcessed: The event's marker exists with a final outcome.
-            VersionConflict: A row or the profile changed after it was read, or the new customer has an account.
+            VersionConflict: A row or the profile changed after it was read, the new customer has an account, or the
+                customer of a new row was unlinked.
         """
         account_id = commit.marker.account_id
         writes = {"marker": _put_marker(commit.marker)}
@@ -293,6 +344,8 @@ class Repository:
             writes["profile"] = _put_profile(saved, expected_version=commit.profile.version)
         if commit.new_customer_id and account_id:
             writes["customer"] = _put_new_customer(commit.new_customer_id, account_id)
+        elif commit.marker.customer_id and account_id and any(row.version == 1 for row in commit.rows):
+            writes["customer"] = _check_customer(commit.marker.customer_id, account_id)
         try:
             self._table.transact(writes)
         except WriteRejected as error:
@@ -387,11 +440,20 @@ def _put_new_customer(customer_id: str, account_id: str) -> Write:
     return put(item, "attribute_not_exists(pk)")
 
 
+def _check_customer(customer_id: str, account_id: str) -> Write:
+    """Return the condition that a customer still belongs to its account.
+
+    Only new rows need it. When an operator unlinks a customer, its present rows are deleted, and a write that read one
+    of them before fails on the row's version.
+    """
+    return check(key(f"CUSTOMER#{customer_id}", "ACCOUNT"), "account_id = :account_id", {":account_id": account_id})
+
+
 def _put_row(pk: str, row: StoredObject[Snapshot]) -> Write:
     content = row.content
     attributes = INVOICE.encode(content) if isinstance(content, Invoice) else SUBSCRIPTION.encode(content)
     interval = {"seen_from": to_seconds(row.seen_from), "seen_to": to_seconds(row.seen_to), "version": row.version}
-    item = key(pk, _row_sk(ObjectRef(type(content), content.id, content))) | attributes | interval
+    item = key(pk, _row_sk(_ref(row))) | attributes | interval
     return _put_versioned(item, row.version - 1)
 
 
@@ -413,6 +475,12 @@ def _put_marker(marker: ProcessedEvent) -> Write:
     return put(item, f"attribute_not_exists(pk) OR outcome IN ({', '.join(open_outcomes)})", open_outcomes)
 
 
+def _put_audit_entry(entry: ProcessedEvent) -> Write:
+    """Return a write of an operator's action. It does not expire."""
+    item = key(f"EVENT#{entry.event_id}", "RECEIVED") | PROCESSED_EVENT.encode(entry)
+    return put(item | {"listed_under": _listed_under(entry)}, "attribute_not_exists(pk)")
+
+
 def _listed_under(marker: ProcessedEvent) -> str | None:
     """Return the partition of the events index: by outcome if it is not final, else by account; None for no entry."""
     if not marker.outcome.is_final:
@@ -432,7 +500,7 @@ PROFILE = ItemCodec(
     Profile,
     plain=("account_id", "version", "nonce", "customer_id", "email", "trial_used"),
     times=("created",),
-    tuples=("live_subscription_ids",),
+    tuples=("live_subscription_ids", "confirmed_customers", "unlinked_customers"),
     nested={"open_checkout": ItemCodec(OpenCheckout, plain=("session_id", "fingerprint"))},
 )
 KEY_RECORD = ItemCodec(KeyRecord, plain=("id", "account_id", "kind", "last_characters"), times=("created", "revoked"))
@@ -461,6 +529,7 @@ SUBSCRIPTION = ItemCodec(
         "interval_count",
         "is_per_seat",
         "schedule_id",
+        "conflicting_account_id",
     ),
     times=(
         "created",
@@ -504,6 +573,10 @@ def _row_sk(target: ObjectRef) -> str:
     if isinstance(target.snapshot, Invoice):
         return f"INV#{to_seconds(target.snapshot.created):012d}#{target.id}"
     return f"SUB#{target.id}"
+
+
+def _ref(row: StoredObject[Snapshot]) -> ObjectRef:
+    return ObjectRef(type(row.content), row.content.id, row.content)
 
 
 def _stored_object(item: Item) -> StoredObject[Snapshot]:

@@ -22,6 +22,7 @@ from billing.domain.errors import EventUnprocessable, StripeFailed, StripeRefuse
 from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog
 from billing.stripe_events import objects
+from billing.stripe_events.customer_links import StripeCustomer
 from billing.stripe_events.event_types import EVENT_PARSERS, FetchedObject, ObjectRef, RelatedObject, Snapshot
 from billing.stripe_events.objects import Json
 from billing.telemetry import logger
@@ -120,10 +121,12 @@ class CheckoutOrder:
     """Order that a Checkout Session is created for.
 
     Attributes:
+        deployment_id: Deployment that creates the session.
         trial_days: Length of the trial; 0 for no trial.
     """
 
     account_id: str
+    deployment_id: str
     customer_id: str
     price_id: str
     quantity: int
@@ -150,20 +153,31 @@ class StripeGateway:
 
     # --- Checkout and portal ------------------------------------------------------------------------------------------
 
-    def create_customer(self, account_id: str, email: str | None, *, idempotency_key: str) -> str:
+    def create_customer(self, account_id: str, email: str | None, *, deployment_id: str, idempotency_key: str) -> str:
         """Create a customer for an account, once for each idempotency key. Returns its id."""
-        params: Any = {"metadata": {"account_id": account_id}} | ({"email": email} if email else {})
+        metadata = objects.identity_metadata(account_id, deployment_id)
+        params: Any = {"metadata": metadata} | ({"email": email} if email else {})
         with _map_errors():
             customer = self._v1.customers.create(params, {"idempotency_key": idempotency_key})
             return objects.required_id(customer.to_dict(), "id")
 
     def is_customer_deleted(self, customer_id: str) -> bool:
         """Return True if a customer was deleted or does not exist, as after "Delete all test data"."""
+        customer = self.find_customer(customer_id)
+        return customer is None or customer.is_deleted
+
+    def find_customer(self, customer_id: str) -> StripeCustomer | None:
+        """Return a customer, also if it was deleted; None if it does not exist."""
         with _map_errors():
-            customer = _none_if_not_found(
-                lambda: _require_same_id(customer_id, self._v1.customers.retrieve(customer_id))
+            source = _none_if_not_found(lambda: _require_same_id(customer_id, self._v1.customers.retrieve(customer_id)))
+            if source is None:
+                return None
+            return StripeCustomer(
+                id=customer_id,
+                account_id=objects.account_id_of(source),
+                deployment_id=objects.deployment_id_of(source),
+                is_deleted=objects.boolean(source, "deleted"),
             )
-            return customer is None or objects.boolean(customer, "deleted")
 
     def find_price_id(self, lookup_key: str, *, refresh: bool = False) -> str:
         """Return the id of the active price with a lookup key.
@@ -192,7 +206,7 @@ class StripeGateway:
 
     def create_checkout_session(self, order: CheckoutOrder, *, idempotency_key: str) -> CheckoutSession:
         """Create a Checkout Session for one subscription."""
-        metadata = {"account_id": order.account_id}
+        metadata = objects.identity_metadata(order.account_id, order.deployment_id)
         subscription: SessionCreateParams = {"subscription_data": {"metadata": metadata}}
         if order.trial_days:
             subscription = {"subscription_data": {"metadata": metadata, "trial_period_days": order.trial_days}}
@@ -274,7 +288,8 @@ class StripeGateway:
         content: Snapshot = (
             objects.parse_invoice(source) if target.kind is Invoice else objects.parse_subscription(source, catalog)
         )
-        return FetchedObject(content, seen_from, seen_to)
+        account_id, deployment_id = objects.account_id_of(source), objects.deployment_id_of(source)
+        return FetchedObject(content, seen_from, seen_to, account_id, deployment_id)
 
     def _retrieve(self, target: ObjectRef) -> tuple[Json, datetime, datetime]:
         """Return the JSON of an object, and the interval of Stripe's clock in which Stripe read it."""

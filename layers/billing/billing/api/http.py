@@ -98,7 +98,7 @@ def _error_response(contract: Contract, error: Exception, request_id: str) -> Ht
     if isinstance(error, RequestInvalid):
         data["details"] = [{"path": each.path, "message": each.message} for each in error.problems]
     if isinstance(error, SubscriptionExists):
-        data["action"] = error.action
+        data |= {"action": error.action} if error.action else {}
         data |= {"action_url": error.action_url} if error.action_url else {}
     return HttpResponse(mapping.status, to_json(render(contract.error_envelope, data)), _error_headers(error))
 

@@ -1,7 +1,7 @@
 """Accounts: a profile, its subscriptions and gauges, and the plan that follows from them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from billing.domain.errors import NeverSubscribed
@@ -42,6 +42,8 @@ class Profile:
         created: Time at which the account was stored.
         live_subscription_ids: Ids of the account's live subscriptions of ours, sorted. A commit that changes the set of
             them writes the profile, so it conflicts with a concurrent checkout.
+        confirmed_customers: Customers that an operator assigned to the account although metadata names another one.
+        unlinked_customers: Customers that an operator took from the account. Metadata does not link them again.
     """
 
     account_id: str
@@ -53,11 +55,49 @@ class Profile:
     open_checkout: OpenCheckout | None = None
     created: datetime | None = None
     live_subscription_ids: tuple[str, ...] = ()
+    confirmed_customers: tuple[str, ...] = ()
+    unlinked_customers: tuple[str, ...] = ()
 
     @property
     def superfluous_checkout(self) -> OpenCheckout | None:
         """The open Checkout Session, if the account has a live subscription already. It has to be expired."""
         return self.open_checkout if self.live_subscription_ids else None
+
+    def with_customer(self, customer_id: str, *, confirmed: bool) -> "Profile":
+        """Return the profile with a customer that an operator links.
+
+        Args:
+            customer_id: Customer that checkout and portal use from now on.
+            confirmed: True if the customer is the account's own whatever its metadata says.
+        """
+        added = (customer_id,) if confirmed and customer_id not in self.confirmed_customers else ()
+        return replace(
+            self,
+            customer_id=customer_id,
+            confirmed_customers=(*self.confirmed_customers, *added),
+            unlinked_customers=_without(self.unlinked_customers, customer_id),
+        )
+
+    def without_customer(self, customer_id: str, subscription_ids: Collection[str] = ()) -> "Profile":
+        """Return the profile after an operator unlinked a customer, with its open Checkout Session.
+
+        Args:
+            customer_id: Customer of the account.
+            subscription_ids: Subscriptions of the customer that are stored for the account.
+        """
+        is_current = self.customer_id == customer_id
+        return replace(
+            self,
+            customer_id=None if is_current else self.customer_id,
+            open_checkout=None if is_current else self.open_checkout,
+            live_subscription_ids=tuple(each for each in self.live_subscription_ids if each not in subscription_ids),
+            confirmed_customers=_without(self.confirmed_customers, customer_id),
+            unlinked_customers=(*_without(self.unlinked_customers, customer_id), customer_id),
+        )
+
+
+def _without(values: tuple[str, ...], removed: str) -> tuple[str, ...]:
+    return tuple(value for value in values if value != removed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +167,17 @@ class Account:
         live = (each for each in self.subscriptions if each.live and each.customer_id == self.profile.customer_id)
         return next((each.currency for each in live if each.currency), None)
 
-    def customer_with_history(self) -> str:
-        """Return the Stripe customer whose billing history the portal shows.
+    def customers_with_history(self) -> tuple[str, ...]:
+        """Return the Stripe customers whose billing history the portal can show, the preferred one first.
+
+        These are the profile's customer, then the earlier customers: those with a subscription that has not ended, then
+        those of the newest subscriptions.
 
         Raises:
-            NeverSubscribed: The account has no customer, or never had a subscription.
+            NeverSubscribed: The account never had a subscription.
         """
-        if self.profile.customer_id is None or not self.subscriptions:
+        if not self.subscriptions:
             raise NeverSubscribed
-        return self.profile.customer_id
+        current = (self.profile.customer_id,) if self.profile.customer_id else ()
+        newest_first = sorted(self.subscriptions, key=lambda each: (each.has_ended, -each.created.timestamp()))
+        return tuple(dict.fromkeys((*current, *(each.customer_id for each in newest_first))))

@@ -11,7 +11,10 @@ BillingError
 │   ├── RouteUnknown              no operation has this path
 │   ├── MethodNotAllowed          the path has operations, but not for this method
 │   ├── SubscriptionExists        checkout while the account has a live subscription
-│   └── NeverSubscribed           portal without a billing history
+│   │   └── SubscriptionWithoutCustomer   its customer does not exist in Stripe
+│   └── NoBillingHistory          the portal has nothing to show
+│       ├── NeverSubscribed       the account never had a subscription
+│       └── CustomerGone          Stripe no longer has the account's customer
 ├── TryAgainLater                 the same request can succeed later
 │   ├── RateLimited               too many requests of a user, key or account
 │   ├── StillRunning              the first request with this idempotency key has no response yet
@@ -145,7 +148,7 @@ class SubscriptionExists(RequestRefused):
     """A checkout was requested while the account has a live subscription. A second one would be billed, too.
 
     Attributes:
-        action: Action that makes the present subscription usable.
+        action: Action that makes the present subscription usable; None if there is none.
         action_url: Stripe-hosted page of the invoice to pay; None for another action.
     """
 
@@ -156,7 +159,7 @@ class SubscriptionExists(RequestRefused):
             overdue_status: Status of a subscription that is not in good standing.
             invoice_url: Stripe-hosted page of its open invoice.
         """
-        self.action = ActionRequired.PAY_INVOICE if invoice_url else ActionRequired.OPEN_PORTAL
+        self.action: ActionRequired | None = ActionRequired.PAY_INVOICE if invoice_url else ActionRequired.OPEN_PORTAL
         self.action_url = invoice_url
         if overdue_status is None:
             message = "This account already has a subscription; change or cancel it in the billing portal"
@@ -170,8 +173,29 @@ class SubscriptionExists(RequestRefused):
         super().__init__(message)
 
 
-class NeverSubscribed(RequestRefused):
-    """The billing portal was requested for an account that never had a subscription."""
+class SubscriptionWithoutCustomer(SubscriptionExists):
+    """A subscription exists, and Stripe returns 404 for its customer, so that the portal cannot be opened."""
+
+    def __init__(self) -> None:
+        self.action = None
+        self.action_url = None
+        message = "This account already has a subscription, but the payment provider does not have its customer"
+        RequestRefused.__init__(self, f"{message}; ask support")
+
+
+class NoBillingHistory(RequestRefused):
+    """The billing portal was requested, and Stripe has no customer with subscriptions of the account."""
+
+
+class CustomerGone(NoBillingHistory):
+    """The account had subscriptions, and Stripe no longer has their customer."""
+
+    def __init__(self) -> None:
+        super().__init__("The payment provider no longer has the customer of this account, nor its billing history")
+
+
+class NeverSubscribed(NoBillingHistory):
+    """The account never had a subscription."""
 
     def __init__(self) -> None:
         super().__init__("This account has no billing history: it never had a subscription")

@@ -79,7 +79,8 @@ def subscription_data(subscription: Subscription) -> Mapping[str, str | int | bo
     change = subscription.pending_change
     return {
         "subscription": subscription.id,
-        "plan": subscription.plan,
+        # Whoever grants the plan of this event must not grant one whose account is not decided.
+        "plan": None if subscription.conflicting_account_id else subscription.plan,
         "status": subscription.status,
         "price": subscription.price_id,
         "unit_amount": subscription.unit_amount,

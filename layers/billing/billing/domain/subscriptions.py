@@ -108,6 +108,8 @@ class Subscription:
         currency: Currency of the price.
         interval: Billing interval of the price in Stripe, for example "month".
         interval_count: Number of intervals between two invoices.
+        conflicting_account_id: Another account that the subscription's own metadata names, if that account exists and
+            had no customer. The plan is not granted until an operator decides.
     """
 
     id: str
@@ -135,6 +137,7 @@ class Subscription:
     currency: str | None = None
     interval: str | None = None
     interval_count: int | None = None
+    conflicting_account_id: str | None = None
 
     @property
     def live(self) -> bool:
@@ -153,9 +156,10 @@ class Subscription:
         """Return True if the account may use the subscription's plan at `now`.
 
         A `past_due` subscription grants access for the grace period from `past_due_since` on. A plan that is no longer
-        in the catalog grants nothing.
+        in the catalog grants nothing, nor does a subscription that may belong to another account.
         """
-        return self.ours(catalog) and catalog.plan(self.plan or "") is not None and self._status_grants(now, policy)
+        is_in_catalog = self.ours(catalog) and catalog.plan(self.plan or "") is not None
+        return is_in_catalog and self.conflicting_account_id is None and self._status_grants(now, policy)
 
     def _status_grants(self, now: datetime, policy: AccessPolicy) -> bool:
         if self.pause_collection is not None and not policy.pause_collection_grants:
@@ -246,4 +250,4 @@ class Subscription:
     def as_canceled(self, at: datetime) -> "Subscription":
         """Return the subscription as it is after it was canceled at `at`."""
         ended = replace(self, status="canceled", canceled_at=self.canceled_at or at, ended_at=at)
-        return replace(ended, past_due_since=None, schedule_id=None, pending_change=None)
+        return replace(ended, past_due_since=None, schedule_id=None, pending_change=None, conflicting_account_id=None)

@@ -15,10 +15,19 @@ from datetime import datetime
 from billing.adapters.repository import Repository, VersionConflict
 from billing.adapters.stripe_gateway import CheckoutOrder, CheckoutSession, StripeGateway
 from billing.domain.accounts import Account, OpenCheckout, Profile
-from billing.domain.errors import RequestInvalid, StoreUnavailable, StripeRefused, SubscriptionExists
+from billing.domain.deployment import Deployment
+from billing.domain.errors import (
+    RequestInvalid,
+    StoreUnavailable,
+    StripeFailed,
+    StripeRefused,
+    SubscriptionExists,
+    SubscriptionWithoutCustomer,
+)
 from billing.domain.identifiers import is_stripe_id
 from billing.domain.plans import Catalog, Plan, Price
 from billing.domain.subscriptions import AccessPolicy
+from billing.services.event_processor import EventProcessor
 from billing.services.idempotency_keys import next_key_after_error
 
 ATTEMPTS_MAX = 10
@@ -61,12 +70,15 @@ class Checkout:
     """Creates Checkout Sessions.
 
     Attributes:
+        processor: Applies the deletion of a customer whose event was lost.
         policy: Statuses that grant access.
     """
 
     repository: Repository
     gateway: StripeGateway
     catalog: Catalog
+    deployment: Deployment
+    processor: EventProcessor
     policy: AccessPolicy
     allow_promotion_codes: bool
 
@@ -83,8 +95,8 @@ class Checkout:
         offer = self._find_offer(params)
         for _ in range(ATTEMPTS_MAX):
             account = self.repository.load_account(account_id)
-            self._refuse_second_subscription(account, now)
             try:
+                self._refuse_second_subscription(account, now)
                 if account.profile.version == 0:
                     self.repository.create_account(account.profile)
                     continue
@@ -92,6 +104,9 @@ class Checkout:
                 return self._session_url(
                     replace(account, profile=profile), _in_billing_currency(account, offer, params), params
                 )
+            except SubscriptionExists:
+                if not self._end_deleted_customers(account):
+                    raise
             except VersionConflict:
                 continue
         raise StoreUnavailable
@@ -109,6 +124,28 @@ class Checkout:
         page = self.repository.list_invoices(account.profile.account_id, OPEN_INVOICES_MAX, status="open")
         urls = [each.hosted_invoice_url for each in page.invoices if each.subscription_id == blocking.id]
         raise SubscriptionExists(blocking.status, next((url for url in urls if url), None))
+
+    def _end_deleted_customers(self, account: Account) -> bool:
+        """End the subscriptions of deleted customers. Returns True if there were any.
+
+        The event of the deletion was lost. The portal of such a customer cannot be opened, so its subscriptions must
+        not prevent a checkout. If Stripe fails, the checkout is refused as if every customer existed.
+
+        Raises:
+            SubscriptionWithoutCustomer: Stripe returns 404 for a customer, which does not prove that it was deleted.
+        """
+        live = (each for each in account.subscriptions if each.live and each.ours(self.catalog))
+        customers = {account.profile.customer_id, *(each.customer_id for each in live)}
+        try:
+            found = {each: self.gateway.find_customer(each) for each in customers if each}
+        except StripeFailed:
+            return False
+        deleted = [customer_id for customer_id, customer in found.items() if customer and customer.is_deleted]
+        for customer_id in deleted:
+            self.processor.end_customer(account.profile, customer_id)
+        if not deleted and None in found.values():
+            raise SubscriptionWithoutCustomer
+        return bool(deleted)
 
     def _find_offer(self, params: CheckoutParams) -> Offer:
         offer = self._offer_of_price(params.price_id) if params.price_id else offer_of_tier(self.catalog, params)
@@ -136,7 +173,9 @@ class Checkout:
             return profile
         key = f"customer-{profile.nonce}-{profile.version}"
         with next_key_after_error(self.repository, profile):
-            customer_id = self.gateway.create_customer(profile.account_id, profile.email, idempotency_key=_digest(key))
+            customer_id = self.gateway.create_customer(
+                profile.account_id, profile.email, deployment_id=self.deployment.id, idempotency_key=_digest(key)
+            )
         return self.repository.save_profile(replace(profile, customer_id=customer_id), new_customer_id=customer_id)
 
     def _session_url(self, account: Account, offer: Offer, params: CheckoutParams) -> str:
@@ -197,6 +236,7 @@ class Checkout:
         price = offer.price
         return CheckoutOrder(
             account_id=profile.account_id,
+            deployment_id=self.deployment.id,
             customer_id=profile.customer_id,
             price_id=price.id or self.gateway.find_price_id(price.lookup_key),
             quantity=params.quantity,

@@ -24,7 +24,8 @@ from billing.adapters.repository import (
     VersionConflict,
 )
 from billing.domain.accounts import Profile
-from billing.domain.errors import EventUnprocessable, StoreUnavailable
+from billing.domain.deployment import Deployment
+from billing.domain.errors import BillingError, EventUnprocessable, StoreUnavailable
 from billing.domain.identifiers import is_id
 from billing.domain.outbound_events import OutboundEvent, outbound_data, outbound_event_type
 from billing.domain.plans import Catalog
@@ -32,6 +33,8 @@ from billing.domain.subscriptions import Subscription
 from billing.services.superfluous_checkout import expire_superfluous_checkout
 from billing.stripe_events import account_matching, event_types
 from billing.stripe_events.account_matching import AccountMatch
+from billing.stripe_events.customer_links import StripeCustomer
+from billing.stripe_events.drift import REPAIR_ID_PREFIX
 from billing.stripe_events.event_types import (
     EventOutcome,
     FetchedObject,
@@ -61,6 +64,20 @@ LATE_EVENT_THRESHOLD = timedelta(minutes=5)
 type Row = StoredObject[Snapshot]
 type Fetch = Callable[[ObjectRef], FetchedObject | None]
 type LookUp = Callable[[RelatedObject], Json | None]
+type FindCustomer = Callable[[str], StripeCustomer | None]
+
+
+class _ObjectOutOfScope(BillingError):
+    """A fetched object belongs to another deployment."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedEvent:
+    """An event with its content and its account."""
+
+    event: StripeEvent
+    parsed: ParsedEvent
+    account: AccountMatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +120,7 @@ def _utc_now() -> datetime:
 def _not_found(_related: RelatedObject) -> None: ...
 
 
-def _always(_customer_id: str) -> bool:
-    return True
+def _no_customer(_customer_id: str) -> None: ...
 
 
 def _never(_profile: Profile) -> bool:
@@ -120,12 +136,15 @@ class EventProcessor:
         catalog: Plans and prices.
         fetch: Fetches an object from Stripe; None if Stripe returns 404. Raises EventUnprocessable if the object cannot
             be parsed.
-        livemode: Mode of the deployment.
+        deployment: Deployment whose events are processed. Events of others are ignored.
         now: Clock.
         pause: Waits for a number of seconds.
         look_up: Returns the object that a thin event names, from which its customer follows; None if Stripe returns
             404.
-        may_assign_customer: Returns True if a customer may become the first one of an account.
+        find_customer: Finds a customer in Stripe; None if Stripe returns 404. It is called before a customer is linked,
+            unless the event's object names this deployment.
+        verify_customers: True if a customer is linked only if Stripe still has it. Replays and reconciliation need it,
+            because they process events long after they happened.
         expire_checkout: Expires the superfluous Checkout Session of a profile. Returns True if the session can no
             longer be paid and its subscription, if it has one, is stored.
     """
@@ -133,11 +152,12 @@ class EventProcessor:
     repository: Repository
     catalog: Catalog
     fetch: Fetch
-    livemode: bool
+    deployment: Deployment
     now: Callable[[], datetime] = field(default=_utc_now)
     pause: Callable[[float], None] = field(default=time.sleep)
     look_up: LookUp = field(default=_not_found)
-    may_assign_customer: Callable[[str], bool] = field(default=_always)
+    find_customer: FindCustomer = field(default=_no_customer)
+    verify_customers: bool = False
     expire_checkout: Callable[[Profile], bool] = field(default=_never)
 
     @classmethod
@@ -146,8 +166,8 @@ class EventProcessor:
         repository: Repository,
         catalog: Catalog,
         gateway: "Callable[[], StripeGateway]",
+        deployment: Deployment,
         *,
-        livemode: bool,
         verify_customers: bool = False,
     ) -> "EventProcessor":
         """Create a processor that sends its requests to Stripe through a gateway.
@@ -157,21 +177,17 @@ class EventProcessor:
             catalog: Plans and prices.
             gateway: Returns the gateway. It is called for each request to Stripe, so most events create no connection,
                 and a rotated API key takes effect.
-            livemode: Mode of the deployment.
-            verify_customers: True if Stripe is asked whether a customer still exists, before it becomes the first one
-                of an account. Replays need it, because they process events long after they happened.
+            deployment: Deployment whose events are processed.
+            verify_customers: True if a customer is linked only if Stripe still has it.
         """
-
-        def exists(customer_id: str) -> bool:
-            return not gateway().is_customer_deleted(customer_id)
-
         return cls(
             repository,
             catalog,
             fetch=lambda target: gateway().fetch(target, catalog),
-            livemode=livemode,
+            deployment=deployment,
             look_up=lambda related: gateway().look_up(related),
-            may_assign_customer=exists if verify_customers else _always,
+            find_customer=lambda customer_id: gateway().find_customer(customer_id),
+            verify_customers=verify_customers,
             expire_checkout=lambda profile: expire_superfluous_checkout(gateway(), profile),
         )
 
@@ -202,6 +218,32 @@ class EventProcessor:
             return self._retry_on_conflict(lambda: self._record(event, EventOutcome.IGNORED))
         return self._retry_on_conflict(lambda: self._attempt(event, parsed))
 
+    def end_customer(self, profile: Profile, customer_id: str) -> EventOutcome:
+        """Process the deletion of a customer whose event was lost.
+
+        Its subscriptions are fetched and end. If it is the profile's customer, the account can get another one.
+
+        Raises the same errors as `process`.
+        """
+        now = self.now()
+        event = StripeEvent(
+            id=f"{REPAIR_ID_PREFIX}{customer_id}_{int(now.timestamp())}",
+            type="reconciliation.customer",
+            created=now,
+            livemode=self.deployment.livemode,
+            connected_account=None,
+            object={},
+        )
+        checkout = profile.open_checkout if profile.customer_id == customer_id else None
+        parsed = ParsedEvent(
+            customer_id,
+            profile.account_id,
+            ended_checkout_id=checkout.session_id if checkout else None,
+            customer_deleted=True,
+            ended_if_missing=True,
+        )
+        return self.apply(event, parsed)
+
     def _retry_on_conflict(self, attempt_once: Callable[[], EventOutcome]) -> EventOutcome:
         for attempt in range(ATTEMPTS_MAX):
             try:
@@ -220,18 +262,22 @@ class EventProcessor:
         if context.outcome is not None and context.outcome.is_final:
             self._repeat_follow_up(event, matched, context)
             return EventOutcome.DUPLICATE
+        matched = self._verify_link(parsed, matched)
         if isinstance(matched, EventOutcome):
             return self._record(event, matched, parsed)
         targets = self._find_targets(parsed, matched, context)
-        changes = self._compute_changes(event, parsed, targets)
+        changes = self._compute_changes(MatchedEvent(event, parsed, matched), targets)
         return self._commit(event, parsed, matched, targets, changes)
 
     # --- Parse --------------------------------------------------------------------------------------------------------
 
     def _parse(self, event: StripeEvent) -> ParsedEvent | None:
-        if event_types.is_out_of_scope(event, livemode=self.livemode) or event.parser is None:
+        if event.parser is None or event_types.is_out_of_scope(event, self.deployment):
             return None
-        return event_types.parse_event(self._with_related_object(event), self.catalog)
+        found = self._with_related_object(event)
+        if event_types.is_out_of_scope(found, self.deployment):
+            return None
+        return event_types.parse_event(found, self.catalog, self.deployment)
 
     def _with_related_object(self, event: StripeEvent) -> StripeEvent:
         """Add the object that a thin event names. Only the object contains the customer."""
@@ -250,12 +296,23 @@ class EventProcessor:
         owner = context.account_of_customer
         if owner is None or owner == parsed.account_id:
             return context
-        return self.repository.read_event_context(event.id, parsed.customer_id, owner, parsed.targets)
+        of_owner = self.repository.read_event_context(event.id, parsed.customer_id, owner, parsed.targets)
+        return replace(of_owner, named=context.profile)
 
     def _match_account(self, parsed: ParsedEvent, context: EventContext) -> AccountMatch | EventOutcome:
         matched = account_matching.match_account(parsed, context.account_of_customer, context.profile)
-        is_first_customer = isinstance(matched, AccountMatch) and matched.assigns_customer
-        if is_first_customer and not self.may_assign_customer(parsed.customer_id):
+        return replace(matched, named=context.named) if isinstance(matched, AccountMatch) else matched
+
+    def _verify_link(self, parsed: ParsedEvent, matched: AccountMatch | EventOutcome) -> AccountMatch | EventOutcome:
+        """Return the match, or the outcome of an event whose customer is not to be linked."""
+        assigns_customer = isinstance(matched, AccountMatch) and matched.assigns_customer
+        must_exist = assigns_customer and self.verify_customers
+        if not must_exist and not account_matching.requires_customer(parsed, matched):
+            return matched
+        customer = self.find_customer(parsed.customer_id)
+        if customer and self.deployment.excludes(customer.deployment_id):
+            return EventOutcome.IGNORED
+        if must_exist and (customer is None or customer.is_deleted):
             return EventOutcome.UNKNOWN_CUSTOMER
         return matched
 
@@ -275,13 +332,16 @@ class EventProcessor:
 
     # --- Decide -------------------------------------------------------------------------------------------------------
 
-    def _compute_changes(self, event: StripeEvent, parsed: ParsedEvent, targets: EventTargets) -> Changes:
+    def _compute_changes(self, matched: MatchedEvent, targets: EventTargets) -> Changes:
         rows: list[Row] = []
         missing, unreadable = False, None
         for target in targets.objects:
             stored = targets.rows.get(target.id)
             try:
-                row = self._next_row(event, target, stored) or self._ended_on_404(event, parsed, stored)
+                row = self._next_row(matched, target, stored)
+                row = row or self._ended_on_404(matched.event, matched.parsed, stored)
+            except _ObjectOutOfScope:
+                continue
             except EventUnprocessable as error:
                 unreadable = f"{target.id} as fetched from Stripe: {error}"
                 continue
@@ -291,7 +351,7 @@ class EventProcessor:
                 rows.append(row)
         return Changes(rows, missing, unreadable)
 
-    def _next_row(self, event: StripeEvent, target: ObjectRef, stored: Row | None) -> Row | None:
+    def _next_row(self, matched: MatchedEvent, target: ObjectRef, stored: Row | None) -> Row | None:
         """Return the row of an object after the event.
 
         Returns:
@@ -300,33 +360,39 @@ class EventProcessor:
 
         Raises:
             EventUnprocessable: The fetched object cannot be parsed.
+            _ObjectOutOfScope: The fetched object belongs to another deployment.
         """
-        now = self.now()
+        created, now = matched.event.created, self.now()
         snapshot = None if target.fetch_required else target.snapshot
         if snapshot is not None:
-            snapshot = event_types.derive_fields(snapshot, stored, min(event.created, now))
+            conflict = self._find_conflict(matched, snapshot, matched.parsed.account_id, stored)
+            snapshot = event_types.derive_fields(snapshot, stored, min(created, now), conflict)
         if target.always_fetched:
             has_ended = stored is not None and stored.content.has_ended
-            return stored if has_ended else self._fetch_row(event, target, snapshot, stored)
-        row = apply_snapshot(event.created, snapshot, stored, now)
+            return stored if has_ended else self._fetch_row(matched, target, snapshot, stored)
+        row = apply_snapshot(created, snapshot, stored, now)
         if row is None or (row is not stored and event_types.is_change_unknown(row.content, stored)):
-            return self._fetch_row(event, target, snapshot, stored)
+            return self._fetch_row(matched, target, snapshot, stored)
         return row
 
     def _fetch_row(
-        self, event: StripeEvent, target: ObjectRef, snapshot: Snapshot | None, stored: Row | None
+        self, matched: MatchedEvent, target: ObjectRef, snapshot: Snapshot | None, stored: Row | None
     ) -> Row | None:
         fetched = self.fetch(target)
         if fetched is None:
             return None
+        if self.deployment.excludes(fetched.deployment_id):
+            raise _ObjectOutOfScope
         now = self.now()
         observed_at = min(fetched.seen_to, now)
         if snapshot is not None and event_types.is_past_due(snapshot):
             # The grace period starts with the event, but not before `seen_to` of the row. The row may include a payment
             # that was made after the event.
-            earliest = max(event.created, stored.seen_to) if stored else event.created
+            created = matched.event.created
+            earliest = max(created, stored.seen_to) if stored else created
             observed_at = min(earliest, observed_at)
-        content = event_types.derive_fields(fetched.content, stored, observed_at)
+        conflict = self._find_conflict(matched, fetched.content, fetched.account_id, stored)
+        content = event_types.derive_fields(fetched.content, stored, observed_at, conflict)
         return next_version(content, *observation_interval(fetched.seen_from, fetched.seen_to, now), stored)
 
     def _ended_on_404(self, event: StripeEvent, parsed: ParsedEvent, stored: Row | None) -> Row | None:
@@ -337,6 +403,21 @@ class EventProcessor:
             return stored
         ended_at = min(event.created, self.now())
         return next_version(stored.content.as_canceled(ended_at), ended_at, ended_at, stored)
+
+    def _find_conflict(
+        self, matched: MatchedEvent, content: Snapshot, account_id: str | None, stored: Row | None
+    ) -> str | None:
+        """Return the other account that a subscription may belong to.
+
+        The profile of the account that the event names was read before. If a fetched subscription names another
+        account, its profile is read here.
+        """
+        if not isinstance(content, Subscription):
+            return None
+        account = matched.account
+        if account_id is not None and account_id not in {account.profile.account_id, matched.parsed.account_id}:
+            account = replace(account, named=self.repository.find_profiles([account_id]).get(account_id))
+        return account_matching.find_conflict(account, content, account_id, stored.content if stored else None)
 
     # --- Commit -------------------------------------------------------------------------------------------------------
 
@@ -395,8 +476,12 @@ class EventProcessor:
         return True
 
     def _record(self, event: StripeEvent, outcome: EventOutcome, parsed: ParsedEvent | None = None) -> EventOutcome:
-        """Commit the marker of an event that changes no row. Its account is the one in the metadata."""
-        self.repository.commit(Commit(self._marker(event, outcome, parsed, parsed.account_id if parsed else None)))
+        """Commit the marker of an event that changes no row.
+
+        Its account is the one in the metadata, unless the event belongs to another deployment.
+        """
+        account_id = parsed.account_id if parsed and outcome is not EventOutcome.IGNORED else None
+        self.repository.commit(Commit(self._marker(event, outcome, parsed, account_id)))
         alarms = {"CustomerConflict": "the account in its metadata has another Stripe customer"}
         self._report(event, outcome, alarms if outcome is EventOutcome.CUSTOMER_CONFLICT else {})
         return outcome
@@ -504,6 +589,11 @@ def _alarms(matched: AccountMatch, changes: Changes, profile: Profile) -> Mappin
         for row in changes.rows
         if isinstance(row.content, Subscription) and row.content.multiplies_flat_price
     ]
+    conflicts = [
+        f"{row.content.id} names another account, {row.content.conflicting_account_id}"
+        for row in changes.rows
+        if isinstance(row.content, Subscription) and row.content.conflicting_account_id
+    ]
     alarms = {
         "UnmappedPrice": f"not in the catalog: price {', '.join(map(str, unmapped_prices))}"
         if unmapped_prices
@@ -511,9 +601,7 @@ def _alarms(matched: AccountMatch, changes: Changes, profile: Profile) -> Mappin
         "FlatPriceMultiplied": f"a flat price with a quantity above 1: subscription {', '.join(multiplied_prices)}"
         if multiplied_prices
         else None,
-        "CustomerConflict": "its metadata names another account than the one linked to its customer"
-        if matched.metadata_conflicts
-        else None,
+        "CustomerConflict": _describe_conflict(matched, conflicts),
         "MultipleSubscriptions": f"the account has several live subscriptions: {', '.join(live_ids)}"
         if is_one_of_several
         else None,
@@ -521,6 +609,14 @@ def _alarms(matched: AccountMatch, changes: Changes, profile: Profile) -> Mappin
         "EventFailed": changes.unreadable,
     }
     return {metric: reason for metric, reason in alarms.items() if reason}
+
+
+def _describe_conflict(matched: AccountMatch, conflicts: Sequence[str]) -> str | None:
+    if conflicts:
+        return f"metadata of {', '.join(conflicts)}; the plan is not granted until an operator decides"
+    if matched.metadata_conflicts:
+        return "its metadata names another account than the one linked to its customer"
+    return None
 
 
 def _emit_alarms(fields: Mapping[str, str | None], alarms: Mapping[str, str]) -> None:

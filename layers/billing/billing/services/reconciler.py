@@ -11,18 +11,20 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 
 from billing.adapters.repository import Repository
 from billing.adapters.stripe_gateway import Listing, StripeGateway
 from billing.domain.accounts import Profile
+from billing.domain.deployment import Deployment
 from billing.domain.errors import EventUnprocessable, StripeFailed, StripeRefused, StripeUnavailable
 from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
 from billing.services.event_processor import EventProcessor
 from billing.services.superfluous_checkout import expire_superfluous_checkout
-from billing.stripe_events import account_matching, event_types
+from billing.stripe_events import account_matching, event_types, objects
 from billing.stripe_events.account_matching import AccountMatch
+from billing.stripe_events.customer_links import StripeCustomer
 from billing.stripe_events.drift import (
     REPAIR_ID_PREFIX,
     UNASSIGNED,
@@ -57,6 +59,7 @@ EVENT_TYPE_OF: Mapping[Phase, str] = {
     Phase.INVOICES: "invoice.updated",
 }
 
+type Rows = Mapping[str, StoredObject[Snapshot]]
 type Match = AccountMatch | EventOutcome
 """Account of an event or object, or the outcome of one that belongs to no account."""
 
@@ -124,7 +127,7 @@ class Reconciler:
     repository: Repository
     gateway: StripeGateway
     catalog: Catalog
-    livemode: bool
+    deployment: Deployment
     options: ReconcileOptions = ReconcileOptions()
     links: LinkPolicy = LinkPolicy()
     pause: Callable[[float], None] = time.sleep
@@ -191,7 +194,7 @@ class Reconciler:
         oldest_first = {
             event_id: self._parse_event(event)
             for event_id, event in reversed([*listing.objects.items()])
-            if recorded.get(event_id) in {None, *UNASSIGNED}
+            if recorded.get(event_id) in {None, *UNASSIGNED} and not self._is_event_of_other_deployment(event)
         }
         matches = self._match([parsed for parsed in oldest_first.values() if parsed])
         priority = _priority(oldest_first.values())
@@ -205,13 +208,20 @@ class Reconciler:
                 tasks.append(_Task(event_id, account_id, run, expected))
         return _page_result(Phase.EVENTS, listing, matches, self._process(Phase.EVENTS, tasks))
 
+    def _is_event_of_other_deployment(self, payload: Json) -> bool:
+        """Return True if the event's object names another deployment. A malformed event is left to the processor."""
+        try:
+            return self.deployment.excludes(objects.deployment_id_of(event_types.parse_envelope(payload).object))
+        except EventUnprocessable:
+            return False
+
     def _parse_event(self, payload: Json) -> ParsedEvent | None:
         """Return the parsed event; None if the processor will ignore it or record it as failed."""
         try:
             event = event_types.parse_envelope(payload)
-            if event_types.is_out_of_scope(event, livemode=self.livemode):
+            if event_types.is_out_of_scope(event, self.deployment):
                 return None
-            return event_types.parse_event(event, self.catalog)
+            return event_types.parse_event(event, self.catalog, self.deployment)
         except EventUnprocessable:
             return None
 
@@ -222,19 +232,26 @@ class Reconciler:
         parsed_objects = [parsed for each in listing.objects.values() if (parsed := self._parse_object(phase, each))]
         matches = self._match(sorted(parsed_objects, key=_priority(parsed_objects)))
         owners = {
-            parsed: matched.profile.account_id
+            parsed: matched
             for parsed, matched in matches.items()
             if isinstance(matched, AccountMatch) and self.options.includes(matched.profile.account_id)
         }
-        differing = self._find_differing(owners, listing.listed_at)
-        tasks = [self._repair(phase, parsed, owner, listing.listed_at) for parsed, owner in differing.items()]
+        differing, conflicts = self._find_differing(owners, listing.listed_at)
+        tasks = [
+            self._repair(phase, parsed, owners[parsed].profile.account_id, listing.listed_at) for parsed in differing
+        ]
         if phase is Phase.SUBSCRIPTIONS:
-            tasks += self._check_live_subscriptions(self.repository.find_profiles({*owners.values()}).values())
+            account_ids = {matched.profile.account_id for matched in owners.values()}
+            tasks += self._check_live_subscriptions(self.repository.find_profiles(account_ids).values())
         discrepancies = [*self._process(phase, tasks)]
-        for parsed, matched in matches.items():
-            if matched is EventOutcome.CUSTOMER_CONFLICT and self.options.includes(parsed.account_id):
-                count("CustomerConflict")
-                discrepancies.append(_report(phase, parsed.targets[0].id, parsed.account_id, matched))
+        conflicts += [
+            (parsed, parsed.account_id)
+            for parsed, matched in matches.items()
+            if matched is EventOutcome.CUSTOMER_CONFLICT and self.options.includes(parsed.account_id)
+        ]
+        for parsed, account_id in conflicts:
+            count("CustomerConflict")
+            discrepancies.append(_report(phase, parsed.targets[0].id, account_id, EventOutcome.CUSTOMER_CONFLICT))
         return _page_result(phase, listing, matches, discrepancies)
 
     def _check_live_subscriptions(self, profiles: Iterable[Profile]) -> Iterator[_Task]:
@@ -253,36 +270,40 @@ class Reconciler:
         return EventOutcome.APPLIED if is_ended else EventOutcome.NO_CHANGE
 
     def _parse_object(self, phase: Phase, source: Json) -> ParsedEvent | None:
+        """Return the content of an object; None if it cannot be parsed or belongs to another deployment."""
         try:
+            if self.deployment.excludes(objects.deployment_id_of(source)):
+                return None
             return EVENT_PARSERS[EVENT_TYPE_OF[phase]](source, self.catalog)
         except EventUnprocessable as error:
             logger().error("Malformed object in Stripe list", object_id=source["id"], reason=str(error))
             count("EventFailed")
             return None
 
-    def _find_differing(self, owners: Mapping[ParsedEvent, str], listed_at: datetime) -> Mapping[ParsedEvent, str]:
-        """Return the objects that differ from their rows, with their accounts.
+    def _find_differing(
+        self, owners: Mapping[ParsedEvent, AccountMatch], listed_at: datetime
+    ) -> tuple[Sequence[ParsedEvent], list[tuple[ParsedEvent, str | None]]]:
+        """Return the objects that differ from their rows, and the subscriptions in conflict with their accounts.
 
         If a stored row differs, its event may be on the way. After a pause it is compared again.
         """
-        differing, rows = self._compare(owners, listed_at)
+        rows = self._find_rows(owners)
+        differing = _compare(owners, rows, listed_at)
         if any(parsed.targets[0].id in rows for parsed in differing):
             self.pause(SETTLE_SECONDS)
-            differing, _ = self._compare(differing, listed_at)
-        return differing
+            changed = {parsed: owners[parsed] for parsed in differing}
+            differing = _compare(changed, self._find_rows(changed), listed_at)
+        conflicts: list[tuple[ParsedEvent, str | None]] = [
+            (parsed, matched.profile.account_id)
+            for parsed, matched in owners.items()
+            if _conflict(parsed, matched, rows) and not _snapshot(parsed).has_ended
+        ]
+        return differing, conflicts
 
-    def _compare(
-        self, owners: Mapping[ParsedEvent, str], listed_at: datetime
-    ) -> tuple[Mapping[ParsedEvent, str], Mapping[str, StoredObject[Snapshot]]]:
-        """Return the objects that differ, and the rows of all objects."""
-        rows = self.repository.find_rows((owner, parsed.targets[0]) for parsed, owner in owners.items())
-        differing = {
-            parsed: owner
-            for parsed, owner in owners.items()
-            for target in parsed.targets
-            if target.snapshot and differs(target.snapshot, rows.get(target.id), listed_at)
-        }
-        return differing, rows
+    def _find_rows(self, owners: Mapping[ParsedEvent, AccountMatch]) -> Rows:
+        return self.repository.find_rows(
+            (matched.profile.account_id, parsed.targets[0]) for parsed, matched in owners.items()
+        )
 
     def _repair(self, phase: Phase, parsed: ParsedEvent, account_id: str, listed_at: datetime) -> _Task:
         """Return a task that fetches an object and writes its row, as if an event of that time had named the object."""
@@ -291,7 +312,7 @@ class Reconciler:
             id=f"{REPAIR_ID_PREFIX}{target.id}_{int(listed_at.timestamp())}",
             type=f"reconciliation.{phase}",
             created=listed_at,
-            livemode=self.livemode,
+            livemode=self.deployment.livemode,
             connected_account=None,
             object={},
         )
@@ -301,18 +322,37 @@ class Reconciler:
     # --- Both ---------------------------------------------------------------------------------------------------------
 
     def _match(self, parsed_events: Sequence[ParsedEvent]) -> Mapping[ParsedEvent, Match]:
-        """Return the account of each event or object, with two reads for all of them."""
+        """Return the account of each event or object, with two reads for all of them.
+
+        A third read is needed if the metadata of an object names another account than its customer's.
+        """
         planned = self.links.planned
         owners = {**planned, **self.repository.find_owners({parsed.customer_id for parsed in parsed_events})}
         accounts = {parsed: owners.get(parsed.customer_id) or parsed.account_id for parsed in parsed_events}
         profiles = {account_id: Profile(account_id) for account_id in planned.values()}
         profiles |= self.repository.find_profiles({account_id for account_id in accounts.values() if account_id})
-        return {
-            parsed: self.links.apply(
-                account_matching.match_account(parsed, owners.get(parsed.customer_id), profiles.get(account_id or ""))
+        named = {parsed.account_id for parsed in parsed_events if parsed.account_id} - set(accounts.values())
+        profiles |= self.repository.find_profiles({account_id for account_id in named if account_id})
+        belongs_elsewhere = cache(self._is_customer_of_other_deployment)
+        matches: dict[ParsedEvent, Match] = {}
+        for parsed, account_id in accounts.items():
+            matched = account_matching.match_account(
+                parsed, owners.get(parsed.customer_id), profiles.get(account_id or "")
             )
-            for parsed, account_id in accounts.items()
-        }
+            if isinstance(matched, AccountMatch):
+                matched = replace(matched, named=profiles.get(parsed.account_id or ""))
+            requires_customer = account_matching.requires_customer(parsed, matched)
+            ignored = requires_customer and belongs_elsewhere(parsed.customer_id)
+            matches[parsed] = EventOutcome.IGNORED if ignored else self.links.apply(matched)
+        return matches
+
+    def _is_customer_of_other_deployment(self, customer_id: str) -> bool:
+        """Return True if a customer belongs to another deployment. If Stripe fails, the processor asks again."""
+        try:
+            customer = self._retry(lambda: self.gateway.find_customer(customer_id))
+        except StripeFailed:
+            return False
+        return customer is not None and self.deployment.excludes(customer.deployment_id)
 
     def _process(self, phase: Phase, tasks: Sequence[_Task]) -> Iterator[Discrepancy]:
         """Run the tasks and yield the discrepancies. What stays without an account is none.
@@ -338,14 +378,17 @@ class Reconciler:
             self.repository,
             self.catalog,
             self._fetch,
-            self.livemode,
-            may_assign_customer=self._may_assign_customer,
+            self.deployment,
+            find_customer=self._find_customer,
+            verify_customers=True,
             expire_checkout=self._expire_checkout,
         )
 
-    def _may_assign_customer(self, customer_id: str) -> bool:
-        """Return True if an account may get this first customer. An old event may name a customer deleted since."""
-        return self.links.assigns_customers and not self._retry(lambda: self.gateway.is_customer_deleted(customer_id))
+    def _find_customer(self, customer_id: str) -> StripeCustomer | None:
+        """Return a customer that an account may get as its first one. An old event may name a deleted customer."""
+        if not self.links.assigns_customers:
+            return None
+        return self._retry(lambda: self.gateway.find_customer(customer_id))
 
     def _fetch(self, target: ObjectRef) -> FetchedObject | None:
         return self._retry(lambda: self.gateway.fetch(target, self.catalog))
@@ -355,6 +398,31 @@ class Reconciler:
 
     def _retry[T](self, call: Callable[[], T]) -> T:
         return retry_stripe(call, self.pause)
+
+
+def _snapshot(parsed: ParsedEvent) -> Snapshot:
+    """Return the listed object."""
+    [target] = parsed.targets
+    if target.snapshot is None:
+        raise EventUnprocessable("a listed object has no state")
+    return target.snapshot
+
+
+def _conflict(parsed: ParsedEvent, matched: AccountMatch, rows: Rows) -> str | None:
+    """Return the other account that a listed subscription may belong to."""
+    listed, stored = _snapshot(parsed), rows.get(parsed.targets[0].id)
+    if not isinstance(listed, Subscription):
+        return None
+    return account_matching.find_conflict(matched, listed, parsed.account_id, stored.content if stored else None)
+
+
+def _compare(owners: Mapping[ParsedEvent, AccountMatch], rows: Rows, listed_at: datetime) -> Sequence[ParsedEvent]:
+    """Return the objects that differ from their rows."""
+    return [
+        parsed
+        for parsed, matched in owners.items()
+        if differs(_snapshot(parsed), rows.get(parsed.targets[0].id), listed_at, _conflict(parsed, matched, rows))
+    ]
 
 
 def _page_result(

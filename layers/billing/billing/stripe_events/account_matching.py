@@ -17,11 +17,13 @@ class AccountMatch:
         profile: Profile of the account.
         assigns_customer: True if the event's customer becomes the account's first one.
         metadata_conflicts: True if the metadata names another account. An operator has to correct it.
+        named: Profile of that other account; None if it is not stored.
     """
 
     profile: Profile
     assigns_customer: bool = False
     metadata_conflicts: bool = False
+    named: Profile | None = None
 
 
 def match_account(parsed: ParsedEvent, owner: str | None, profile: Profile | None) -> AccountMatch | EventOutcome:
@@ -44,12 +46,49 @@ def match_account(parsed: ParsedEvent, owner: str | None, profile: Profile | Non
     if profile is None:
         return EventOutcome.UNKNOWN_CUSTOMER
     if owner is not None or profile.customer_id == parsed.customer_id:
-        return AccountMatch(profile, metadata_conflicts=parsed.account_id not in {None, profile.account_id})
-    if parsed.customer_deleted:
+        is_confirmed = parsed.customer_id in profile.confirmed_customers
+        names_another = parsed.account_id not in {None, profile.account_id}
+        return AccountMatch(profile, metadata_conflicts=names_another and not is_confirmed)
+    if parsed.customer_deleted or parsed.customer_id in profile.unlinked_customers:
         return EventOutcome.UNKNOWN_CUSTOMER
     if profile.customer_id is not None:
         return EventOutcome.CUSTOMER_CONFLICT
     return AccountMatch(profile, assigns_customer=True)
+
+
+def requires_customer(parsed: ParsedEvent, matched: AccountMatch | EventOutcome) -> bool:
+    """Return True if the customer in Stripe has to be read, because it may belong to another deployment.
+
+    An object that names no deployment, for example from Stripe's Dashboard, may belong to another deployment's
+    customer. A customer that an account already has does not.
+    """
+    assigns_customer = isinstance(matched, AccountMatch) and matched.assigns_customer
+    return parsed.deployment_id is None and (assigns_customer or matched is EventOutcome.CUSTOMER_CONFLICT)
+
+
+def find_conflict(
+    matched: AccountMatch, subscription: Subscription, account_id: str | None, stored: Snapshot | None
+) -> str | None:
+    """Return the other account that a subscription may belong to, so that its plan is not granted.
+
+    A conflict that was stored lasts while the metadata names the same account, even if that account gets a customer.
+
+    Args:
+        matched: Account of the subscription's customer, and the account that the metadata names.
+        subscription: State from Stripe.
+        account_id: Account in the subscription's own metadata.
+        stored: Content of the row; None if no row is stored.
+
+    Returns:
+        The id of the other account. None if there is no conflict, or if an operator confirmed the customer.
+    """
+    owner = matched.profile
+    if account_id in {None, owner.account_id} or subscription.customer_id in owner.confirmed_customers:
+        return None
+    if isinstance(stored, Subscription) and stored.conflicting_account_id == account_id:
+        return account_id
+    has_no_customer = matched.named is not None and matched.named.customer_id is None
+    return account_id if has_no_customer else None
 
 
 def profile_after(matched: AccountMatch, parsed: ParsedEvent, written: Sequence[Snapshot], catalog: Catalog) -> Profile:

@@ -133,7 +133,12 @@ def should_process(recorded: EventOutcome | None, matched: AccountMatch | EventO
     return recorded is None or (recorded in UNASSIGNED and matched is not recorded)
 
 
-def differs(listed: Snapshot, stored: StoredObject[Snapshot] | None, listed_at: datetime) -> bool:
+def differs(
+    listed: Snapshot,
+    stored: StoredObject[Snapshot] | None,
+    listed_at: datetime,
+    conflicting_account_id: str | None = None,
+) -> bool:
     """Return True if a row has to be repaired.
 
     A row that may be newer than the list is left to its events. A draft without a row is left out, because events of
@@ -143,12 +148,14 @@ def differs(listed: Snapshot, stored: StoredObject[Snapshot] | None, listed_at: 
         listed: Object as Stripe lists it.
         stored: Row of the object; None if there is none.
         listed_at: Earliest time at which Stripe listed the object in this state.
+        conflicting_account_id: Result of `account_matching.find_conflict`.
     """
     if stored is None:
         return not isinstance(listed, Invoice) or listed.is_issued
     if listed_at < stored.seen_from + CLOCK_SKEW:
         return False
-    return _listed_fields(derive_fields(listed, stored, listed_at)) != _listed_fields(stored.content)
+    derived = derive_fields(listed, stored, listed_at, conflicting_account_id)
+    return _listed_fields(derived) != _listed_fields(stored.content)
 
 
 def _listed_fields(snapshot: Snapshot) -> Snapshot:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
+from billing.domain.deployment import Deployment
 from billing.domain.errors import EventUnidentified, EventUnprocessable
+from billing.domain.identifiers import is_id
 from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog
 from billing.domain.subscriptions import UNKNOWN_CHANGE, Subscription
@@ -24,6 +26,9 @@ THIN_V1_PREFIX = "v1."
 ID_ONLY_TYPES = frozenset({"customer"})
 """Object types of which an id is enough. A thin event may name a deleted customer, of which nothing else is left."""
 
+CLIENT_REFERENCE_TYPES = frozenset({"checkout.session.completed", "checkout.session.async_payment_succeeded"})
+"""Event types of which the `client_reference_id` can name the account."""
+
 
 class EventOutcome(StrEnum):
     """Result of processing an event, as its marker stores it."""
@@ -33,7 +38,7 @@ class EventOutcome(StrEnum):
     NO_CHANGE = "no_change"
     """The stored state already included the event."""
     IGNORED = "ignored"
-    """The event is out of scope: unhandled type, other mode, other Stripe account, or not about a subscription."""
+    """The event is out of scope: unhandled type, another mode, deployment or Stripe account, or no subscription."""
     UNKNOWN_CUSTOMER = "unknown_customer"
     """No account has the event's customer."""
     CUSTOMER_CONFLICT = "customer_conflict"
@@ -59,11 +64,18 @@ type Snapshot = Subscription | Invoice
 
 @dataclass(frozen=True, slots=True)
 class FetchedObject:
-    """An object fetched from Stripe, and an interval of Stripe's clock within which `content` was its state."""
+    """An object fetched from Stripe, and an interval of Stripe's clock within which `content` was its state.
+
+    Attributes:
+        account_id: Account in the object's metadata.
+        deployment_id: Deployment in the object's metadata.
+    """
 
     content: Snapshot
     seen_from: datetime
     seen_to: datetime
+    account_id: str | None = None
+    deployment_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +139,15 @@ class StripeEvent:
     related: RelatedObject | None = None
 
     @property
+    def snapshot_type(self) -> str:
+        """Type of the snapshot event about the same change."""
+        is_thin_v1 = self.related is not None and self.type.startswith(THIN_V1_PREFIX)
+        return self.type.removeprefix(THIN_V1_PREFIX) if is_thin_v1 else self.type
+
+    @property
     def parser(self) -> "EventParser | None":
         """Parser of the object; None if the event type is not handled."""
-        is_thin_v1 = self.related is not None and self.type.startswith(THIN_V1_PREFIX)
-        return EVENT_PARSERS.get(self.type.removeprefix(THIN_V1_PREFIX) if is_thin_v1 else self.type)
+        return EVENT_PARSERS.get(self.snapshot_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +156,9 @@ class ParsedEvent:
 
     Attributes:
         customer_id: Stripe customer of the object.
-        account_id: Account in the object's metadata.
+        account_id: Account in the object's metadata, or in the `client_reference_id` of a Checkout Session.
         targets: Objects whose rows the event may change.
+        deployment_id: Deployment in the object's metadata.
         ended_checkout_id: Checkout Session that is no longer open.
         customer_deleted: True if the customer was deleted.
         ended_if_missing: True if a subscription that Stripe no longer has is treated as ended.
@@ -149,6 +167,7 @@ class ParsedEvent:
     customer_id: str
     account_id: str | None
     targets: tuple[ObjectRef, ...] = ()
+    deployment_id: str | None = None
     ended_checkout_id: str | None = None
     customer_deleted: bool = False
     ended_if_missing: bool = False
@@ -211,12 +230,22 @@ def _other_account(payload: Json) -> str | None:
     return objects.text(payload, "context") or objects.text(payload, "account")
 
 
-def is_out_of_scope(event: StripeEvent, *, livemode: bool) -> bool:
-    """Return True if the event is of the other mode or of another Stripe account."""
-    return event.livemode is not livemode or event.connected_account is not None
+def is_out_of_scope(event: StripeEvent, deployment: Deployment) -> bool:
+    """Return True if the event is of the other mode, of another Stripe account or of another deployment.
+
+    A thin event names a deployment only after its related object was looked up.
+
+    Raises:
+        EventUnprocessable: The metadata of the object is malformed.
+    """
+    return (
+        event.livemode is not deployment.livemode
+        or event.connected_account is not None
+        or deployment.excludes(objects.deployment_id_of(event.object))
+    )
 
 
-def parse_event(event: StripeEvent, catalog: Catalog) -> ParsedEvent | None:
+def parse_event(event: StripeEvent, catalog: Catalog, deployment: Deployment) -> ParsedEvent | None:
     """Parse the object of an event.
 
     The object of a thin event is looked up before its row is read. Its state is therefore no evidence, and a fetch is
@@ -236,7 +265,17 @@ def parse_event(event: StripeEvent, catalog: Catalog) -> ParsedEvent | None:
         parsed = event.parser(event.object, catalog)
     except EventUnprocessable as error:
         raise EventUnprocessable(f"data.object: {error}") from error
+    if parsed and parsed.account_id is None and deployment.links_by_client_reference:
+        parsed = replace(parsed, account_id=_client_reference(event))
     return _require_fetch(parsed) if parsed and event.related else parsed
+
+
+def _client_reference(event: StripeEvent) -> str | None:
+    """Return the account in the `client_reference_id` of a Checkout Session; None for a session that is not paid."""
+    if event.snapshot_type not in CLIENT_REFERENCE_TYPES or event.object.get("payment_status") == "unpaid":
+        return None
+    value = event.object.get("client_reference_id")
+    return value if isinstance(value, str) and is_id(value) else None
 
 
 def _require_fetch(parsed: ParsedEvent) -> ParsedEvent:
@@ -293,7 +332,7 @@ def _parse_customer_deleted_event(source: Json, _catalog: Catalog) -> ParsedEven
 
 
 def _parsed_event(source: Json, customer_id: str, *targets: ObjectRef) -> ParsedEvent:
-    return ParsedEvent(customer_id, objects.account_id_of(source), targets)
+    return ParsedEvent(customer_id, objects.account_id_of(source), targets, objects.deployment_id_of(source))
 
 
 type EventParser = Callable[[Json, Catalog], ParsedEvent | None]
@@ -358,19 +397,23 @@ def is_past_due(snapshot: Snapshot) -> bool:
     return isinstance(snapshot, Subscription) and snapshot.status == "past_due"
 
 
-def derive_fields[S: Snapshot](snapshot: S, stored: StoredObject[S] | None, observed_at: datetime) -> S:
+def derive_fields[S: Snapshot](
+    snapshot: S, stored: StoredObject[S] | None, observed_at: datetime, conflicting_account_id: str | None = None
+) -> S:
     """Add the fields of a subscription that Stripe does not have.
 
-    | field            | value                                                                                |
-    |------------------|--------------------------------------------------------------------------------------|
-    | `plan`           | the stored plan, if the catalog does not contain the price                           |
-    | `pending_change` | the stored change, if the snapshot has the schedule of the row without its phases           |
-    | `past_due_since` | while the status is `past_due`: the stored value, or `observed_at` if there is none  |
+    | field                    | value                                                                                 |
+    |--------------------------|---------------------------------------------------------------------------------------|
+    | `plan`                   | the stored plan, if the catalog does not contain the price                            |
+    | `pending_change`         | the stored change, if the snapshot has the schedule of the row without its phases     |
+    | `past_due_since`         | while the status is `past_due`: the stored value, or `observed_at` if there is none   |
+    | `conflicting_account_id` | `conflicting_account_id`, until the subscription ends                                 |
 
     Args:
         snapshot: State from Stripe.
         stored: Row as it was read; None if no row is stored.
         observed_at: Earliest time at which the event or fetch shows this state.
+        conflicting_account_id: Result of `account_matching.find_conflict`.
     """
     if not isinstance(snapshot, Subscription):
         return snapshot
@@ -382,4 +425,11 @@ def derive_fields[S: Snapshot](snapshot: S, stored: StoredObject[S] | None, obse
     pending_change = snapshot.pending_change
     if before and pending_change == UNKNOWN_CHANGE and not is_change_unknown(snapshot, stored):
         pending_change = before.pending_change
-    return replace(snapshot, plan=plan, pending_change=pending_change, past_due_since=past_due_since)
+    conflict = None if snapshot.has_ended else conflicting_account_id
+    return replace(
+        snapshot,
+        plan=plan,
+        pending_change=pending_change,
+        past_due_since=past_due_since,
+        conflicting_account_id=conflict,
+    )

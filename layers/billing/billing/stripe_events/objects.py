@@ -8,7 +8,7 @@ Every function raises EventUnprocessable if a field is missing or has an impossi
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Never
 
@@ -26,6 +26,11 @@ CONTROL_CHARACTERS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 TIMESTAMP_MAX = 253402300799  # the last second of the year 9999
 INTEGER_MAX = 2**63 - 1
 ENDED_SCHEDULE_STATUSES = frozenset({"canceled", "completed", "released"})
+
+ACCOUNT_KEY = "account_id"
+"""Metadata key with the id of the account."""
+DEPLOYMENT_KEY = "billing_deployment"
+"""Metadata key with the id of the deployment that created an object."""
 
 
 # --- Objects ----------------------------------------------------------------------------------------------------------
@@ -186,9 +191,25 @@ def account_id_of(source: Json) -> str | None:
     Returns:
         The account id. None if there is none, or if another product wrote a value that cannot be an account id.
     """
+    found = _metadata_values(source, ACCOUNT_KEY)
+    return next((account_id for account_id in found if is_id(account_id)), None)
+
+
+def deployment_id_of(source: Json) -> str | None:
+    """Return the deployment in an object's `metadata.billing_deployment`, or in that of an invoice's subscription."""
+    return next(_metadata_values(source, DEPLOYMENT_KEY), None)
+
+
+def identity_metadata(account_id: str, deployment_id: str) -> dict[str, str]:
+    """Return the metadata of an object that is created for an account."""
+    return {ACCOUNT_KEY: account_id, DEPLOYMENT_KEY: deployment_id}
+
+
+def _metadata_values(source: Json, key: str) -> Iterator[str]:
+    """Yield the text values of a metadata key: of the object, then of an invoice's subscription, in either form."""
     parents = (source, _invoice_parent(source), mapping(source, "subscription_details"))
-    found = (mapping(parent, "metadata").get("account_id") for parent in parents)
-    return next((account_id for account_id in found if isinstance(account_id, str) and is_id(account_id)), None)
+    values = (mapping(parent, "metadata").get(key) for parent in parents)
+    return (value for value in values if isinstance(value, str) and value)
 
 
 # --- Fields -----------------------------------------------------------------------------------------------------------

@@ -26,5 +26,5 @@ ACCOUNT = Contract(
         "openapi": Route("GET", "/v1/billing/openapi.json"),
         "stripe_webhook": Route("POST", "/v1/billing/webhooks"),
     },
-    errors={errors.NeverSubscribed: ErrorRow(400, "NO_STRIPE_CUSTOMER")},
+    errors={errors.NoBillingHistory: ErrorRow(400, "NO_STRIPE_CUSTOMER")},
 )

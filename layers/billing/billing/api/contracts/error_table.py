@@ -47,7 +47,7 @@ DEFAULT_ERRORS: Mapping[type[BillingError], ErrorRow] = {
     errors.IdempotencyKeyInvalid: ErrorRow(400, "INVALID_IDEMPOTENCY_KEY"),
     errors.Unauthenticated: ErrorRow(401, "UNAUTHORIZED"),
     errors.Forbidden: ErrorRow(403, "FORBIDDEN"),
-    errors.NeverSubscribed: ErrorRow(404, "NOT_FOUND"),
+    errors.NoBillingHistory: ErrorRow(404, "NOT_FOUND"),
     errors.RouteUnknown: ErrorRow(404, "NOT_FOUND"),
     errors.MethodNotAllowed: ErrorRow(405, "VALIDATION_FAILED"),
     errors.SubscriptionExists: ErrorRow(409, "SUBSCRIPTION_EXISTS"),

@@ -24,6 +24,6 @@ PORTAL = Contract(
         errors.BillingError: ErrorRow(doc_url="https://orbitkit.io/api/errors/#{code}"),
         errors.Unauthenticated: ErrorRow(message="Invalid or expired token"),
         # The document's example of this error has no docUrl.
-        errors.NeverSubscribed: ErrorRow(message="No billing account found", doc_url=""),
+        errors.NoBillingHistory: ErrorRow(message="No billing account found", doc_url=""),
     },
 )

@@ -47,7 +47,7 @@ TEAMS = Contract(
             code="insufficient_permissions", type="authorization_error", doc_url=f"{REFERENCE}#authentication"
         ),
         errors.CredentialKindForbidden: ErrorRow(message="Secret key required for this endpoint"),
-        errors.NeverSubscribed: ErrorRow(code="resource_not_found"),
+        errors.NoBillingHistory: ErrorRow(code="resource_not_found"),
         errors.RouteUnknown: ErrorRow(code="resource_not_found"),
         errors.MethodNotAllowed: ErrorRow(code="method_not_allowed"),
         errors.StillRunning: ErrorRow(type="invalid_request_error"),

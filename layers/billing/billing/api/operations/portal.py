@@ -4,7 +4,7 @@ from pydantic import Field
 
 from billing.api.declaration import URI, DeploymentValues, OperationDeclaration, object_of, string
 from billing.api.request_models import RequestModel, Text
-from billing.domain.errors import NeverSubscribed, StripeRefused, StripeUnavailable
+from billing.domain.errors import CustomerGone, NeverSubscribed, StripeRefused, StripeUnavailable
 
 
 class PortalRequest(RequestModel):
@@ -28,5 +28,5 @@ PORTAL = OperationDeclaration(
         {"url": string("URL to redirect the browser to. The page is for this account only and expires.", **URI)}
     ),
     needs_billing_role=True,
-    errors=(NeverSubscribed, StripeRefused, StripeUnavailable),
+    errors=(NeverSubscribed, CustomerGone, StripeRefused, StripeUnavailable),
 )
