@@ -181,7 +181,7 @@ class Subscription:
         1. the higher granted plan
         2. live, before ended
         3. in good standing (`active`, `trialing`), before others
-        4. going on, before cancelling
+        4. not cancelling, before cancelling
         5. the later end: of a live subscription the set end or that of its period
         6. the later creation
         """
