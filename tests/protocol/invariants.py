@@ -159,9 +159,12 @@ def _has_required_types(content: Snapshot, types: Counter[str]) -> bool:
     - A paid invoice has one `invoice.paid`.
     - A subscription that was seen before its end has one `subscription.created`, and after its end one
       `subscription.canceled`.
+    - A subscription of another product has none.
     """
     if isinstance(content, Invoice):
         return types["invoice.paid"] == (content.status == "paid")
+    if content.plan is None:
+        return not types
     created = types["subscription.created"]
     requires_created = content.has_started and not content.has_ended
     return requires_created <= created <= 1 and types["subscription.canceled"] == (created and content.has_ended)

@@ -29,13 +29,18 @@ def stripe_action(label: str, act: Callable[[Stripe, float], Stripe]) -> Action:
 
 
 def subscribes(
-    subscription_id: str = "sub_1", status: str = "active", *, trial: bool = False, account_id: str = "acme"
+    subscription_id: str = "sub_1",
+    status: str = "active",
+    *,
+    price: str = "pro_monthly",
+    trial: bool = False,
+    account_id: str = "acme",
 ) -> Action:
-    """Create a subscription to pro. Its metadata names `account_id`."""
+    """Create a subscription. Its metadata names `account_id`."""
 
     def act(stripe: Stripe, clock_offset: float) -> Stripe:
         source = model.subscription(subscription_id, "cus_1", status, stripe.time)
-        source |= {"metadata": {"account_id": account_id}}
+        source |= {"metadata": {"account_id": account_id}, "items": model.items(price, 1, int(stripe.time))}
         source |= {"trial_end": int(stripe.time) + 86_400} if trial else {}
         return stripe.put(source, "customer.subscription.created", clock_offset)
 
@@ -356,9 +361,9 @@ SCENARIOS = {
         ),
         Scenario(
             "customer-unlinked",
-            "An operator unlinks a customer while the events of two subscriptions are processed.",
+            "An operator unlinks a customer while a subscription changes, and one of another product is created.",
             given=(subscribes(),),
-            script=(changes("team"), subscribes("sub_2"), unlinks_customer(), deletes_rows()),
+            script=(changes("team"), subscribes("sub_2", price="other"), unlinks_customer(), deletes_rows()),
         ),
         Scenario(
             "account-conflict",
