@@ -132,7 +132,8 @@ def _merge_conflict(
     """Return the usage state with the items that a rejected transaction returned.
 
     While another transaction is writing these items, a counter may already include a measurement whose marker is not
-    visible. Then only the markers are merged.
+    visible. Then only the markers are merged. Without a conflict DynamoDB reports every failed condition, so the other
+    markers do not exist, the other measurements fit, and the state is authoritative.
     """
     markers = {
         each.id: _recorded(item)

@@ -145,7 +145,7 @@ class Subscription:
         return self.status not in ENDED_STATUSES
 
     def ours(self, catalog: Catalog) -> bool:
-        """Return True if the subscription is for a plan of the catalog, or was when its price was last known.
+        """Return True if the subscription is for a plan other than the free one, or was when its price was last known.
 
         Others (free prices, other products, add-ons) are stored. They are not shown, grant nothing and do not prevent
         a checkout.

@@ -4,8 +4,9 @@
                      ↑___________________________ a version has changed ____________________________|
 
 The fetch comes after the read. If a row is unchanged at the commit, it was written before the fetch, so the fetched
-object is at least as new. The processor returns only after a durable commit. Every failure raises, and Stripe delivers
-the event again. docs/explanation/event-ordering.md describes the protocol.
+object is at least as new. The processor returns only after a durable commit. Every failure of Stripe or DynamoDB
+raises, and Stripe delivers the event again. An event that cannot be parsed is recorded as failed and does not raise.
+docs/explanation/event-ordering.md describes the protocol.
 """
 
 import random
@@ -199,8 +200,11 @@ class EventProcessor:
 
         Raises:
             EventUnidentified: The payload has no usable id.
-            StripeFailed: Stripe is unavailable or rejected a request. Nothing was written.
-            StoreUnavailable: DynamoDB is unavailable, or other workers caused too many conflicts. Nothing was written.
+            StripeFailed: Stripe is unavailable or rejected a request.
+            StoreUnavailable: DynamoDB is unavailable, or other workers caused too many conflicts.
+
+        After an error nothing is written, with one exception: the expiry of a superfluous Checkout Session follows the
+        commit and can fail alone.
         """
         event_id, body = event_types.identify(payload)
         event = None

@@ -355,7 +355,9 @@ class Reconciler:
         return customer is not None and self.deployment.excludes(customer.deployment_id)
 
     def _process(self, phase: Phase, tasks: Sequence[_Task]) -> Iterator[Discrepancy]:
-        """Run the tasks and yield the discrepancies. What stays without an account is none.
+        """Run the tasks and yield the discrepancies.
+
+        An event or object that still belongs to no account is not a discrepancy.
 
         If Stripe fails on an object, it is reported as failed and left for the next full sync. If the page's time
         budget is exceeded by then, so are the remaining tasks.
