@@ -122,9 +122,12 @@ def test_setup_writes_the_deployment_id_into_endpoint_and_portal_configuration(
     json_output(run_with_stripe("setup", "--stack", other.name, "--json"))
     expected = {"billing_deployment": deployment_id or other.name}
     assert metadata_of(stripe_account, "webhook_endpoint") == [expected]
-    assert metadata_of(stripe_account, "billing_portal.configuration") == [
-        {**expected, "billing_portal": variant.name} for variant in variants(load_catalog())
-    ]
+    written = metadata_of(stripe_account, "billing_portal.configuration")
+    by_variant = {each["billing_portal"]: each for each in written}
+    assert len(written) == len(by_variant)
+    assert by_variant == {
+        variant.name: {**expected, "billing_portal": variant.name} for variant in variants(load_catalog())
+    }
 
 
 @pytest.mark.parametrize("words", [[], ["--no-webhook-endpoint"]])

@@ -57,7 +57,8 @@ def test_subscription_that_names_another_account_without_customer_grants_no_plan
     marker = event_marker(deployment, sent["id"])
     assert marker["account_id"] == "acme"
     assert marker["reason"] == (
-        "metadata of sub_2 names another account, globex; the plan is not granted until an operator decides"
+        "metadata of sub_2 names another account, globex; the plan is not granted until an operator decides; "
+        "the account has several live subscriptions: sub_1, sub_2"
     )
     assert '"CustomerConflict":[1.0]' in printed().replace(" ", "")
     assert deployment.repository.load_account("globex").subscriptions == ()
