@@ -142,7 +142,7 @@ class Subscription:
     @property
     def live(self) -> bool:
         """True if Stripe can still collect payments for the subscription, or revive it."""
-        return self.status not in ENDED_STATUSES
+        return not self.has_ended
 
     def ours(self, catalog: Catalog) -> bool:
         """Return True if the subscription is for a plan other than the free one, or was when its price was last known.

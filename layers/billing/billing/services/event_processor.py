@@ -195,6 +195,9 @@ class EventProcessor:
     def process(self, payload: object) -> EventOutcome:
         """Process an Event object. The call may be repeated.
 
+        After an error nothing is written, with one exception: the expiry of a superfluous Checkout Session follows the
+        commit and can fail alone.
+
         Args:
             payload: Parsed JSON of the delivery.
 
@@ -202,9 +205,6 @@ class EventProcessor:
             EventUnidentified: The payload has no usable id.
             StripeFailed: Stripe is unavailable or rejected a request.
             StoreUnavailable: DynamoDB is unavailable, or other workers caused too many conflicts.
-
-        After an error nothing is written, with one exception: the expiry of a superfluous Checkout Session follows the
-        commit and can fail alone.
         """
         event_id, body = event_types.identify(payload)
         event = None
@@ -581,27 +581,18 @@ def _outbound(
 
 def _alarms(matched: AccountMatch, changes: Changes, profile: Profile) -> Mapping[str, str]:
     """Return the reasons for operator action, by alarm metric. `profile` is the profile after the event."""
-    unmapped_prices = [
-        row.content.price_id
-        for row in changes.rows
-        if isinstance(row.content, Subscription) and not row.content.price_is_mapped and row.content.live
+    subscriptions = [row.content for row in changes.rows if isinstance(row.content, Subscription)]
+    unmapped_prices = [str(each.price_id) for each in subscriptions if not each.price_is_mapped and each.live]
+    multiplied_prices = [each.id for each in subscriptions if each.multiplies_flat_price]
+    conflicts = [
+        f"{each.id} names another account, {each.conflicting_account_id}"
+        for each in subscriptions
+        if each.conflicting_account_id
     ]
     live_ids = profile.live_subscription_ids
     is_one_of_several = len(live_ids) > 1 and any(row.content.id in live_ids for row in changes.rows)
-    multiplied_prices = [
-        row.content.id
-        for row in changes.rows
-        if isinstance(row.content, Subscription) and row.content.multiplies_flat_price
-    ]
-    conflicts = [
-        f"{row.content.id} names another account, {row.content.conflicting_account_id}"
-        for row in changes.rows
-        if isinstance(row.content, Subscription) and row.content.conflicting_account_id
-    ]
     alarms = {
-        "UnmappedPrice": f"not in the catalog: price {', '.join(map(str, unmapped_prices))}"
-        if unmapped_prices
-        else None,
+        "UnmappedPrice": f"not in the catalog: price {', '.join(unmapped_prices)}" if unmapped_prices else None,
         "FlatPriceMultiplied": f"a flat price with a quantity above 1: subscription {', '.join(multiplied_prices)}"
         if multiplied_prices
         else None,
