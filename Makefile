@@ -59,7 +59,7 @@ test: install ## Run all tests with a quarter of the random examples; TEST_PROFI
 
 .PHONY: engine
 engine: install ## Run the tests on a DynamoDB engine
-	$(BIN)/pytest -m engine --ignore=tests/e2e --durations=5
+	$(BIN)/pytest -n 2 -m engine --ignore=tests/e2e --durations=5
 
 .PHONY: check
 check: install ## Run linters, type checker, template validation and architecture tests
