@@ -19,7 +19,7 @@ from billing.stripe_events.account_matching import AccountMatch
 from billing.stripe_events.event_types import EventOutcome, FetchedObject, ObjectRef, ParsedEvent, Snapshot, StripeEvent
 from billing.stripe_events.ordering import MAX_SNAPSHOT_AGE, StoredObject, apply_snapshot, includes, next_version
 from tests.protocol.table_model import Table
-from tests.protocol.transition_system import Components, ReplayedCalls, Write
+from tests.protocol.workers import Components, ReplayedCalls, Write
 
 type Row = StoredObject[Snapshot]
 

@@ -25,7 +25,8 @@ from tests.protocol.ablations import ABLATIONS, Ablation
 from tests.protocol.invariants import violations
 from tests.protocol.random_histories import random_history
 from tests.protocol.scenarios import SCENARIOS
-from tests.protocol.transition_system import Components, Scenario, SystemState, initial_state, next_call
+from tests.protocol.transition_system import Scenario, SystemState, initial_state
+from tests.protocol.workers import Components, next_call
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,7 @@ import random
 
 from billing.domain.accounts import Profile
 from tests.protocol import model
-from tests.protocol.model import Json
-from tests.protocol.scenarios import (
-    CLOCK_ERROR,
-    WITHOUT_CUSTOMER,
+from tests.protocol.actions import (
     completes_checkout,
     creates_account,
     deletes_customer,
@@ -18,6 +15,8 @@ from tests.protocol.scenarios import (
     stripe_action,
     waits,
 )
+from tests.protocol.model import Json
+from tests.protocol.scenarios import CLOCK_ERROR, WITHOUT_CUSTOMER
 from tests.protocol.transition_system import Action, Scenario
 
 PROFILES = (Profile("acme", version=1, customer_id="cus_1"), WITHOUT_CUSTOMER, None)

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from billing.stripe_events.event_types import EventOutcome
 from billing.telemetry import logger
 from tests.protocol.ablations import ABLATIONS
+from tests.protocol.actions import changes, subscribes
 from tests.protocol.model_checker import check, main, random_walk
 from tests.protocol.random_histories import random_history
-from tests.protocol.scenarios import SCENARIOS, changes, subscribes
-from tests.protocol.transition_system import Components, Scenario, initial_state
+from tests.protocol.scenarios import SCENARIOS
+from tests.protocol.transition_system import Scenario, initial_state
+from tests.protocol.workers import Components
 from tests.sampling import examples
 
 
