@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from billing.domain.identifiers import is_id
+from billing.domain.identifiers import is_id, is_stripe_id
 
 DEFAULT_STACK = "serverless-billing-dev"
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
@@ -21,8 +21,8 @@ def _check_account_id(value: str) -> str:
 
 
 def _check_customer_id(value: str) -> str:
-    if not is_id(value):
-        raise typer.BadParameter("a customer id has 1 to 255 visible ASCII characters, for example cus_ABC")
+    if not is_stripe_id(value):
+        raise typer.BadParameter("a customer id has 1 to 255 letters, digits, _, - and ., for example cus_ABC")
     return value
 
 

@@ -237,7 +237,8 @@ def test_link_invalid_customer_fails_without_writing(
         ("nobody", "cus_acme"): "account_not_found",
     }
     assert "the account globex" in errors["acme", "cus_globex"]["message"]
-    assert run_with_stripe("accounts", "link", "acme", "cus 1").exit_code == 2
+    for customer in ("cus 1", "cus/1", "search"):
+        assert run_with_stripe("accounts", "link", "acme", customer).exit_code == 2
     assert table_items(stack) == before
 
 

@@ -24,3 +24,10 @@ def test_stripe_id_is_accepted(value: str) -> None:
 @pytest.mark.parametrize("value", ["...", "a/b", "a?b", "a%2e", "user@example.com", "a;b", "a\\b"])
 def test_stripe_id_with_another_character_is_rejected(value: str) -> None:
     assert not is_stripe_id(value)
+
+
+@pytest.mark.parametrize("value", ["search", "upcoming"])
+def test_stripe_id_that_is_a_word_of_stripes_routes_is_rejected(value: str) -> None:
+    """GET /v1/prices/search is another operation than the retrieval of a price."""
+    assert not is_stripe_id(value)
+    assert is_id(value)

@@ -131,6 +131,7 @@ NO_STRIPE_IDS = [
     *("price_1\r\nX-Injected: 1", "price_1\n", "\x00", "\x7f", "price 1", "é", "x" * 256),
     *(".", "..", "...", "../customers", "price_1/../../customers", "price_1/subscriptions"),
     *("price_1?limit=1", "price_1#", "%2e%2e", "price_1%0d%0a", "price_1;", "price_1\\"),
+    "search",
 ]
 
 
