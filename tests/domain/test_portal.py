@@ -48,16 +48,38 @@ def test_variants_follow_the_proration_of_each_plan() -> None:
     [
         ([], IMMEDIATE),
         ([ON_PRO], IMMEDIATE),
-        ([replace(ON_PRO, quantity=3)], IMMEDIATE),
+        ([replace(ON_PRO, quantity=3)], SEATS_ONLY),
         ([ON_TEAM], ON_NEXT_INVOICE),
         ([THREE_SEATS], SEATS_ONLY),
         ([replace(THREE_SEATS, status="past_due")], SEATS_ONLY),
         ([replace(THREE_SEATS, status="canceled")], IMMEDIATE),
         ([replace(THREE_SEATS, status="canceled"), ON_PRO], IMMEDIATE),
         ([ON_PRO, ON_TEAM], ON_NEXT_INVOICE),
+        ([replace(THREE_SEATS, price_is_mapped=False, is_per_seat=False)], SEATS_ONLY),
+        ([replace(THREE_SEATS, plan="left_the_catalog")], SEATS_ONLY),
         ([replace(ON_PRO, plan=None)], IMMEDIATE),
         ([replace(ON_PRO, plan="left_the_catalog")], IMMEDIATE),
     ],
 )
 def test_variant_fits_the_present_subscription(subscriptions: list[Subscription], variant: PortalVariant) -> None:
     assert variant_for(subscriptions, CATALOG) == variant
+
+
+def test_variant_while_a_lower_plan_has_several_seats_offers_no_flat_price() -> None:
+    """The highest plan is flat. Its proration has no restricted variant, so that of the per-seat plan is used."""
+    enterprise = Plan("enterprise", "Enterprise", (Price("enterprise_monthly", 9900, "usd", "month"),))
+    catalog = Catalog((FREE, TEAM, enterprise))
+    on_enterprise = replace(ON_PRO, plan="enterprise")
+    assert variant_for([on_enterprise, THREE_SEATS], catalog) == SEATS_ONLY
+    assert variant_for([on_enterprise, ON_TEAM], catalog) == IMMEDIATE
+
+
+def test_variant_with_several_seats_keeps_the_proration_of_the_highest_plan_if_it_can() -> None:
+    business = Plan("business", "Business", (Price("business_monthly", 9900, "usd", "month", per_seat=True),))
+    catalog = Catalog((FREE, PRO, TEAM, replace(business, proration=Proration.NONE)))
+    on_business = replace(ON_TEAM, id="sub_3", plan="business")
+    assert variant_for([on_business, THREE_SEATS], catalog) == PortalVariant(Proration.NONE, per_seat_only=True)
+
+
+def test_variant_of_a_catalog_with_flat_prices_only_is_unrestricted() -> None:
+    assert variant_for([replace(ON_PRO, quantity=3)], Catalog((FREE, PRO))) == IMMEDIATE

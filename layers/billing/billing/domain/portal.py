@@ -6,7 +6,7 @@ docs/decisions/0022-portal-configurations.md has the reasons.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from billing.domain.plans import Catalog, Price, Proration
 from billing.domain.subscriptions import Subscription
@@ -53,14 +53,16 @@ def variants(catalog: Catalog) -> tuple[PortalVariant, ...]:
 def variant_for(subscriptions: Iterable[Subscription], catalog: Catalog) -> PortalVariant:
     """Return the variant for an account with these subscriptions.
 
-    The highest plan of a live subscription decides. While it has several seats, flat prices are not offered: Stripe
-    would charge such a price once for each seat.
+    The highest plan of a live subscription decides on the proration. While any of them has several seats, flat prices
+    are not offered: Stripe would charge such a price once for each seat. If the catalog has no such variant with this
+    proration, the proration of another per-seat plan is used.
     """
     current = [each for each in subscriptions if each.live and each.ours(catalog)]
     highest = max(current, key=lambda each: catalog.rank(each.plan), default=None)
     plan = catalog.plan(highest.plan or "") if highest else None
-    if plan is None or plan not in catalog.for_sale:
-        return default_variant(catalog)
-    has_seats = any(each.is_per_seat and (each.quantity or 0) > 1 for each in current)
-    wanted = PortalVariant(plan.portal_proration, per_seat_only=has_seats)
-    return wanted if wanted in variants(catalog) else PortalVariant(plan.portal_proration)
+    usual = PortalVariant(plan.portal_proration) if plan and plan in catalog.for_sale else default_variant(catalog)
+    if not any((each.quantity or 0) > 1 for each in current):
+        return usual
+    restricted = [each for each in variants(catalog) if each.per_seat_only]
+    wanted = replace(usual, per_seat_only=True)
+    return wanted if wanted in restricted else next(iter(restricted), usual)
