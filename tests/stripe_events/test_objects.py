@@ -250,6 +250,16 @@ def test_terms_of_price_and_pause_are_parsed() -> None:
     assert (found.pause_collection, found.pause_resumes_at) == ("keep_as_draft", at(START))
 
 
+def test_subscription_currency_differs_from_the_price_amount_is_unknown() -> None:
+    """A price with `currency_options` shows its amount in its own currency only."""
+    priced = item("pro_monthly", **PERIOD)
+    priced["price"] |= {"unit_amount": 1_900, "currency": "usd"}
+    found = subscription(items={"data": [priced]}, currency="eur")
+    assert (found.currency, found.unit_amount) == ("eur", None)
+    found = subscription(items={"data": [priced]}, currency="usd")
+    assert (found.currency, found.unit_amount) == ("usd", 1_900)
+
+
 def test_subscription_without_items_has_no_plan() -> None:
     found = subscription(items={"data": []})
     assert (found.plan, found.price_id, found.quantity, found.current_period_end) == (None, None, None, None)

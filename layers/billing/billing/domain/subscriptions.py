@@ -104,8 +104,9 @@ class Subscription:
         pause_collection: Behavior of invoices while payment collection is paused, for example "void"; None if it is
             not paused. The status stays as it is.
         pause_resumes_at: Time at which payment collection resumes by itself.
-        unit_amount: Amount of the price in the currency's minor unit; None for tiered prices.
-        currency: Currency of the price.
+        unit_amount: Amount of the price in the currency's minor unit; None for tiered prices, and if the price has
+            another currency than the subscription.
+        currency: Currency in which the subscription is billed.
         interval: Billing interval of the price in Stripe, for example "month".
         interval_count: Number of intervals between two invoices.
         conflicting_account_id: Another account that the subscription's own metadata names, if that account exists and

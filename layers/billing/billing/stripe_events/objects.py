@@ -45,6 +45,7 @@ def parse_subscription(source: Json, catalog: Catalog) -> Subscription:
     item, price = _plan_item([(item, mapping(item, "price")) for item in items], catalog)
     price_id, quantity = text(price, "id"), integer(item, "quantity")
     plan = plan_of_price(price, catalog)
+    unit_amount, currency = _amount_and_currency(source, price)
     pause, recurring = mapping(source, "pause_collection"), mapping(price, "recurring")
     status = required_text(source, "status")
     schedule_id = None if status in ENDED_STATUSES else reference(source, "schedule")
@@ -69,11 +70,21 @@ def parse_subscription(source: Json, catalog: Catalog) -> Subscription:
         trial_end=time(source, "trial_end"),
         pause_collection=text(pause, "behavior"),
         pause_resumes_at=time(pause, "resumes_at"),
-        unit_amount=integer(price, "unit_amount"),
-        currency=text(price, "currency"),
+        unit_amount=unit_amount,
+        currency=currency,
         interval=text(recurring, "interval"),
         interval_count=integer(recurring, "interval_count"),
     )
+
+
+def _amount_and_currency(subscription: Json, price: Json) -> tuple[int | None, str | None]:
+    """Return the amount of a subscription's price and the currency in which it is billed.
+
+    A price with `currency_options` has an amount in each of them, and shows only that in its own currency.
+    """
+    amount, own_currency = integer(price, "unit_amount"), text(price, "currency")
+    currency = text(subscription, "currency") or own_currency
+    return (amount if currency == own_currency else None), currency
 
 
 def plan_of_price(price: Json, catalog: Catalog) -> Plan | None:
