@@ -112,6 +112,47 @@ def test_checkout_after_a_stored_failure_to_expire_leaves_one_session_open(
     assert stripe_client.v1.checkout.sessions.retrieve(previous.id).status == "expired"
 
 
+@pytest.mark.parametrize("lookup", ["/v1/prices", CUSTOMERS])
+def test_checkout_after_a_stored_failure_succeeds_although_the_lookup_after_it_failed(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient, simulator: Simulator, lookup: str
+) -> None:
+    """After a refusal, checkout looks up the price and the customer. Stripe limits the rate of these calls."""
+    checkout(deployment)
+    stripe_client.v1.checkout.sessions.expire(open_session(stripe_client, deployment).id)
+    inject_stored_failure(simulator, SESSIONS, 400, "before")
+    inject_fault(simulator, "status:429", lookup)
+    assert checkout(deployment).status == 502
+    clear_faults(simulator)
+    assert checkout(deployment).status == 200
+
+
+def test_checkout_after_a_refused_price_succeeds_once_the_price_is_active_again(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient
+) -> None:
+    """While no active price has the lookup key, its lookup fails, too."""
+    checkout(deployment)
+    session = open_session(stripe_client, deployment)
+    [item] = session.line_items.data if session.line_items else []
+    price_id = item.price.id if item.price else ""
+    stripe_client.v1.checkout.sessions.expire(session.id)
+    stripe_client.v1.prices.update(price_id, {"active": False})
+    assert checkout(deployment).status == 502
+    stripe_client.v1.prices.update(price_id, {"active": True})
+    assert checkout(deployment).status == 200
+
+
+@pytest.mark.usefixtures("stripe_client")
+def test_portal_after_a_stored_failure_succeeds_although_the_lookup_after_it_failed(
+    deployment: FunctionHarness, simulator: Simulator
+) -> None:
+    end_subscription(deployment)
+    inject_stored_failure(simulator, PORTAL_SESSIONS, 400, "before")
+    inject_fault(simulator, "status:429", CUSTOMERS)
+    assert portal(deployment, **{"Idempotency-Key": "k1"}).status == 502
+    clear_faults(simulator)
+    assert portal(deployment, **{"Idempotency-Key": "k1"}).status == 200
+
+
 # --- Keys that stay ---------------------------------------------------------------------------------------------------
 
 

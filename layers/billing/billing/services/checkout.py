@@ -9,6 +9,7 @@ the next attempt derives other keys (`idempotency_keys`).
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
@@ -196,11 +197,20 @@ class Checkout:
         return _url(session)
 
     def _create_session(self, profile: Profile, offer: Offer, order: CheckoutOrder, key: str) -> CheckoutSession:
+        """Create a session. If Stripe refuses the price or the customer of the order, they are looked up again.
+
+        If a lookup fails, the refusal stands: Stripe stored it for the key, so the next attempt needs another one.
+
+        Raises:
+            VersionConflict: The order was corrected. The next attempt uses the new price or another customer.
+        """
         try:
             return self.gateway.create_checkout_session(order, idempotency_key=key)
         except StripeRefused:
-            self._refresh_price(offer.price, order.price_id)
-            self._remove_deleted_customer(profile, order.customer_id)
+            with suppress(StripeFailed):
+                self._refresh_price(offer.price, order.price_id)
+            with suppress(StripeFailed):
+                self._remove_deleted_customer(profile, order.customer_id)
             raise
 
     def _refresh_price(self, price: Price, price_id: str) -> None:

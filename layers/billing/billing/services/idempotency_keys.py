@@ -24,6 +24,8 @@ from billing.domain.errors import StripeFailed
 def next_key_after_error(repository: Repository, profile: Profile) -> Iterator[None]:
     """Write the profile again if Stripe answers with an error, so that its version and the keys derived from it change.
 
+    The error of the request itself has to leave the block. The error of a later request must not replace it.
+
     Args:
         repository: Repository of the profile.
         profile: Profile that the key of the request was derived from.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from billing.adapters.repository import Repository
 from billing.adapters.stripe_gateway import StripeGateway
 from billing.domain.accounts import Account
-from billing.domain.errors import CustomerGone, StripeRefused
+from billing.domain.errors import CustomerGone, StripeFailed, StripeRefused
 from billing.services.idempotency_keys import next_key_after_error
 
 
@@ -41,6 +41,13 @@ class Portal:
                 try:
                     return self.gateway.create_portal_session(customer_id, return_url, key, configuration)
                 except StripeRefused:
-                    if not self.gateway.is_customer_deleted(customer_id):
+                    if not self._is_known_as_deleted(customer_id):
                         raise
         raise CustomerGone
+
+    def _is_known_as_deleted(self, customer_id: str) -> bool:
+        """Return True if Stripe shows that a customer was deleted. If Stripe fails, the refusal before it stands."""
+        try:
+            return self.gateway.is_customer_deleted(customer_id)
+        except StripeFailed:
+            return False
