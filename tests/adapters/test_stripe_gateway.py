@@ -214,6 +214,13 @@ def test_session_that_cannot_be_expired_is_retrieved(wire: Wire, gateway: Stripe
     assert gateway.expire_checkout_session("cs_1") == CheckoutSession("cs_1", "complete", None, "sub_1")
 
 
+def test_session_that_stays_open_although_it_was_to_expire_is_an_error(wire: Wire, gateway: StripeGateway) -> None:
+    wire.answer(stripe_error(400), ok(SESSION))
+    with pytest.raises(StripeRefused) as raised:
+        gateway.expire_checkout_session("cs_1")
+    assert isinstance(raised.value.__cause__, stripe.InvalidRequestError)
+
+
 @pytest.mark.parametrize("name", FINDERS)
 def test_missing_object_returns_none(name: str, wire: Wire, gateway: StripeGateway) -> None:
     wire.answer(stripe_error(404, code="resource_missing"))

@@ -220,6 +220,21 @@ def test_open_checkout_is_expired_by_the_redelivery_if_stripe_fails(
     assert open_checkout_id(deployment) is None
 
 
+def test_open_checkout_that_stripe_refuses_to_expire_is_expired_by_the_redelivery(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient, simulator: Simulator
+) -> None:
+    check_out(deployment)
+    session = open_session(stripe_client, deployment)
+    arrived = created_event(subscribe_by_api(deployment, stripe_client))
+    inject_fault(simulator, "status:400", f"/v1/checkout/sessions/{session.id}/expire")
+    assert [deployment.deliver(arrived).status for _ in range(2)] == [502, 502]
+    assert open_checkout_id(deployment) == session.id
+    clear_faults(simulator)
+    assert deployment.deliver(arrived).body["outcome"] == "duplicate"
+    assert stripe_client.v1.checkout.sessions.retrieve(session.id).status == "expired"
+    assert open_checkout_id(deployment) is None
+
+
 def test_open_checkout_of_a_foreign_subscription_stays_open(
     deployment: FunctionHarness, stripe_client: stripe.StripeClient
 ) -> None:

@@ -237,12 +237,18 @@ class StripeGateway:
 
         Returns:
             The session; if it was no longer open, its present state. None if it does not exist.
+
+        Raises:
+            StripeRefused: Stripe refused, and the session is still open.
         """
         with _map_errors():
             try:
                 return _checkout_session(self._v1.checkout.sessions.expire(session_id))
             except stripe.InvalidRequestError:
-                return self.find_checkout_session(session_id)
+                session = self.find_checkout_session(session_id)
+                if session is not None and session.status == "open":
+                    raise
+                return session
 
     def create_portal_session(
         self,

@@ -16,7 +16,7 @@ def expire_superfluous_checkout(gateway: "StripeGateway", profile: Profile) -> b
 
     | session in Stripe | result |
     |---|---|
-    | open | it is expired: True |
+    | open | it is expired: True. If Stripe refuses, StripeRefused |
     | expired or unknown | True |
     | complete, and its subscription is one of the live ones | True |
     | complete, and its subscription is not stored yet | False: its own event removes the session |
@@ -25,7 +25,7 @@ def expire_superfluous_checkout(gateway: "StripeGateway", profile: Profile) -> b
         True if the profile no longer needs the session.
 
     Raises:
-        StripeFailed: Stripe is unavailable or rejected a request.
+        StripeFailed: Stripe is unavailable or rejected a request. The session may still be open.
     """
     checkout = profile.superfluous_checkout
     if checkout is None:
