@@ -15,7 +15,7 @@ from billing.domain.subscriptions import AccessPolicy, Subscription
 from billing.services.event_processor import EventProcessor, Fetch
 from billing.stripe_events.event_types import EventOutcome, FetchedObject, ObjectRef, ParsedEvent, parse_envelope
 from billing.stripe_events.objects import parse_subscription
-from tests.functions.events import event, invoice, subscription, subscription_event
+from tests.functions.events import METADATA, event, invoice, subscription, subscription_event
 from tests.functions.support import FunctionHarness, event_marker, outbox_types, stored_items
 from tests.samples import DEPLOYMENT
 
@@ -45,7 +45,7 @@ def checkout_session(subscription_id: str) -> dict[str, Any]:
         "mode": "subscription",
         "customer": "cus_acme",
         "subscription": subscription_id,
-        "metadata": {"account_id": "acme"},
+        "metadata": METADATA,
     }
 
 

@@ -1,7 +1,7 @@
 """Objects of another deployment on the same Stripe account: out of scope, whatever account they name."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -117,6 +117,45 @@ def test_subscription_of_another_deployments_customer_raises_no_conflict(
     customer = stripe_client.v1.customers.create({"metadata": FOREIGN}).id
     sent = subscription_event("sub_2", customer=customer, metadata=WITHOUT_DEPLOYMENT)
     assert deployment.deliver(sent).body["outcome"] == "ignored"
+
+
+@pytest.mark.parametrize("has_customer", [True, False])
+@pytest.mark.parametrize("exists", [True, False])
+def test_event_without_a_deployment_of_a_deleted_customer_links_nothing(
+    deployment: FunctionHarness,
+    stripe_client: stripe.StripeClient,
+    printed: Callable[[], str],
+    has_customer: bool,  # noqa: FBT001 - parameter of the test
+    exists: bool,  # noqa: FBT001 - parameter of the test
+) -> None:
+    """A deleted customer has no metadata, so it may be another deployment's. So may one that Stripe does not have."""
+    if has_customer:
+        deployment.deliver(subscription_event())
+    before = deployment.repository.load_account("acme")
+    customer = stripe_client.v1.customers.create({"metadata": FOREIGN}).id if exists else "cus_never"
+    if exists:
+        stripe_client.v1.customers.delete(customer)
+    parent = invoice_parent(WITHOUT_DEPLOYMENT)
+    for sent in (
+        subscription_event("sub_2", customer=customer, metadata=WITHOUT_DEPLOYMENT, status="canceled"),
+        event("invoice.paid", invoice("in_2", customer=customer, parent=parent)),
+        event("checkout.session.completed", checkout_session(WITHOUT_DEPLOYMENT) | {"customer": customer}),
+    ):
+        assert deployment.deliver(sent).body["outcome"] == "unknown_customer"
+    assert deployment.repository.load_account("acme") == before
+    assert deployment.repository.find_owners([customer]) == {}
+    assert "CustomerConflict" not in printed()
+
+
+def test_event_that_names_this_deployment_links_a_deleted_customer(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient
+) -> None:
+    """The object itself proves whose customer it was. The event may just be late."""
+    customer = stripe_client.v1.customers.create({}).id
+    stripe_client.v1.customers.delete(customer)
+    sent = subscription_event(customer=customer, status="canceled")
+    assert deployment.deliver(sent).body["outcome"] == "applied"
+    assert deployment.repository.load_account("acme").profile.customer_id == customer
 
 
 def test_object_without_a_deployment_is_linked_by_its_account(

@@ -32,7 +32,7 @@ def subscribes(
 
     def act(stripe: Stripe, clock_offset: float) -> Stripe:
         source = model.subscription(subscription_id, "cus_1", status, stripe.time)
-        source |= {"metadata": {"account_id": account_id}, "items": model.items(price, 1, int(stripe.time))}
+        source |= {"metadata": model.metadata(account_id), "items": model.items(price, 1, int(stripe.time))}
         source |= {"trial_end": int(stripe.time) + 86_400} if trial else {}
         return stripe.put(source, "customer.subscription.created", clock_offset)
 
@@ -131,7 +131,7 @@ def completes_checkout() -> Action:
 
     def act(stripe: Stripe, clock_offset: float) -> Stripe:
         source: Json = {"id": "cs_1", "mode": "subscription", "customer": "cus_1", "subscription": "sub_1"}
-        return stripe.emit(source | {"metadata": {"account_id": "acme"}}, "checkout.session.completed", clock_offset)
+        return stripe.emit(source | {"metadata": model.metadata()}, "checkout.session.completed", clock_offset)
 
     return stripe_action("the Checkout Session of sub_1 is completed", act)
 
@@ -140,7 +140,7 @@ def expires_checkout() -> Action:
     """Let a Checkout Session expire."""
 
     def act(stripe: Stripe, clock_offset: float) -> Stripe:
-        source: Json = {"id": "cs_1", "mode": "subscription", "customer": "cus_1", "metadata": {"account_id": "acme"}}
+        source: Json = {"id": "cs_1", "mode": "subscription", "customer": "cus_1", "metadata": model.metadata()}
         return stripe.emit(source, "checkout.session.expired", clock_offset)
 
     return stripe_action("a Checkout Session expires", act)
@@ -154,7 +154,7 @@ def deletes_customer() -> Action:
             if isinstance(state.content, Subscription) and not state.content.has_ended:
                 source = state.source | {"status": "canceled", "ended_at": int(stripe.time)}
                 stripe = stripe.put(source, "customer.subscription.deleted", clock_offset)
-        source = {"id": "cus_1", "metadata": {"account_id": "acme"}}
+        source = {"id": "cus_1", "metadata": model.metadata()}
         return replace(stripe.emit(source, "customer.deleted", clock_offset), customers=())
 
     return stripe_action("cus_1 is deleted", act)

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from billing.domain.plans import Catalog, Plan, Price
+from billing.stripe_events.objects import identity_metadata
+from tests.samples import DEPLOYMENT
 
 START = 1_780_000_000
 CLOCK_SKEW_SECONDS = 2
@@ -91,6 +93,11 @@ class Stripe:
         self.time += self.choice.choice([0, 0, 0, 0.4, 1, 3, 6, 20, 700])
 
 
+def metadata(account_id: str = "acme") -> Json:
+    """Return the metadata of an object that the deployment creates. Its customer is not looked up."""
+    return identity_metadata(account_id, DEPLOYMENT.id)
+
+
 def subscription(subscription_id: str, customer_id: str, status: str, now: float) -> Json:
     """Return a subscription in the form of the current API version."""
     return {
@@ -100,7 +107,7 @@ def subscription(subscription_id: str, customer_id: str, status: str, now: float
         "created": int(now),
         "items": items("pro_monthly", 1, int(now)),
         "cancel_at_period_end": False,
-        "metadata": {"account_id": "acme"},
+        "metadata": metadata(),
     }
 
 

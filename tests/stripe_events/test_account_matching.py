@@ -5,9 +5,16 @@ from dataclasses import replace
 import pytest
 
 from billing.domain.accounts import Profile
-from billing.stripe_events.account_matching import AccountMatch, find_conflict, match_account, requires_customer
+from billing.stripe_events.account_matching import (
+    AccountMatch,
+    find_conflict,
+    find_unlinkable_outcome,
+    match_account,
+    requires_customer,
+)
+from billing.stripe_events.customer_links import StripeCustomer
 from billing.stripe_events.event_types import EventOutcome, ParsedEvent
-from tests.samples import SUBSCRIPTION
+from tests.samples import DEPLOYMENT, SUBSCRIPTION
 
 ACME = Profile("acme", version=1, customer_id="cus_1")
 WITHOUT_CUSTOMER = replace(ACME, customer_id=None)
@@ -65,3 +72,14 @@ def test_customer_is_read_only_for_an_object_without_deployment_that_has_no_link
     ):
         assert requires_customer(OF_ACME, match) is required
         assert not requires_customer(named, match)
+
+
+def test_customer_that_is_deleted_missing_or_of_another_deployment_cannot_be_linked() -> None:
+    for customer, outcome in (
+        (StripeCustomer("cus_1", None, None), None),
+        (StripeCustomer("cus_1", "acme", DEPLOYMENT.id), None),
+        (StripeCustomer("cus_1", "acme", "billing-staging"), EventOutcome.IGNORED),
+        (StripeCustomer("cus_1", None, None, is_deleted=True), EventOutcome.UNKNOWN_CUSTOMER),
+        (None, EventOutcome.UNKNOWN_CUSTOMER),
+    ):
+        assert find_unlinkable_outcome(customer, DEPLOYMENT) is outcome

@@ -75,6 +75,37 @@ def test_subscription_made_in_the_dashboard_for_a_customer_of_another_deployment
     assert "CustomerConflict" not in output
 
 
+@pytest.mark.parametrize("has_customer", [True, False])
+@pytest.mark.parametrize("with_events", [True, False])
+@pytest.mark.parametrize("deployment_id", ["", "billing-test"])
+def test_objects_of_a_deleted_customer_without_account_are_left_out_in_each_sync(
+    deployment: FunctionHarness,
+    reconciliation: ReconcileFunction,
+    stripe_client: stripe.StripeClient,
+    printed: Callable[[], str],
+    has_customer: bool,  # noqa: FBT001 - parameter of the test
+    with_events: bool,  # noqa: FBT001 - parameter of the test
+    deployment_id: str,
+) -> None:
+    """Nobody can link a deleted customer, and its subscriptions have ended. Nothing is left to decide."""
+    if has_customer:
+        profile = deployment.repository.load_account("acme").profile
+        deployment.repository.save_profile(replace(profile, customer_id="cus_acme"), new_customer_id="cus_acme")
+    before = deployment.repository.load_account("acme")
+    foreign = create_foreign_subscription(stripe_client)
+    metadata = {"account_id": "acme", "billing_deployment": deployment_id}
+    stripe_client.v1.subscriptions.update(foreign.id, {"metadata": metadata})
+    stripe_client.v1.customers.delete(str(foreign.customer))
+    for _ in range(2):
+        if not with_events:
+            skip_events(deployment)
+        reconciliation.start()
+    assert deployment.repository.load_account("acme") == before
+    output = printed()
+    assert "found a difference" not in output
+    assert "CustomerConflict" not in output
+
+
 @pytest.fixture
 def conflicting(
     deployment: FunctionHarness, reconciliation: ReconcileFunction, stripe_client: stripe.StripeClient

@@ -142,10 +142,11 @@ class EventProcessor:
         pause: Waits for a number of seconds.
         look_up: Returns the object that a thin event names, from which its customer follows; None if Stripe returns
             404.
-        find_customer: Finds a customer in Stripe; None if Stripe returns 404. It is called before a customer is linked,
-            unless the event's object names this deployment.
-        verify_customers: True if a customer is linked only if Stripe still has it. Replays and reconciliation need it,
-            because they process events long after they happened.
+        find_customer: Finds a customer in Stripe; None if Stripe returns 404. It is called before a customer is linked
+            or reported as a conflict, unless the event's object names this deployment.
+        verify_customers: True if it is called also if the object names this deployment. Replays and reconciliation need
+            it, because they process events long after they happened: Stripe may not have the customer anymore.
+        assigns_customers: True if an event may assign an account its first customer.
         expire_checkout: Expires the superfluous Checkout Session of a profile. Returns True if the session can no
             longer be paid and its subscription, if it has one, is stored.
     """
@@ -159,6 +160,7 @@ class EventProcessor:
     look_up: LookUp = field(default=_not_found)
     find_customer: FindCustomer = field(default=_no_customer)
     verify_customers: bool = False
+    assigns_customers: bool = True
     expire_checkout: Callable[[Profile], bool] = field(default=_never)
 
     @classmethod
@@ -179,7 +181,7 @@ class EventProcessor:
             gateway: Returns the gateway. It is called for each request to Stripe, so most events create no connection,
                 and a rotated API key takes effect.
             deployment: Deployment whose events are processed.
-            verify_customers: True if a customer is linked only if Stripe still has it.
+            verify_customers: True if a customer is linked only if Stripe still has it, whatever the object names.
         """
         return cls(
             repository,
@@ -309,16 +311,14 @@ class EventProcessor:
 
     def _verify_link(self, parsed: ParsedEvent, matched: AccountMatch | EventOutcome) -> AccountMatch | EventOutcome:
         """Return the match, or the outcome of an event whose customer is not to be linked."""
-        assigns_customer = isinstance(matched, AccountMatch) and matched.assigns_customer
-        must_exist = assigns_customer and self.verify_customers
-        if not must_exist and not account_matching.requires_customer(parsed, matched):
+        if not account_matching.names_unlinked_customer(matched):
+            return matched
+        if isinstance(matched, AccountMatch) and not self.assigns_customers:
+            return EventOutcome.UNKNOWN_CUSTOMER
+        if not self.verify_customers and not account_matching.requires_customer(parsed, matched):
             return matched
         customer = self.find_customer(parsed.customer_id)
-        if customer and self.deployment.excludes(customer.deployment_id):
-            return EventOutcome.IGNORED
-        if must_exist and (customer is None or customer.is_deleted):
-            return EventOutcome.UNKNOWN_CUSTOMER
-        return matched
+        return account_matching.find_unlinkable_outcome(customer, self.deployment) or matched
 
     def _find_targets(self, parsed: ParsedEvent, matched: AccountMatch, context: EventContext) -> EventTargets:
         """Return the objects that the event names, or all live subscriptions of a deleted customer."""

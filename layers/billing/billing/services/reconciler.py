@@ -333,7 +333,7 @@ class Reconciler:
         profiles |= self.repository.find_profiles({account_id for account_id in accounts.values() if account_id})
         named = {parsed.account_id for parsed in parsed_events if parsed.account_id} - set(accounts.values())
         profiles |= self.repository.find_profiles({account_id for account_id in named if account_id})
-        belongs_elsewhere = cache(self._is_customer_of_other_deployment)
+        find_unlinkable_outcome = cache(self._find_unlinkable_outcome)
         matches: dict[ParsedEvent, Match] = {}
         for parsed, account_id in accounts.items():
             matched = account_matching.match_account(
@@ -341,18 +341,21 @@ class Reconciler:
             )
             if isinstance(matched, AccountMatch):
                 matched = replace(matched, named=profiles.get(parsed.account_id or ""))
-            requires_customer = account_matching.requires_customer(parsed, matched)
-            ignored = requires_customer and belongs_elsewhere(parsed.customer_id)
-            matches[parsed] = EventOutcome.IGNORED if ignored else self.links.apply(matched)
+            if account_matching.names_unlinked_customer(matched):
+                matched = find_unlinkable_outcome(parsed.customer_id) or matched
+            matches[parsed] = self.links.apply(matched)
         return matches
 
-    def _is_customer_of_other_deployment(self, customer_id: str) -> bool:
-        """Return True if a customer belongs to another deployment. If Stripe fails, the processor asks again."""
+    def _find_unlinkable_outcome(self, customer_id: str) -> EventOutcome | None:
+        """Return the outcome of objects whose customer cannot be linked; None if it can, or if Stripe fails.
+
+        If Stripe fails, the processor asks again.
+        """
         try:
-            customer = self._retry(lambda: self.gateway.find_customer(customer_id))
+            customer = self._find_customer(customer_id)
         except StripeFailed:
-            return False
-        return customer is not None and self.deployment.excludes(customer.deployment_id)
+            return None
+        return account_matching.find_unlinkable_outcome(customer, self.deployment)
 
     def _process(self, phase: Phase, tasks: Sequence[_Task]) -> Iterator[Discrepancy]:
         """Run the tasks and yield the discrepancies.
@@ -383,13 +386,11 @@ class Reconciler:
             self.deployment,
             find_customer=self._find_customer,
             verify_customers=True,
+            assigns_customers=self.links.assigns_customers,
             expire_checkout=self._expire_checkout,
         )
 
     def _find_customer(self, customer_id: str) -> StripeCustomer | None:
-        """Return a customer that an account may get as its first one. An old event may name a deleted customer."""
-        if not self.links.assigns_customers:
-            return None
         return self._retry(lambda: self.gateway.find_customer(customer_id))
 
     def _fetch(self, target: ObjectRef) -> FetchedObject | None:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from billing.domain.accounts import Profile
+from billing.domain.deployment import Deployment
 from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
+from billing.stripe_events.customer_links import StripeCustomer
 from billing.stripe_events.event_types import EventOutcome, ParsedEvent, Snapshot
 
 
@@ -56,14 +58,34 @@ def match_account(parsed: ParsedEvent, owner: str | None, profile: Profile | Non
     return AccountMatch(profile, assigns_customer=True)
 
 
+def names_unlinked_customer(matched: AccountMatch | EventOutcome) -> bool:
+    """Return True if an object names an account, and its customer would be linked to it or is in conflict with it."""
+    assigns_customer = isinstance(matched, AccountMatch) and matched.assigns_customer
+    return assigns_customer or matched is EventOutcome.CUSTOMER_CONFLICT
+
+
 def requires_customer(parsed: ParsedEvent, matched: AccountMatch | EventOutcome) -> bool:
     """Return True if the customer in Stripe has to be read, because it may belong to another deployment.
 
     An object that names no deployment, for example from Stripe's Dashboard, may belong to another deployment's
     customer. A customer that an account already has does not.
     """
-    assigns_customer = isinstance(matched, AccountMatch) and matched.assigns_customer
-    return parsed.deployment_id is None and (assigns_customer or matched is EventOutcome.CUSTOMER_CONFLICT)
+    return parsed.deployment_id is None and names_unlinked_customer(matched)
+
+
+def find_unlinkable_outcome(customer: StripeCustomer | None, deployment: Deployment) -> EventOutcome | None:
+    """Return the outcome of an object whose customer cannot be linked; None if the customer can be linked.
+
+    A deleted customer has no metadata, so it may have been another deployment's. Its subscriptions have ended. The same
+    is true of a customer that Stripe does not have.
+
+    Args:
+        customer: Customer in Stripe; None if Stripe returns 404.
+        deployment: Deployment that processes the object.
+    """
+    if customer is None or customer.is_deleted:
+        return EventOutcome.UNKNOWN_CUSTOMER
+    return EventOutcome.IGNORED if deployment.excludes(customer.deployment_id) else None
 
 
 def find_conflict(
