@@ -3,16 +3,19 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import stripe
 
+from cli.customer_linking import UNLINKED, audit_entry
 from stripe_simulator import Simulator
 from tests.api.contracts.test_bad_requests import ISSUER, SHARED_SECRET, token
 from tests.functions.events import event, invoice, subscription, subscription_event
 from tests.functions.stripe_support import (
+    all_events,
     clear_faults,
     complete_checkout,
     create_subscription,
@@ -274,6 +277,70 @@ def test_completed_checkout_stays_stored_until_its_own_subscription_arrives(
     deliver_all(deployment, simulator)
     profile = deployment.repository.load_account("acme").profile
     assert (profile.open_checkout, len(profile.live_subscription_ids)) == (None, 2)
+
+
+def test_checkout_after_a_completed_one_stores_the_subscription_whose_events_were_lost(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient, simulator: Simulator
+) -> None:
+    """Without it, checkout would point to a portal that does not open."""
+    check_out(deployment)
+    known = {each["id"] for each in all_events(simulator)}
+    complete_checkout(simulator, open_session(stripe_client, deployment))
+    response = check_out(deployment)
+    assert (response.status, response.body["error"]["action"]) == (409, "open_portal")
+    assert deployment.authorized("GET", "/v1/billing").body["plan"] == "team"
+    assert open_checkout_id(deployment) is None
+    assert deployment.authorized("POST", "/v1/billing/portal").status == 200
+    for each in all_events(simulator, known):
+        assert deployment.deliver(each).status == 200
+    assert len(deployment.repository.load_account("acme").profile.live_subscription_ids) == 1
+
+
+def test_checkout_after_a_completed_one_succeeds_if_the_subscription_has_ended_without_events(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient, simulator: Simulator
+) -> None:
+    check_out(deployment)
+    session = open_session(stripe_client, deployment)
+    complete_checkout(simulator, session)
+    paid = stripe_client.v1.checkout.sessions.retrieve(session.id)
+    stripe_client.v1.subscriptions.cancel(str(paid.subscription))
+    assert check_out(deployment).status == 200
+    assert open_checkout_id(deployment) != session.id
+
+
+def test_checkout_ignores_a_completed_session_of_a_customer_that_was_unlinked(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient, simulator: Simulator
+) -> None:
+    """The session was stored by a version that did not expire it. Nobody would process its subscription."""
+    check_out(deployment)
+    session = open_session(stripe_client, deployment)
+    customer, repository = str(session.customer), deployment.repository
+    checkout = repository.load_account("acme").profile.open_checkout
+    entry = audit_entry("acme", customer, UNLINKED, "unlinked")
+    unlinked = repository.load_account("acme").profile.without_customer(customer)
+    repository.unlink_customer(replace(unlinked, open_checkout=checkout), customer, entry)
+    known = {each["id"] for each in all_events(simulator)}
+    complete_checkout(simulator, session)
+    assert {deployment.deliver(each).body["outcome"] for each in all_events(simulator, known)} >= {"unknown_customer"}
+    assert open_checkout_id(deployment) == session.id
+    assert check_out(deployment).status == 200
+    assert open_session(stripe_client, deployment).customer != customer
+    assert deployment.repository.load_account("acme").subscriptions == ()
+
+
+def test_checkout_returns_409_while_the_subscription_of_a_completed_one_cannot_be_read(
+    deployment: FunctionHarness, stripe_client: stripe.StripeClient, simulator: Simulator
+) -> None:
+    """The customer has paid, so a second subscription is not sold."""
+    check_out(deployment)
+    session = open_session(stripe_client, deployment)
+    complete_checkout(simulator, session)
+    paid = stripe_client.v1.checkout.sessions.retrieve(session.id)
+    inject_fault(simulator, "status:404", f"/v1/subscriptions/{paid.subscription}")
+    assert check_out(deployment).status == 409
+    assert open_checkout_id(deployment) == session.id
+    clear_faults(simulator)
+    assert (check_out(deployment).status, open_checkout_id(deployment)) == (409, None)
 
 
 def test_checkout_that_races_an_arriving_subscription_leaves_no_open_session(

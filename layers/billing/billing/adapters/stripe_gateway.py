@@ -93,12 +93,14 @@ class CheckoutSession:
         status: Stripe's status: open, complete or expired.
         url: Address of the hosted page; None unless the session is open.
         subscription_id: Subscription that the completed session created.
+        customer_id: Customer that the session is for.
     """
 
     id: str
     status: str | None
     url: str | None
     subscription_id: str | None
+    customer_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,6 +445,7 @@ def _checkout_session(session: stripe.checkout.Session) -> CheckoutSession:
         status=objects.text(source, "status"),
         url=objects.text(source, "url"),
         subscription_id=objects.reference(source, "subscription"),
+        customer_id=objects.reference(source, "customer"),
     )
 
 

@@ -30,6 +30,7 @@ from billing.domain.plans import Catalog, Plan, Price
 from billing.domain.subscriptions import AccessPolicy
 from billing.services.event_processor import EventProcessor
 from billing.services.idempotency_keys import next_key_after_error
+from billing.stripe_events.event_types import EventOutcome
 
 ATTEMPTS_MAX = 10
 OPEN_INVOICES_MAX = 100
@@ -71,7 +72,7 @@ class Checkout:
     """Creates Checkout Sessions.
 
     Attributes:
-        processor: Applies the deletion of a customer whose event was lost.
+        processor: Applies the deletion of a customer or the completion of a session whose event was lost.
         policy: Statuses that grant access.
     """
 
@@ -260,7 +261,8 @@ class Checkout:
         """Return the open session of the same order. The session of another order is expired.
 
         Raises:
-            SubscriptionExists: The session was just paid.
+            SubscriptionExists: The session was paid.
+            VersionConflict: The session was paid, and its subscription was stored.
             StripeRefused: The session of another order stays open.
         """
         checkout = account.profile.open_checkout
@@ -272,13 +274,38 @@ class Checkout:
         if session is None or session.status == "expired":
             return None
         if session.status == "complete":
-            ended = {each.id for each in account.subscriptions if not each.live}
-            if session.subscription_id not in ended:
-                raise SubscriptionExists
+            self._process_completed(account, session)
             return None
         if not is_same_order:
             raise StripeRefused
         return session
+
+    def _process_completed(self, account: Account, session: CheckoutSession) -> None:
+        """Store the subscription of a completed session whose events were lost or are late.
+
+        | session | result |
+        |---|---|
+        | of a customer that is not the account's, such as an unlinked one | it is ignored |
+        | its subscription is stored and has ended | it is ignored |
+        | its subscription is stored and live, or cannot be read | SubscriptionExists |
+        | its subscription is not stored | it is stored now: VersionConflict, so that the account is read again |
+        """
+        account_id, customer_id, subscription_id = (
+            account.profile.account_id,
+            session.customer_id,
+            session.subscription_id,
+        )
+        stored = next((each for each in account.subscriptions if each.id == subscription_id), None)
+        if stored is not None and not stored.live:
+            return
+        if stored is not None or customer_id is None or subscription_id is None:
+            raise SubscriptionExists
+        if self.repository.find_owners([customer_id]).get(customer_id) != account_id:
+            return
+        outcome = self.processor.complete_checkout(account_id, customer_id, session.id, subscription_id)
+        if outcome in {EventOutcome.MISSING, EventOutcome.FAILED}:
+            raise SubscriptionExists
+        raise VersionConflict
 
 
 def offer_of_tier(catalog: Catalog, params: CheckoutParams) -> Offer:

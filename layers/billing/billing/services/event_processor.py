@@ -231,15 +231,6 @@ class EventProcessor:
 
         Raises the same errors as `process`.
         """
-        now = self.now()
-        event = StripeEvent(
-            id=f"{REPAIR_ID_PREFIX}{customer_id}_{int(now.timestamp())}",
-            type="reconciliation.customer",
-            created=now,
-            livemode=self.deployment.livemode,
-            connected_account=None,
-            object={},
-        )
         checkout = profile.open_checkout if profile.customer_id == customer_id else None
         parsed = ParsedEvent(
             customer_id,
@@ -248,7 +239,43 @@ class EventProcessor:
             customer_deleted=True,
             ended_if_missing=True,
         )
-        return self.apply(event, parsed)
+        return self.apply(self._repair_event("customer", customer_id), parsed)
+
+    def complete_checkout(
+        self, account_id: str, customer_id: str, session_id: str, subscription_id: str
+    ) -> EventOutcome:
+        """Process the completion of a Checkout Session whose events were lost or are late.
+
+        Its subscription is fetched. The session is then removed from the account's profile.
+
+        Args:
+            account_id: Account of the customer.
+            customer_id: Customer that the session was for.
+            session_id: Completed session.
+            subscription_id: Subscription that it created.
+
+        Raises the same errors as `process`.
+        """
+        parsed = ParsedEvent(
+            customer_id,
+            account_id,
+            (ObjectRef(Subscription, subscription_id),),
+            deployment_id=self.deployment.id,
+            ended_checkout_id=session_id,
+        )
+        return self.apply(self._repair_event("checkout", session_id), parsed)
+
+    def _repair_event(self, name: str, object_id: str) -> StripeEvent:
+        """Return an event of now about an object whose own event was lost."""
+        now = self.now()
+        return StripeEvent(
+            id=f"{REPAIR_ID_PREFIX}{object_id}_{int(now.timestamp())}",
+            type=f"reconciliation.{name}",
+            created=now,
+            livemode=self.deployment.livemode,
+            connected_account=None,
+            object={},
+        )
 
     def _retry_on_conflict(self, attempt_once: Callable[[], EventOutcome]) -> EventOutcome:
         for attempt in range(ATTEMPTS_MAX):
