@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 import billing.adapters.stripe_gateway
 from billing.adapters.stripe_gateway import connect
+from billing.domain.accounts import Profile
 from cli.main import app
 from stripe_simulator import running_simulator
 from tests.cli.support import (
@@ -100,3 +101,22 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waited: list[float] = []
     monkeypatch.setattr("cli.webhook_setup.sleep", waited.append)
     return waited
+
+
+@pytest.fixture
+def globex_customer(
+    run_with_stripe: RunBilling,
+    stack: DeployedStack,
+    stripe_client: stripe.StripeClient,
+    stripe_price: None,  # noqa: ARG001 - the price is needed
+) -> str:
+    """A customer with a subscription whose metadata names globex. Neither globex nor acme has a customer."""
+    for account_id in ("acme", "globex"):
+        stack.repository().create_account(Profile(account_id))
+    params: Any = {"payment_method": "pm_card_visa", "invoice_settings": {"default_payment_method": "pm_card_visa"}}
+    params["metadata"] = {"account_id": "globex"}
+    customer = stripe_client.v1.customers.create(params)
+    [price] = stripe_client.v1.prices.list({"lookup_keys": ["pro_monthly"]}).data
+    stripe_client.v1.subscriptions.create({"customer": customer.id, "items": [{"price": price.id}]})
+    assert run_with_stripe("accounts", "show", "globex").exit_code == 0
+    return customer.id

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -13,10 +14,16 @@ from typer.main import get_command
 from typer.testing import Result
 
 from billing.adapters.dynamodb import Table
-from billing.adapters.repository import Repository
+from billing.adapters.repository import Commit, ProcessedEvent, Repository
+from billing.domain.accounts import Profile
+from billing.stripe_events.event_types import EventOutcome
+from billing.stripe_events.ordering import StoredObject
 from cli.main import app
 from stripe_simulator.state import SimulatorState
 from tests.conftest import table_properties, template
+from tests.samples import SUBSCRIPTION
+
+NOW = datetime.now(UTC).replace(microsecond=0)
 
 WEBHOOK_URL = "https://api.example.com/v1/billing/webhooks"
 STRIPE_KEY = "sk_test_operator"
@@ -231,3 +238,44 @@ def change_stored_status(
 def endpoints_of(client: stripe.StripeClient) -> list[stripe.WebhookEndpoint]:
     """Return all webhook endpoints of the account."""
     return list(client.v1.webhook_endpoints.list({"limit": 100}).auto_paging_iter())
+
+
+# --- Accounts ---------------------------------------------------------------------------------------------------------
+
+
+def store_subscription(stack: DeployedStack, account_id: str) -> None:
+    """Store an active subscription, as an event does."""
+    repository = stack.repository()
+    repository.save_profile(
+        Profile(account_id, version=1, customer_id="cus_1", email="billing@acme.example"), new_customer_id="cus_1"
+    )
+    subscription = replace(SUBSCRIPTION, current_period_start=NOW, current_period_end=NOW + timedelta(days=30))
+    subscription = replace(
+        subscription,
+        created=NOW,
+        cancel_at_period_end=True,
+        unit_amount=1900,
+        currency="usd",
+        interval="year",
+        interval_count=1,
+        trial_end=NOW + timedelta(days=3),
+        cancel_at=NOW + timedelta(days=90),
+        pause_collection="void",
+        pause_resumes_at=NOW + timedelta(days=9),
+    )
+    marker = ProcessedEvent(
+        "evt_1", "customer.subscription.created", EventOutcome.APPLIED, NOW, NOW, account_id, "cus_1"
+    )
+    repository.commit(Commit(marker, [StoredObject(subscription, NOW, NOW, 1)]))
+
+
+def audit_entries(run_billing: RunBilling, account_id: str) -> list[tuple[str, str, str]]:
+    """Return type, customer and reason of the operators' actions on an account, newest first."""
+    events = json_output(run_billing("events", "list", "--account", account_id, "--json"))["events"]
+    entries = [each for each in events if each["id"].startswith("operator_")]
+    return [(each["type"], each["customer"], each["reason"]) for each in entries]
+
+
+def stored_statuses(stack: DeployedStack, account_id: str) -> list[tuple[str, str]]:
+    """Return plan and status of the account's stored subscriptions."""
+    return [(str(each.plan), each.status) for each in stack.repository().load_account(account_id).subscriptions]
