@@ -1,12 +1,15 @@
 """Customer links of an account: link, take over and unlink a Stripe customer."""
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from billing.adapters.repository import ProcessedEvent, Repository, VersionConflict
-from billing.domain.accounts import Profile
+from billing.catalog import load_catalog
+from billing.domain.accounts import OpenCheckout, Profile
+from billing.domain.errors import StripeRefused
 from billing.stripe_events.customer_links import (
     OPERATOR_ID_PREFIX,
     StripeCustomer,
@@ -15,9 +18,14 @@ from billing.stripe_events.customer_links import (
 )
 from billing.stripe_events.event_types import EventOutcome, Snapshot
 from billing.stripe_events.ordering import StoredObject
+from cli.customer_metadata import add_missing_metadata
 from cli.errors import CommandFailed
 from cli.output import suppress_logs
 from cli.stack import Stack, load_existing_account
+
+if TYPE_CHECKING:
+    from billing.adapters.stripe_gateway import StripeGateway
+    from cli.reconcile_runner import LoadedObjects
 
 LINKED = "operator.customer_linked"
 """Type of the audit entry of a link."""
@@ -27,60 +35,109 @@ UNLINKED = "operator.customer_unlinked"
 
 @dataclass(frozen=True, slots=True)
 class AccountLink:
-    """Request to link a Stripe customer to an account.
+    """Link of a Stripe customer to an account.
+
+    Every step can be repeated. If a run was interrupted, the next one continues.
 
     Attributes:
         profile: Profile of the account.
+        customer: Customer in Stripe.
         takes_over: True if the customer is linked although its metadata names another account. It also ends the
             conflicts of subscriptions whose metadata names another account.
+        outcome: `linked`, `confirmed` if only the confirmation is new, or `unchanged`.
     """
 
     stack: Stack
+    gateway: "StripeGateway"
     profile: Profile
-    customer_id: str
+    customer: StripeCustomer
     takes_over: bool
+    outcome: str
 
     @classmethod
     def load(cls, stack: Stack, account_id: str, customer_id: str, *, takes_over: bool) -> "AccountLink":
-        """Load the account of a request. Raises CommandFailed if the account does not exist."""
-        profile = load_existing_account(stack.repository(), account_id).profile
-        return cls(stack, profile, customer_id, takes_over)
-
-    def outcome(self) -> str:
-        """Return what the request changes.
-
-        Returns:
-            `linked`, `confirmed` if only the confirmation is new, or `unchanged`.
+        """Load the account and the customer, and decide what changes.
 
         Raises:
-            CommandFailed: The customer belongs to another account or deployment, does not exist, was deleted, or names
-                another account without `takes_over`.
+            CommandFailed: The account does not exist. Or the customer belongs to another account or deployment, does
+                not exist, was deleted, or names another account without `takes_over`.
         """
-        owner = _find_owner(self.stack.repository(), self.customer_id)
-        if owner not in {None, self.profile.account_id}:
+        repository = stack.repository()
+        profile = load_existing_account(repository, account_id).profile
+        owner = _find_owner(repository, customer_id)
+        if owner not in {None, account_id}:
             raise CommandFailed(
                 "customer_taken",
-                f"The customer {self.customer_id} belongs to the account {owner}: to move it, first run "
-                f"`billing accounts unlink {owner} {self.customer_id}`.",
+                f"The customer {customer_id} belongs to the account {owner}: to move it, first run "
+                f"`billing accounts unlink {owner} {customer_id}`.",
             )
-        if owner is not None and self.profile.customer_id == self.customer_id:
-            is_new = self.takes_over and self.customer_id not in self.profile.confirmed_customers
-            return "confirmed" if is_new else "unchanged"
-        self._require_linkable(_find_customer(self.stack, self.customer_id), is_own=owner is not None)
-        return "linked"
+        is_current = owner is not None and profile.customer_id == customer_id
+        is_new = not is_current or (takes_over and customer_id not in profile.confirmed_customers)
+        outcome = "unchanged" if not is_new else "confirmed" if is_current else "linked"
+        gateway, customer = _find_customer(stack, customer_id)
+        link = cls(stack, gateway, profile, customer, takes_over, outcome)
+        if not is_current:
+            link._require_linkable(is_own=owner is not None)
+        return link
 
     def save(self) -> None:
-        """Write the link with its audit entry. Raises CommandFailed if the account changed meanwhile."""
-        linked = self.profile.with_customer(self.customer_id, confirmed=self.takes_over)
+        """Write the link with its audit entry. The open Checkout Session of another customer is expired first.
+
+        Raises:
+            CommandFailed: The account changed meanwhile, or Stripe did not expire the session.
+        """
+        if self.outcome == "unchanged":
+            return
+        customer_id = self.customer.id
+        checkout = _end_checkout(self.stack, self.profile, lambda owner: owner != customer_id, keeps_paid=True)
+        linked = replace(self.profile.with_customer(customer_id, confirmed=self.takes_over), open_checkout=checkout)
         takes_over = "; taken over, whatever its metadata says" if self.takes_over else ""
         reason = f"linked by an operator; the customer before: {self.profile.customer_id or 'none'}{takes_over}"
-        entry = audit_entry(self.profile.account_id, self.customer_id, LINKED, reason)
+        entry = audit_entry(self.profile.account_id, customer_id, LINKED, reason)
         try:
-            self.stack.repository().save_profile(linked, new_customer_id=self.customer_id, audit_entry=entry)
+            self.stack.repository().save_profile(linked, new_customer_id=customer_id, audit_entry=entry)
         except VersionConflict as error:
             raise _account_changed(self.profile.account_id) from error
 
-    def _require_linkable(self, customer: StripeCustomer, *, is_own: bool) -> None:
+    def load_objects(self, *, dry_run: bool) -> "LoadedObjects":
+        """Store the customer's subscriptions and invoices, so that checkout does not sell a second subscription.
+
+        A dry run compares them as if the link was stored.
+
+        Raises:
+            CommandFailed: Stripe failed or rejected a list. The link is stored all the same.
+        """
+        from billing.services.reconciler import LinkPolicy, ReconcileOptions, Reconciler  # noqa: PLC0415 - imports stripe
+        from cli.reconcile_runner import load_customer  # noqa: PLC0415 - imports stripe
+
+        account_id, customer_id = self.profile.account_id, self.customer.id
+        options = ReconcileOptions(account_id, dry_run=dry_run)
+        links = LinkPolicy(assigns_customers=False, planned={customer_id: account_id})
+        repository, deployment = self.stack.repository(), self.stack.deployment
+        reconciler = Reconciler(repository, self.gateway, load_catalog(), deployment, options, links)
+        try:
+            loaded = load_customer(reconciler, customer_id)
+        except CommandFailed as error:
+            if dry_run:
+                raise
+            raise CommandFailed(
+                "link_incomplete",
+                f"The customer {customer_id} is linked to {account_id}, but its subscriptions and invoices could not "
+                f"be loaded. {error.message} Then run the command again to continue.",
+            ) from error
+        if dry_run and self.takes_over:
+            loaded.findings = [each for each in loaded.findings if each.outcome is not EventOutcome.CUSTOMER_CONFLICT]
+        return loaded
+
+    def write_metadata(self) -> None:
+        """Write account and deployment into the customer's metadata where they are absent. Raises CommandFailed."""
+        account_id, deployment_id = self.profile.account_id, self.stack.deployment.id
+        missing = self.customer.missing_metadata
+        with suppress_logs():
+            add_missing_metadata(self.gateway, self.customer.id, account_id, deployment_id, missing)
+
+    def _require_linkable(self, *, is_own: bool) -> None:
+        customer = self.customer
         elsewhere = find_other_deployment(customer, self.stack.deployment)
         if elsewhere:
             raise CommandFailed(
@@ -135,31 +192,26 @@ class AccountUnlink:
         return cls(stack, profile, customer_id, rows, is_linked=owner == account_id)
 
     def save(self) -> None:
-        """Remove the link, then the rows. Raises CommandFailed if the account changed meanwhile.
+        """Remove the link, then the rows. The customer's open Checkout Session is expired first.
 
-        The account's open Checkout Session is expired first, because its payment would have no account.
+        A payment of the session would have no account.
+
+        Raises:
+            CommandFailed: The account changed meanwhile, or Stripe did not expire the session.
         """
         repository, account_id = self.stack.repository(), self.profile.account_id
         reason = f"unlinked by an operator; removed subscriptions and invoices: {len(self.rows)}"
         entry = audit_entry(account_id, self.customer_id, UNLINKED, reason)
         try:
             if self.is_linked:
-                self._expire_checkout()
-                unlinked = self.profile.without_customer(self.customer_id, {row.content.id for row in self.rows})
-                repository.unlink_customer(unlinked, self.customer_id, entry)
+                customer_id = self.customer_id
+                checkout = _end_checkout(self.stack, self.profile, lambda owner: owner == customer_id, keeps_paid=False)
+                unlinked = self.profile.without_customer(customer_id, {row.content.id for row in self.rows})
+                repository.unlink_customer(replace(unlinked, open_checkout=checkout), customer_id, entry)
             # Rows that were written meanwhile are included.
             repository.delete_rows(account_id, repository.find_rows_of_customer(account_id, self.customer_id))
         except VersionConflict as error:
             raise _account_changed(account_id) from error
-
-    def _expire_checkout(self) -> None:
-        checkout = self.profile.open_checkout
-        if checkout is None or self.profile.customer_id != self.customer_id:
-            return
-        from cli.stripe_connection import connect_gateway, map_stripe_errors  # noqa: PLC0415 - imports stripe
-
-        with suppress_logs(), map_stripe_errors():
-            connect_gateway(self.stack).expire_checkout_session(checkout.session_id)
 
 
 def audit_entry(account_id: str, customer_id: str, event_type: str, reason: str) -> ProcessedEvent:
@@ -177,16 +229,56 @@ def audit_entry(account_id: str, customer_id: str, event_type: str, reason: str)
     )
 
 
+def _end_checkout(
+    stack: Stack, profile: Profile, ends: Callable[[str | None], bool], *, keeps_paid: bool
+) -> OpenCheckout | None:
+    """Expire the account's open Checkout Session if `ends` is true of its customer.
+
+    Args:
+        stack: Stack of the account.
+        profile: Profile of the account.
+        ends: True of a customer whose session is to end.
+        keeps_paid: True if a session that was paid stays stored, so that its subscription is found by it.
+
+    Returns:
+        The session that stays stored; None if there is none.
+
+    Raises:
+        CommandFailed: Stripe failed, or refused to expire the session.
+    """
+    checkout = profile.open_checkout
+    if checkout is None:
+        return None
+    from cli.stripe_connection import connect_gateway, describe_failure, map_stripe_errors  # noqa: PLC0415 - imports stripe
+
+    with suppress_logs(), map_stripe_errors():
+        gateway = connect_gateway(stack)
+        session = gateway.find_checkout_session(checkout.session_id)
+        if session is not None and not ends(session.customer_id):
+            return checkout
+        try:
+            if session is not None and session.status == "open":
+                session = gateway.expire_checkout_session(checkout.session_id)
+        except StripeRefused as error:
+            raise CommandFailed(
+                "checkout_not_expired",
+                f"The open checkout page {checkout.session_id} could not be expired, so nothing was changed. "
+                f"{describe_failure(error)} Run the command again.",
+            ) from error
+    return checkout if keeps_paid and session is not None and session.status == "complete" else None
+
+
 def _find_owner(repository: Repository, customer_id: str) -> str | None:
     return repository.find_owners([customer_id]).get(customer_id)
 
 
-def _find_customer(stack: Stack, customer_id: str) -> StripeCustomer:
-    """Return a customer that exists in Stripe. Raises CommandFailed."""
+def _find_customer(stack: Stack, customer_id: str) -> tuple["StripeGateway", StripeCustomer]:
+    """Return the connection to Stripe, and a customer that exists there. Raises CommandFailed."""
     from cli.stripe_connection import connect_gateway, map_stripe_errors  # noqa: PLC0415 - imports stripe
 
     with suppress_logs(), map_stripe_errors():
-        customer = connect_gateway(stack).find_customer(customer_id)
+        gateway = connect_gateway(stack)
+        customer = gateway.find_customer(customer_id)
     if customer is None:
         mode = "live" if stack.livemode else "test"
         raise CommandFailed(
@@ -197,7 +289,7 @@ def _find_customer(stack: Stack, customer_id: str) -> StripeCustomer:
         raise CommandFailed(
             "customer_deleted", f"The customer {customer_id} was deleted in Stripe: choose another customer."
         )
-    return customer
+    return gateway, customer
 
 
 def _describe_account(repository: Repository, account_id: str) -> str:

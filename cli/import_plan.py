@@ -4,12 +4,13 @@
 2. Collect a link request for each customer, from the file or from the customer's metadata.
 3. Decide each request by the stored accounts and the other requests.
 4. Write the links.
+5. Write account and deployment into the customers' metadata in Stripe.
 """
 
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import batched
@@ -34,11 +35,12 @@ from billing.stripe_events.customer_links import (
 )
 from billing.stripe_events.objects import Json
 from cli.customer_linking import LINKED, audit_entry
+from cli.customer_metadata import add_missing_metadata
 from cli.errors import CommandFailed
 from cli.output import ShowProgress
 
 if TYPE_CHECKING:
-    from billing.adapters.stripe_gateway import Listing
+    from billing.adapters.stripe_gateway import Listing, StripeGateway
 
 COLUMNS = {"customer", "account_id"}
 LINE_ORIGIN = "line "
@@ -208,11 +210,13 @@ def _customers(list_customers: ListCustomers, show: ShowProgress) -> Iterator[Js
 
 
 def _request_of(customer: Json, line: LinkRequest | None) -> LinkRequest | None:
-    email = objects.text(customer, "email")
+    email, missing = objects.text(customer, "email"), objects.missing_identity_keys(customer)
     if line:
-        return replace(line, email=email)
+        return replace(line, email=email, missing_metadata=missing)
     account_id = objects.mapping(customer, METADATA).get("account_id")
-    return LinkRequest(customer["id"], str(account_id), email, METADATA) if account_id else None
+    if not account_id:
+        return None
+    return LinkRequest(customer["id"], str(account_id), email, METADATA, missing_metadata=missing)
 
 
 # --- Decisions and writes ---------------------------------------------------------------------------------------------
@@ -271,6 +275,20 @@ def _write_link(repository: Repository, decision: LinkDecision) -> LinkDecision:
     except VersionConflict:
         return skip(request, CHANGED)
     return decision
+
+
+def without_metadata(decisions: Iterable[LinkDecision]) -> list[LinkRequest]:
+    """Return the requests of linked customers whose metadata lacks the account or the deployment."""
+    return [each.request for each in decisions if each.link is not LinkAction.SKIPPED and each.request.missing_metadata]
+
+
+def write_metadata(
+    gateway: "StripeGateway", deployment_id: str, requests: Sequence[LinkRequest], show: ShowProgress
+) -> None:
+    """Write the missing account and deployment into the metadata of linked customers. Raises CommandFailed."""
+    for number, each in enumerate(requests, 1):
+        add_missing_metadata(gateway, each.customer_id, each.account_id, deployment_id, each.missing_metadata)
+        show(f"metadata of {number:,} of {len(requests):,} customers written")
 
 
 def _audit_entry(request: LinkRequest) -> ProcessedEvent:

@@ -9,9 +9,10 @@ from typing import Any
 from billing.services.reconciler import Reconciler
 from billing.stripe_events.drift import Discrepancy, PageResult, Phase
 from billing.stripe_events.event_types import EventOutcome
-from cli.output import ShowProgress, columns
+from cli.output import ShowProgress, columns, suppress_logs
 from cli.stripe_connection import map_stripe_errors
 
+OBJECT_PHASES = (Phase.SUBSCRIPTIONS, Phase.INVOICES)
 DRY_RUN_OUTCOMES = {
     Phase.EVENTS: "would process",
     Phase.SUBSCRIPTIONS: "would repair",
@@ -102,4 +103,34 @@ def run_reconciler(
 def _pages(reconciler: Reconciler, since: datetime, customer_ids: Sequence[str | None]) -> Iterator[PageResult]:
     yield from reconciler.pages([Phase.EVENTS], since)
     for customer_id in customer_ids:
-        yield from reconciler.pages([Phase.SUBSCRIPTIONS, Phase.INVOICES], since, customer_id)
+        yield from reconciler.pages(OBJECT_PHASES, since, customer_id)
+
+
+@dataclass(slots=True)
+class LoadedObjects:
+    """Subscriptions and invoices of one customer.
+
+    Attributes:
+        stored: Numbers of subscriptions and invoices that were stored or, in a dry run, would be stored.
+        findings: Objects that could not be stored, and subscriptions whose plan is not granted because of a conflict.
+    """
+
+    stored: Counter[Phase] = field(default_factory=Counter)
+    findings: list[Discrepancy] = field(default_factory=list)
+
+    def add(self, page: PageResult) -> None:
+        """Add a page."""
+        for each in page.discrepancies:
+            if each.outcome in {EventOutcome.FAILED, EventOutcome.MISSING, EventOutcome.CUSTOMER_CONFLICT}:
+                self.findings.append(each)
+            elif each.is_drift and each.id in page.ids:
+                self.stored[page.phase] += 1
+
+
+def load_customer(reconciler: Reconciler, customer_id: str) -> LoadedObjects:
+    """Reconcile the subscriptions, then the invoices of one customer. Raises CommandFailed."""
+    loaded = LoadedObjects()
+    with suppress_logs(), map_stripe_errors():
+        for page in reconciler.pages(OBJECT_PHASES, datetime.now(UTC), customer_id):
+            loaded.add(page)
+    return loaded

@@ -79,9 +79,18 @@ def map_stripe_errors() -> Iterator[None]:
     except stripe.StripeError as error:
         raise map_stripe_error(error) from error
     except StripeFailed as error:
-        if isinstance(error.__cause__, stripe.StripeError):
-            raise map_stripe_error(error.__cause__) from error
-        raise CommandFailed("stripe_failed", "Stripe sent an invalid response: check STRIPE_API_BASE.") from error
+        raise _map_failure(error) from error
+
+
+def describe_failure(error: StripeFailed) -> str:
+    """Return the message of the command's error for a failed call."""
+    return _map_failure(error).message
+
+
+def _map_failure(error: StripeFailed) -> CommandFailed:
+    if isinstance(error.__cause__, stripe.StripeError):
+        return map_stripe_error(error.__cause__)
+    return CommandFailed("stripe_failed", "Stripe sent an invalid response: check STRIPE_API_BASE.")
 
 
 def map_stripe_error(error: stripe.StripeError) -> CommandFailed:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,12 +15,17 @@ from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog
 from billing.domain.subscriptions import AccessPolicy, PendingChange, Subscription
 from billing.domain.timestamps import iso
+from billing.stripe_events.drift import Phase
+from billing.stripe_events.event_types import EventOutcome
 from cli.customer_linking import AccountLink, AccountUnlink
 from cli.errors import CommandFailed
 from cli.options import DEFAULT_STACK, AccountId, AsJson, CustomerId, DryRun, Email, Region, StackName, TakeOver
-from cli.output import columns, command_output
+from cli.output import NEEDS_ATTENTION, Output, columns, command_output
 from cli.stack import find_stack, load_existing_account
 from cli.subscription_terms import subscription_terms
+
+if TYPE_CHECKING:
+    from cli.reconcile_runner import LoadedObjects
 
 MemberCount = Annotated[
     int | None,
@@ -100,24 +105,61 @@ def link(
     Checkout and portal use this customer from then on. Earlier customers stay the account's own, with their
     subscriptions.
 
+    The customer's subscriptions and invoices are stored at once. Account and deployment are written into its metadata
+    in Stripe where they are absent. The open checkout page of another customer expires. If the command was interrupted,
+    run it again.
+
     A customer whose metadata names another account is refused without --take-over. `billing accounts unlink` is the way
-    back.
+    back. The exit code is 3 if an object could not be stored, or a subscription is in conflict with another account.
     """
     with command_output(as_json=as_json) as output:
         deployed = find_stack(stack, region)
-        request = AccountLink.load(deployed, account_id, customer_id, takes_over=take_over)
-        with output.working("Reading the customer from Stripe"):
-            outcome = request.outcome()
-        writes = outcome != "unchanged" and not dry_run
-        if writes:
-            request.save()
-        before = request.profile.customer_id
-        data = {"account_id": account_id, "customer": customer_id, "before": before, "outcome": outcome}
-        prefix = "would be " if dry_run and outcome != "unchanged" else ""
-        suffix = f"  (before: {before or '-'})" if outcome == "linked" else ""
-        output.result({"dry_run": dry_run, **data}, f"{prefix}{outcome}  {account_id}  {customer_id}{suffix}")
-        if writes:
-            output.note(f"Load its subscriptions and invoices: billing reconcile --account {account_id}")
+        with output.working("Linking the customer"):
+            link = AccountLink.load(deployed, account_id, customer_id, takes_over=take_over)
+            if not dry_run:
+                link.save()
+            loaded = link.load_objects(dry_run=dry_run)
+            if not dry_run:
+                link.write_metadata()
+        data = _link_as_dict(link, loaded)
+        output.result({"dry_run": dry_run, **data}, _link_as_text(data, dry_run=dry_run))
+        _note_findings(output, account_id, loaded)
+    if loaded.findings:
+        raise typer.Exit(NEEDS_ATTENTION)
+
+
+def _link_as_dict(link: AccountLink, loaded: "LoadedObjects") -> dict[str, Any]:
+    return {
+        "account_id": link.profile.account_id,
+        "customer": link.customer.id,
+        "before": link.profile.customer_id,
+        "outcome": link.outcome,
+        "stored": {phase.value: loaded.stored[phase] for phase in (Phase.SUBSCRIPTIONS, Phase.INVOICES)},
+        "metadata": list(link.customer.missing_metadata),
+        "findings": [{"list": each.phase, "id": each.id, "outcome": each.outcome} for each in loaded.findings],
+    }
+
+
+def _link_as_text(data: Mapping[str, Any], *, dry_run: bool) -> str:
+    would = "would be " if dry_run else ""
+    details = [f"before: {data['before'] or '-'}"] if data["outcome"] == "linked" else []
+    details.append(f"{would}stored: {_counts(data['stored'])}")
+    if data["metadata"]:
+        details.append(f"{would}written in Stripe: {', '.join(f'metadata.{key}' for key in data['metadata'])}")
+    prefix = "" if data["outcome"] == "unchanged" else would
+    return f"{prefix}{data['outcome']}  {data['account_id']}  {data['customer']}  ({'; '.join(details)})"
+
+
+def _counts(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in numbers.items())
+
+
+def _note_findings(output: Output, account_id: str, loaded: "LoadedObjects") -> None:
+    for each in loaded.findings:
+        if each.outcome is EventOutcome.CUSTOMER_CONFLICT:
+            output.note(f"Plan not granted: {each.id} names another account. Correct its metadata, or use --take-over.")
+        else:
+            output.note(f"Not stored: {each.id} ({each.outcome}). Run `billing reconcile --account {account_id}`.")
 
 
 @app.command()
@@ -145,11 +187,13 @@ def unlink(
         removed = {"subscriptions": kinds[Subscription], "invoices": kinds[Invoice]}
         data = {"account_id": account_id, "customer": customer_id, "outcome": "unlinked", "removed": removed}
         prefix = "would be " if dry_run else ""
-        counts = ", ".join(f"{count} {kind}" for kind, count in removed.items())
-        text = f"{prefix}unlinked  {account_id}  {customer_id}  (removed: {counts})"
+        text = f"{prefix}unlinked  {account_id}  {customer_id}  (removed: {_counts(removed)})"
         output.result({"dry_run": dry_run, **data}, text)
         if not dry_run:
-            output.note(f"Link it to its own account: billing accounts link ACCOUNT {customer_id}")
+            output.note(
+                f"Link it to its own account: billing accounts link ACCOUNT {customer_id} "
+                f"(with --take-over if its metadata in Stripe still names {account_id})"
+            )
 
 
 def _as_dict(account: Account, catalog: Catalog, policy: AccessPolicy, keys: int) -> dict[str, Any]:

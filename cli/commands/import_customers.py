@@ -14,21 +14,25 @@ from billing.catalog import load_catalog
 from billing.stripe_events.customer_links import LinkAction, LinkDecision
 from billing.stripe_events.drift import EVENTS_KEPT
 from cli.import_plan import (
+    FileMapping,
     LinkRequests,
     LinkRules,
     collect_requests,
     plan_links,
     read_mapping,
     report_position,
+    without_metadata,
     write_links,
+    write_metadata,
 )
 from cli.options import DEFAULT_STACK, AsJson, DryRun, Region, StackName, TakeOver
-from cli.output import NEEDS_ATTENTION, Output, columns, command_output, suppress_logs
+from cli.output import NEEDS_ATTENTION, Output, ShowProgress, columns, command_output, suppress_logs
 from cli.stack import Stack, find_stack
 
 if TYPE_CHECKING:
     from billing.adapters.stripe_gateway import Listing, StripeGateway
     from billing.services.reconciler import Reconciler
+    from cli.reconcile_runner import ReconcileSummary
 
 SKIPPED_SHOWN_MAX = 100
 WRITTEN = frozenset({LinkAction.CREATED, LinkAction.LINKED})
@@ -58,27 +62,16 @@ def import_customers(
     """Create accounts for the customers of a Stripe account, and load their subscriptions and invoices.
 
     The account id of a customer is taken from a CSV file, else from metadata.account_id in Stripe. If both name an
-    account and differ, the customer is skipped without --take-over. A second run changes nothing. The exit code is 3 if
-    a customer was skipped.
+    account and differ, the customer is skipped without --take-over. Account and deployment are written into the
+    customers' metadata in Stripe where they are absent. A second run changes nothing. The exit code is 3 if a customer
+    was skipped.
     """
     with command_output(as_json=as_json) as output:
         deployed = find_stack(stack, region)
         file_mapping = read_mapping(mapping)
+        rules = LinkRules(deployed.deployment, take_over)
         with output.progress("Importing") as show:
-            # These modules import stripe.
-            from cli.reconcile_runner import run_reconciler  # noqa: PLC0415
-            from cli.stripe_connection import connect_gateway, map_stripe_errors  # noqa: PLC0415
-
-            repository, gateway = deployed.repository(), connect_gateway(deployed)
-            with suppress_logs(), map_stripe_errors():
-                list_customers = partial(_list_customers, gateway)
-                requests = collect_requests(
-                    list_customers, file_mapping, show, LinkRules(deployed.deployment, take_over)
-                )
-                decisions = plan_links(repository, requests)
-                decisions = decisions if dry_run else write_links(repository, decisions, show)
-                reconciler = _create_reconciler(deployed, repository, gateway, decisions, dry_run=dry_run)
-                summary = run_reconciler(reconciler, datetime.now(UTC) - EVENTS_KEPT, show)
+            requests, decisions, summary = _run(deployed, file_mapping, rules, show, dry_run=dry_run)
         skipped = sorted((each for each in decisions if each.link is LinkAction.SKIPPED), key=report_position)
         data = {"stack": stack, "dry_run": dry_run, **_as_dict(decisions, skipped, requests)}
         text = _as_text(decisions, requests, dry_run=dry_run)
@@ -86,6 +79,26 @@ def import_customers(
         _note_skipped(output, skipped)
     if skipped:
         raise typer.Exit(NEEDS_ATTENTION)
+
+
+def _run(
+    deployed: Stack, file_mapping: FileMapping, rules: LinkRules, show: ShowProgress, *, dry_run: bool
+) -> tuple[LinkRequests, Sequence[LinkDecision], "ReconcileSummary"]:
+    """Link the customers, reconcile, and write the customers' metadata. A dry run only compares."""
+    # These modules import stripe.
+    from cli.reconcile_runner import run_reconciler  # noqa: PLC0415
+    from cli.stripe_connection import connect_gateway, map_stripe_errors  # noqa: PLC0415
+
+    repository, gateway = deployed.repository(), connect_gateway(deployed)
+    with suppress_logs(), map_stripe_errors():
+        requests = collect_requests(partial(_list_customers, gateway), file_mapping, show, rules)
+        decisions = plan_links(repository, requests)
+        decisions = decisions if dry_run else write_links(repository, decisions, show)
+        reconciler = _create_reconciler(deployed, repository, gateway, decisions, dry_run=dry_run)
+        summary = run_reconciler(reconciler, datetime.now(UTC) - EVENTS_KEPT, show)
+        if not dry_run:
+            write_metadata(gateway, deployed.deployment.id, without_metadata(decisions), show)
+    return requests, decisions, summary
 
 
 def _list_customers(gateway: "StripeGateway", after: str | None) -> "Listing":
@@ -126,6 +139,7 @@ def _as_dict(
             "unchanged": sum(each.link is LinkAction.UNCHANGED for each in decisions),
             "unnamed": requests.unnamed,
             "other_deployments": requests.other_deployments,
+            "metadata_written": len(without_metadata(decisions)),
             "linked": [
                 {"customer": each.request.customer_id, "account_id": each.request.account_id, "link": each.link}
                 for each in decisions
@@ -148,6 +162,7 @@ def _as_text(decisions: Sequence[LinkDecision], requests: LinkRequests, *, dry_r
     counts = Counter(each.link for each in decisions)
     totals: list[tuple[str, int]] = [(link, counts[link]) for link in LinkAction]
     totals += [("without an account id", requests.unnamed), ("of another deployment", requests.other_deployments)]
+    totals.append((f"metadata {'would be ' if dry_run else ''}written", len(without_metadata(decisions))))
     written = [
         (f"{'would be ' if dry_run else ''}{each.link}", each.request.account_id, each.request.customer_id)
         for each in decisions

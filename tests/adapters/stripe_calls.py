@@ -78,6 +78,10 @@ CALLS: Mapping[str, tuple[Callable[[StripeGateway], Any], Mapping[str, Any]]] = 
         lambda gateway: gateway.find_customer("cus_1"),
         {"object": "customer", "id": "cus_1", "metadata": {"account_id": "acme"}},
     ),
+    "add_customer_metadata": (
+        lambda gateway: gateway.add_customer_metadata("cus_1", {"account_id": "acme"}),
+        {"object": "customer", "id": "cus_1"},
+    ),
     "is_customer_deleted": (
         lambda gateway: gateway.is_customer_deleted("cus_1"),
         {"object": "customer", "id": "cus_1", "deleted": True},

@@ -227,6 +227,29 @@ def test_missing_object_returns_none(name: str, wire: Wire, gateway: StripeGatew
     assert call(name, gateway) is None
 
 
+def test_add_customer_metadata_sends_these_keys_only(wire: Wire, gateway: StripeGateway) -> None:
+    expected = ("POST", "/v1/customers/cus_1", {"metadata[account_id]": "acme"})
+    assert sent("add_customer_metadata", wire, gateway) == expected
+
+
+@pytest.mark.parametrize(
+    ("metadata", "missing"),
+    [
+        ({}, ("account_id", "billing_deployment")),
+        ({"account_id": "a b", "billing_deployment": ""}, ("billing_deployment",)),
+        ({"account_id": "acme", "billing_deployment": "other"}, ()),
+    ],
+)
+def test_customer_names_the_metadata_that_it_lacks(
+    wire: Wire, gateway: StripeGateway, metadata: Mapping[str, str], missing: tuple[str, ...]
+) -> None:
+    """An account id that is none is not missing: another product may have written it."""
+    wire.answer(ok({"id": "cus_1", "object": "customer", "metadata": metadata}))
+    found = gateway.find_customer("cus_1")
+    assert found
+    assert found.missing_metadata == missing
+
+
 def test_missing_customer_is_deleted(wire: Wire, gateway: StripeGateway) -> None:
     wire.answer(stripe_error(404, code="resource_missing"), ok({"id": "cus_1", "object": "customer"}))
     assert gateway.is_customer_deleted("cus_1")

@@ -15,7 +15,7 @@ from typer.testing import Result
 
 from billing.adapters.dynamodb import Table
 from billing.adapters.repository import Commit, ProcessedEvent, Repository
-from billing.domain.accounts import Profile
+from billing.domain.accounts import OpenCheckout, Profile
 from billing.stripe_events.event_types import EventOutcome
 from billing.stripe_events.ordering import StoredObject
 from cli.main import app
@@ -221,11 +221,16 @@ def customer_id_of(subscription: stripe.Subscription) -> str:
     return subscription.customer
 
 
+def advance_clock(account: StripeAccount) -> None:
+    """Let Stripe be read a minute later, so that a row that was just written is compared again."""
+    httpx.post(f"{account.url}/_simulator/clock", json={"advance_seconds": 60}, trust_env=False).raise_for_status()
+
+
 def change_stored_status(
     stack: DeployedStack, account: StripeAccount, account_id: str, subscription_id: str, status: str
 ) -> None:
     """Change a stored subscription without an event, a minute before Stripe is read again."""
-    httpx.post(f"{account.url}/_simulator/clock", json={"advance_seconds": 60}, trust_env=False).raise_for_status()
+    advance_clock(account)
     aws("dynamodb", stack.endpoint_url).update_item(
         TableName=stack.table_name,
         Key={"pk": {"S": f"ACCOUNT#{account_id}"}, "sk": {"S": f"SUB#{subscription_id}"}},
@@ -279,3 +284,19 @@ def audit_entries(run_billing: RunBilling, account_id: str) -> list[tuple[str, s
 def stored_statuses(stack: DeployedStack, account_id: str) -> list[tuple[str, str]]:
     """Return plan and status of the account's stored subscriptions."""
     return [(str(each.plan), each.status) for each in stack.repository().load_account(account_id).subscriptions]
+
+
+def open_checkout(stack: DeployedStack, client: stripe.StripeClient, customer_id: str) -> stripe.checkout.Session:
+    """Create a Checkout Session of a customer, and the account acme with both."""
+    [price] = client.v1.prices.list({"lookup_keys": ["pro_monthly"]}).data
+    session = client.v1.checkout.sessions.create(
+        {
+            "mode": "subscription",
+            "customer": customer_id,
+            "line_items": [{"price": price.id, "quantity": 1}],
+            "success_url": "https://app.example.com/",
+        }
+    )
+    checkout = OpenCheckout(session.id, "order")
+    stack.repository().create_account(Profile("acme", customer_id=customer_id, open_checkout=checkout))
+    return session

@@ -6,18 +6,20 @@ import pytest
 import stripe
 
 from billing.adapters.repository import Commit, ProcessedEvent, Repository, VersionConflict
-from billing.domain.accounts import OpenCheckout, Profile
+from billing.domain.accounts import Profile
 from billing.stripe_events.event_types import EventOutcome
 from billing.stripe_events.ordering import StoredObject
 from tests.cli.support import (
     NOW,
     DeployedStack,
     RunBilling,
+    StripeAccount,
     audit_entries,
     create_subscription,
     customer_id_of,
     json_error,
     json_output,
+    open_checkout,
     store_subscription,
     stored_statuses,
     table_items,
@@ -31,7 +33,6 @@ def test_unlink_takes_back_a_link_with_its_subscriptions_and_invoices(
     run_with_stripe: RunBilling, stack: DeployedStack, globex_customer: str
 ) -> None:
     run_with_stripe("accounts", "link", "acme", globex_customer, "--take-over")
-    run_with_stripe("reconcile", "--account", "acme")
     assert stored_statuses(stack, "acme") == [("pro", "active")]
     command = ("accounts", "unlink", "acme", globex_customer)
     before = table_items(stack)
@@ -47,7 +48,6 @@ def test_unlink_takes_back_a_link_with_its_subscriptions_and_invoices(
     assert entries.keys() == {"operator.customer_linked", "operator.customer_unlinked"}
     assert entries["operator.customer_unlinked"] == "unlinked by an operator; removed subscriptions and invoices: 2"
     run_with_stripe("accounts", "link", "globex", globex_customer)
-    run_with_stripe("reconcile", "--account", "globex")
     assert (stored_statuses(stack, "acme"), stored_statuses(stack, "globex")) == ([], [("pro", "active")])
 
 
@@ -63,7 +63,6 @@ def test_unlinked_customer_is_not_linked_by_its_metadata_again(
     json_output(run_with_stripe("reconcile", "--json"))
     assert (stored_statuses(stack, "acme"), stack.repository().find_owners([customer])) == ([], {})
     run_with_stripe("accounts", "link", "acme", customer)
-    run_with_stripe("reconcile", "--account", "acme")
     assert stored_statuses(stack, "acme") == [("pro", "active")]
     assert stack.repository().load_account("acme").profile.unlinked_customers == ()
 
@@ -73,22 +72,46 @@ def test_unlink_expires_the_open_checkout_page_first(
     run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient
 ) -> None:
     customer = stripe_client.v1.customers.create({}).id
-    [price] = stripe_client.v1.prices.list({"lookup_keys": ["pro_monthly"]}).data
-    session = stripe_client.v1.checkout.sessions.create(
-        {
-            "mode": "subscription",
-            "customer": customer,
-            "line_items": [{"price": price.id, "quantity": 1}],
-            "success_url": "https://app.example.com/",
-        }
-    )
-    stack.repository().create_account(
-        Profile("acme", customer_id=customer, open_checkout=OpenCheckout(session.id, "order"))
-    )
+    session = open_checkout(stack, stripe_client, customer)
     json_output(run_with_stripe("accounts", "unlink", "acme", customer, "--json"))
     assert stripe_client.v1.checkout.sessions.retrieve(session.id).status == "expired"
     profile = stack.repository().load_account("acme").profile
     assert (profile.customer_id, profile.open_checkout) == (None, None)
+
+
+@pytest.mark.usefixtures("stripe_price")
+@pytest.mark.parametrize("unlinked", ["old", "current"])
+def test_unlink_expires_the_checkout_page_of_this_customer_only(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient, unlinked: str
+) -> None:
+    """A link of an earlier version left the page of the previous customer open."""
+    old, current = (stripe_client.v1.customers.create({}).id for _ in range(2))
+    session = open_checkout(stack, stripe_client, old)
+    profile = stack.repository().load_account("acme").profile
+    stack.repository().save_profile(replace(profile, customer_id=current), new_customer_id=current)
+    customer = {"old": old, "current": current}[unlinked]
+    json_output(run_with_stripe("accounts", "unlink", "acme", customer, "--json"))
+    expected = "expired" if unlinked == "old" else "open"
+    assert stripe_client.v1.checkout.sessions.retrieve(session.id).status == expected
+    profile = stack.repository().load_account("acme").profile
+    assert profile.customer_id == (current if unlinked == "old" else None)
+    assert (profile.open_checkout is None) is (unlinked == "old")
+
+
+@pytest.mark.usefixtures("stripe_price")
+def test_unlink_that_cannot_expire_the_checkout_page_fails_without_writing(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient, stripe_account: StripeAccount
+) -> None:
+    customer = stripe_client.v1.customers.create({}).id
+    session = open_checkout(stack, stripe_client, customer)
+    before = table_items(stack)
+    stripe_account.fail("status:400", "POST", "/v1/checkout/sessions")
+    error = json_error(run_with_stripe("accounts", "unlink", "acme", customer, "--json"))
+    assert error["code"] == "checkout_not_expired"
+    assert session.id in error["message"]
+    assert table_items(stack) == before
+    json_output(run_with_stripe("accounts", "unlink", "acme", customer, "--json"))
+    assert stripe_client.v1.checkout.sessions.retrieve(session.id).status == "expired"
 
 
 def test_unlink_of_customer_that_is_not_the_accounts_fails_without_writing(

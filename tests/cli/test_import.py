@@ -1,5 +1,6 @@
 """Tests of `billing import`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from billing.domain.accounts import Profile
 from tests.cli.support import (
     DeployedStack,
     RunBilling,
+    StripeAccount,
     create_subscription,
     customer_id_of,
     json_error,
@@ -43,12 +45,14 @@ def test_import_creates_accounts_from_metadata(
         ("globex", "created"),
     }
     assert (first["unchanged"], first["unnamed"], first["skipped"]) == (0, 1, [])
+    assert first["metadata_written"] == 2
     shown = json_output(run_with_stripe("accounts", "show", "acme", "--json"))
     assert (shown["plan"], shown["status"], shown["email"]) == ("pro", "active", "acme@example.com")
     assert len(stack.repository().list_invoices("acme", 10).invoices) == 1
     before = table_items(stack)
     second = json_output(run_with_stripe("import", "--json"))
     assert (second["customers"]["unchanged"], second["customers"]["linked"], second["findings"]) == (2, [], [])
+    assert second["customers"]["metadata_written"] == 0
     assert table_items(stack) == before
 
 
@@ -86,7 +90,10 @@ def test_import_dry_run_lists_accounts_and_rows_and_writes_nothing(
     }
     text = run_with_stripe("import", "--dry-run").stdout
     assert "would be created" in text
+    assert "metadata would be written  1" in text
+    assert found["customers"]["metadata_written"] == 1
     assert table_items(stack) == []
+    assert metadata_of(stripe_client, customer_id_of(subscription)) == {"account_id": "acme"}
 
 
 def test_import_skips_each_conflict_with_its_line_and_reason(
@@ -313,3 +320,69 @@ def test_import_writes_an_audit_entry_for_each_link(
     events = json_output(run_with_stripe("events", "list", "--account", "acme", "--json"))["events"]
     [entry] = [each for each in events if each["type"] == "operator.customer_linked"]
     assert entry["reason"] == "linked by an import, from metadata"
+
+
+# --- Metadata of the customers ----------------------------------------------------------------------------------------
+
+
+def metadata_of(client: stripe.StripeClient, customer: str) -> dict[str, str]:
+    """Return the metadata of a customer."""
+    metadata = client.v1.customers.retrieve(customer).metadata
+    return metadata.to_dict() if metadata else {}
+
+
+def test_import_writes_account_and_deployment_into_the_metadata_of_each_linked_customer(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient, tmp_path: Path
+) -> None:
+    """Values that a customer has are kept, also with --take-over. A skipped customer is left alone."""
+    silent, named, other, skipped = (
+        customer_id_of(create_subscription(stripe_client, each)) for each in (None, "globex", "somebody", "rival")
+    )
+    mapping = csv_file(tmp_path, f"{silent},acme", f"{other},initech", f"{skipped},a b")
+    json_output(run_with_stripe("import", "--mapping", mapping, "--take-over", "--json"), exit_code=3)
+    own = {"billing_deployment": stack.name}
+    assert metadata_of(stripe_client, silent) == {"account_id": "acme"} | own
+    assert metadata_of(stripe_client, named) == {"account_id": "globex"} | own
+    assert metadata_of(stripe_client, other) == {"account_id": "somebody"} | own
+    assert metadata_of(stripe_client, skipped) == {"account_id": "rival"}
+
+
+def test_import_writes_the_metadata_of_customers_that_are_linked_already(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient
+) -> None:
+    """An earlier version linked them without it."""
+    customer = customer_id_of(create_subscription(stripe_client, "acme"))
+    stack.repository().create_account(Profile("acme", customer_id=customer))
+    found = json_output(run_with_stripe("import", "--json"))["customers"]
+    assert (found["unchanged"], found["metadata_written"]) == (1, 1)
+    assert metadata_of(stripe_client, customer)["billing_deployment"] == stack.name
+
+
+def test_import_that_cannot_write_metadata_fails_and_a_second_run_continues(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient, stripe_account: StripeAccount
+) -> None:
+    for account_id in ("acme", "globex"):
+        create_subscription(stripe_client, account_id)
+    stripe_account.fail("status:403", "POST", "/v1/customers/")
+    error = json_error(run_with_stripe("import", "--json"))
+    assert error["code"] == "customer_not_marked"
+    assert "run the command again" in error["message"]
+    assert [plan_of(run_with_stripe, each) for each in ("acme", "globex")] == ["pro", "pro"]
+    found = json_output(run_with_stripe("import", "--json"))["customers"]
+    assert (found["unchanged"], found["metadata_written"]) == (2, 2)
+    assert stack.repository().load_account("acme").profile.customer_id
+
+
+def test_customer_that_one_deployment_imported_is_left_out_by_another(
+    run_with_stripe: RunBilling,
+    stack: DeployedStack,
+    deploy: Callable[..., DeployedStack],
+    stripe_client: stripe.StripeClient,
+) -> None:
+    customer = customer_id_of(create_subscription(stripe_client, "acme"))
+    other = deploy()
+    json_output(run_with_stripe("import", "--json"))
+    found = json_output(run_with_stripe("import", "--stack", other.name, "--json"))["customers"]
+    assert (found["linked"], found["other_deployments"]) == ([], 1)
+    assert stack.repository().find_owners([customer]) == {customer: "acme"}
+    assert other.repository().load_account("acme").profile.version == 0

@@ -179,7 +179,13 @@ class StripeGateway:
                 account_id=objects.account_id_of(source),
                 deployment_id=objects.deployment_id_of(source),
                 is_deleted=objects.boolean(source, "deleted"),
+                missing_metadata=objects.missing_identity_keys(source),
             )
+
+    def add_customer_metadata(self, customer_id: str, metadata: Mapping[str, str]) -> None:
+        """Write values into a customer's metadata. Stripe keeps the values of other keys."""
+        with _map_errors():
+            _require_same_id(customer_id, self._v1.customers.update(customer_id, {"metadata": dict(metadata)}))
 
     def find_price_id(self, lookup_key: str, *, refresh: bool = False) -> str:
         """Return the id of the active price with a lookup key.

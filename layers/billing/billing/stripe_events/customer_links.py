@@ -21,12 +21,14 @@ class StripeCustomer:
         account_id: Account in its metadata.
         deployment_id: Deployment in its metadata.
         is_deleted: True if the customer was deleted. Its metadata is then unknown.
+        missing_metadata: Keys of account and deployment for which its metadata has no value.
     """
 
     id: str
     account_id: str | None
     deployment_id: str | None
     is_deleted: bool = False
+    missing_metadata: tuple[str, ...] = ()
 
 
 class LinkAction(StrEnum):
@@ -52,6 +54,7 @@ class LinkRequest:
         email: E-mail address of the customer.
         origin: Source of the request: a line of a file, or METADATA.
         confirmed: True if the customer is linked whatever its metadata says.
+        missing_metadata: Keys of account and deployment for which the customer's metadata has no value.
     """
 
     customer_id: str
@@ -59,6 +62,7 @@ class LinkRequest:
     email: str | None
     origin: str
     confirmed: bool = False
+    missing_metadata: tuple[str, ...] = ()
 
     def conflicts_with(self, other: "LinkRequest") -> bool:
         """Return True if this request prevents `other`, which is for the same account.

@@ -216,6 +216,12 @@ def identity_metadata(account_id: str, deployment_id: str) -> dict[str, str]:
     return {ACCOUNT_KEY: account_id, DEPLOYMENT_KEY: deployment_id}
 
 
+def missing_identity_keys(source: Json) -> tuple[str, ...]:
+    """Return the keys of `identity_metadata` for which an object's own metadata has no value."""
+    metadata = mapping(source, "metadata")
+    return tuple(key for key in (ACCOUNT_KEY, DEPLOYMENT_KEY) if not metadata.get(key))
+
+
 def _metadata_values(source: Json, key: str) -> Iterator[str]:
     """Yield the text values of a metadata key: of the object, then of an invoice's subscription, in either form."""
     parents = (source, _invoice_parent(source), mapping(source, "subscription_details"))
