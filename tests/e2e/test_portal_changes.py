@@ -83,6 +83,37 @@ def test_portal_page_seat_change_in_trial_keeps_trial_without_charge(
     assert sum(each["amount_paid"] for each in invoices_of(stripe_client, subscription_id)) == 0
 
 
+@pytest.mark.parametrize("change", ["seats", "plan"])
+def test_portal_page_decrease_in_trial_is_pending_until_the_trial_ends(
+    account: AccountClient, stripe_client: StripeClient, page: Page, row: ReadRow, change: str
+) -> None:
+    """The period of a trial ends with the trial."""
+    subscription_id = stripe_client.pay(account.checkout_url("team"))
+    eventually(account.status, lambda status: status["status"] == "trialing")
+    if change == "seats":
+        page.goto(account.portal_url())
+        choose_seats(page, 5)
+        eventually(row, has(quantity=5))
+    trial_end = row()["trial_end"]
+
+    page.goto(account.portal_url())
+    if change == "seats":
+        choose_seats(page, 2)
+    else:
+        choose_plan(page, "Pro")
+
+    pending = eventually(row, lambda row: row["pending_at"] is not None)
+    assert (pending["status"], pending["plan"]) == ("trialing", "team")
+    assert pending["quantity"] == (5 if change == "seats" else 1)
+    assert pending["pending_at"] == pending["current_period_end"] == trial_end
+    assert sum(each["amount_paid"] for each in invoices_of(stripe_client, subscription_id)) == 0
+
+    stripe_client.control("clock", advance_seconds=15 * 86_400)
+    applied = eventually(row, has(status="active", pending_at=None))
+    assert (applied["plan"], applied["quantity"]) == (("team", 2) if change == "seats" else ("pro", 1))
+    assert invoices_of(stripe_client, subscription_id)[0]["total"] == (9800 if change == "seats" else 1900)
+
+
 def test_portal_page_seat_increase_is_part_of_next_invoice(
     account: AccountClient, stripe_client: StripeClient, page: Page, row: ReadRow
 ) -> None:
