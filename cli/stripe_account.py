@@ -5,72 +5,36 @@ its own portal configurations and webhook endpoint, with its id in their metadat
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import batched, islice
+from dataclasses import replace
+from itertools import batched
 from typing import Any
 
 import stripe
 
 from billing.domain.plans import Catalog, Downgrades, Plan, Price
 from billing.domain.portal import PortalVariant, default_variant, variants
-from billing.domain.subscriptions import ENDED_STATUSES
-from billing.stripe_events.objects import DEPLOYMENT_KEY
 from cli.errors import CommandFailed
-from cli.setup_report import SetupChange, includes
+from cli.own_metadata import OwnMetadata
+from cli.price_warnings import (
+    PLAN_METADATA_KEY,
+    find_archived_price,
+    find_lost_plans,
+    find_moved_price,
+    find_unlisted_prices,
+    marked_plan,
+    product_id_of,
+)
+from cli.setup_report import SetupChange, SetupOutcome, includes
 from cli.stripe_connection import NOT_FOUND
 
-PLAN_METADATA_KEY = "plan"
-"""Metadata key of a price with its plan."""
-PRICES_MAX = 100
-"""Active and archived prices of a product that are checked, one page each."""
-SUBSCRIPTIONS_MAX = 300
-"""Subscriptions to an archived price that are counted, in up to three pages."""
 PORTAL_METADATA_KEY = "billing_portal"
 """Metadata key with the name of a portal configuration's variant."""
 DOWNGRADE_CONDITIONS = [{"type": "decreasing_item_amount"}, {"type": "shortening_interval"}]
-FORMER_METADATA_KEY = "serverless_billing"
-"""Metadata key with the stack's name, which setup wrote before version 0.3.0."""
 LOOKUP_KEYS_MAX = 10
 """In one request: https://docs.stripe.com/api/prices/list."""
 DIFFERENT_TERMS = (
     "has other terms in Stripe than in catalog.toml. Correct catalog.toml: a Stripe price cannot be changed."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class OwnMetadata:
-    """Metadata of a deployment's portal configurations and webhook endpoint.
-
-    Attributes:
-        deployment_id: Id of the deployment.
-        stack_name: Name of its stack, which identifies objects of earlier versions.
-    """
-
-    deployment_id: str
-    stack_name: str
-
-    @property
-    def wanted(self) -> dict[str, str]:
-        """Metadata that setup writes."""
-        return {DEPLOYMENT_KEY: self.deployment_id}
-
-    @property
-    def update(self) -> dict[str, str]:
-        """Metadata of an update, which also removes the key of earlier versions."""
-        return {**self.wanted, FORMER_METADATA_KEY: ""}
-
-    def matches(self, metadata: Any) -> bool:  # noqa: ANN401 - the SDK's own type for metadata differs
-        """Return True if an object with this metadata belongs to the deployment."""
-        stored = metadata.to_dict() if metadata is not None else {}
-        if DEPLOYMENT_KEY in stored:
-            return includes(stored, self.wanted)
-        return includes(stored, {FORMER_METADATA_KEY: self.stack_name})
-
-    def excludes(self, metadata: Any) -> bool:  # noqa: ANN401 - the SDK's own type for metadata differs
-        """Return True if an object's metadata names another deployment."""
-        stored = metadata.to_dict() if metadata is not None else {}
-        return (stored.get(DEPLOYMENT_KEY) or self.deployment_id) != self.deployment_id
 
 
 # --- Products and prices ----------------------------------------------------------------------------------------------
@@ -79,19 +43,27 @@ class OwnMetadata:
 def sync_catalog(
     client: stripe.StripeClient, own: OwnMetadata, catalog: Catalog
 ) -> tuple[list[SetupChange], dict[str, stripe.Price]]:
-    """Create or update a product and prices for each plan that is for sale. Also returns the prices by lookup key."""
+    """Create or update a product and prices for each plan that is for sale.
+
+    Returns:
+        The changes, with a further entry for each price whose plan left the catalog; and the prices by lookup key.
+    """
     found = dict(_find_prices(client, catalog))
     changes: list[SetupChange] = []
     prices: dict[str, stripe.Price] = {}
+    product_ids: set[str] = set()
     for plan in catalog.for_sale:
         held = [found[price.lookup_key] for price in plan.prices if price.lookup_key in found]
-        product_id = _product_id(held[0]) if held else own_product_id(plan)
+        product_id = product_id_of(held[0]) if held else own_product_id(plan)
         product = _sync_product(client, plan, product_id)
-        synced = [_sync_price(client, plan, price, product_id, found.get(price.lookup_key)) for price in plan.prices]
+        product_ids |= {product_id, *map(product_id_of, held)}
+        synced = [
+            _sync_price(client, own, plan, price, product_id, found.get(price.lookup_key)) for price in plan.prices
+        ]
         prices |= {price.lookup_key: at_stripe for price, (_, at_stripe) in zip(plan.prices, synced, strict=True)}
-        unlisted = _unlisted_prices(client, own, catalog, plan, product_id)
+        unlisted = find_unlisted_prices(client, own, catalog, plan, product_id)
         changes += [replace(product, warning=unlisted), *(change for change, _ in synced)]
-    return changes, prices
+    return [*changes, *find_lost_plans(client, own, catalog, product_ids)], prices
 
 
 def own_product_id(plan: Plan) -> str:
@@ -158,115 +130,52 @@ def _find_product(client: stripe.StripeClient, product_id: str) -> stripe.Produc
 
 
 def _sync_price(
-    client: stripe.StripeClient, plan: Plan, price: Price, product_id: str, found: stripe.Price | None
+    client: stripe.StripeClient, own: OwnMetadata, plan: Plan, price: Price, product_id: str, found: stripe.Price | None
 ) -> tuple[SetupChange, stripe.Price]:
     terms: Any = price_terms(price)
     identity = {"product": product_id, "lookup_key": price.lookup_key, "metadata": {PLAN_METADATA_KEY: plan.id}}
     if found is None:
         created = client.v1.prices.create(terms | identity)
         return SetupChange("price", price.lookup_key, created.id, "created"), created
-    is_marked = _mark_plan(client, plan, found)
-    if price.id or includes(found.to_dict(), terms | {"active": True}):
-        has_terms = includes(found.to_dict(), terms)
-        warning = None if has_terms else f"{found.id} {DIFFERENT_TERMS}"
-        return SetupChange("price", price.lookup_key, found.id, "updated" if is_marked else "unchanged", warning), found
+    has_terms = includes(found.to_dict(), terms)
+    is_replaced = not price.id and not (has_terms and found.active)
+    warnings = [find_moved_price(client, own, plan, price, found, is_replaced=is_replaced)]
+    is_marked = _mark_plan(client, plan, found, overwrites=is_replaced)
+    if not is_replaced:
+        warnings += [None if has_terms else f"{found.id} {DIFFERENT_TERMS}", find_archived_price(plan, price, found)]
+        outcome: SetupOutcome = "updated" if is_marked else "unchanged"
+        return SetupChange("price", price.lookup_key, found.id, outcome, _joined(warnings)), found
     created = client.v1.prices.create(terms | identity | {"transfer_lookup_key": True})
     reason = "has another amount, currency or interval than catalog.toml" if found.active else "was archived in Stripe"
-    moved = (
+    warnings.append(
         f"{found.id} {reason}: its lookup key {price.lookup_key} moved to the new price {created.id}. "
         f"Subscriptions to {found.id} renew at its amount."
     )
-    return SetupChange("price", price.lookup_key, created.id, "replaced", moved), created
+    return SetupChange("price", price.lookup_key, created.id, "replaced", _joined(warnings)), created
 
 
-def _mark_plan(client: stripe.StripeClient, plan: Plan, price: stripe.Price) -> bool:
+def _joined(warnings: Sequence[str | None]) -> str | None:
+    return " ".join(warning for warning in warnings if warning) or None
+
+
+def _mark_plan(client: stripe.StripeClient, plan: Plan, price: stripe.Price, *, overwrites: bool) -> bool:
     """Store the plan in a price's metadata, from which it follows after the price has lost its lookup key.
 
+    Args:
+        client: Client of the Stripe account.
+        plan: Plan of the price in the catalog.
+        price: Price in Stripe.
+        overwrites: True for a price that loses its lookup key now. Its subscribers keep the plan that they have. Else a
+            price whose metadata names any plan already is left alone.
+
     Returns:
-        True if the metadata was written. A price whose metadata names any plan already is left alone.
+        True if the metadata was written.
     """
-    if _marked_plan(price) is not None:
+    marked = marked_plan(price)
+    if marked == plan.id or (marked is not None and not overwrites):
         return False
     client.v1.prices.update(price.id, {"metadata": {PLAN_METADATA_KEY: plan.id}})
     return True
-
-
-def _marked_plan(price: stripe.Price) -> str | None:
-    metadata = price.metadata.to_dict() if price.metadata else {}
-    return metadata.get(PLAN_METADATA_KEY)
-
-
-# --- Prices that the catalog does not have ----------------------------------------------------------------------------
-
-
-def _unlisted_prices(
-    client: stripe.StripeClient, own: OwnMetadata, catalog: Catalog, plan: Plan, product_id: str
-) -> str | None:
-    """Return what to do about prices of a product that the catalog does not have: active and archived ones."""
-    active, _ = _list_unlisted(client, catalog, product_id, active=True)
-    archived, has_more = _list_unlisted(client, catalog, product_id, active=False)
-    subscribers = {each.id: _count_live(client, own, each) for each in archived}
-    subscribed = [each for each in archived if subscribers[each.id]]
-    unmapped = [each for each in active if not _is_mapped(catalog, each)]
-    unmapped += [each for each in subscribed if not _is_mapped(catalog, each)]
-    notes = [_unmapped_note(plan, unmapped)] if unmapped else []
-    if subscribed:
-        counts = ", ".join(f"{each.id} ({_subscriptions(subscribers[each.id])})" for each in subscribed)
-        notes.append(
-            f"Archived prices of plan {plan.id} have live subscriptions: {counts}. They renew at these prices. To end "
-            "that, change the price of each subscription in Stripe, or cancel it."
-        )
-    if has_more:
-        notes.append(f"Only the newest {PRICES_MAX} archived prices of product {product_id} were checked.")
-    return " ".join(notes) or None
-
-
-def _list_unlisted(
-    client: stripe.StripeClient, catalog: Catalog, product_id: str, *, active: bool
-) -> tuple[list[stripe.Price], bool]:
-    """Return a page of a product's recurring prices that the catalog does not have, and True if there are more."""
-    page = client.v1.prices.list({"product": product_id, "active": active, "type": "recurring", "limit": PRICES_MAX})
-    return [each for each in page.data if not catalog.plan_of_price(each.lookup_key, each.id)], page.has_more
-
-
-def _is_mapped(catalog: Catalog, price: stripe.Price) -> bool:
-    """Return True if the price's metadata names a plan of the catalog."""
-    return catalog.plan(_marked_plan(price) or "") is not None
-
-
-def _count_live(client: stripe.StripeClient, own: OwnMetadata, price: stripe.Price) -> int:
-    """Return the number of subscriptions to a price that have not ended; at most SUBSCRIPTIONS_MAX.
-
-    Subscriptions of other deployments are left out.
-    """
-    listed = client.v1.subscriptions.list({"price": price.id, "limit": 100}).auto_paging_iter()
-    checked = islice(listed, SUBSCRIPTIONS_MAX)
-    return sum(each.status not in ENDED_STATUSES and not own.excludes(each.metadata) for each in checked)
-
-
-def _subscriptions(count: int) -> str:
-    number = f"{count} or more" if count == SUBSCRIPTIONS_MAX else str(count)
-    return f"{number} {'subscription' if count == 1 else 'subscriptions'}"
-
-
-def _unmapped_note(plan: Plan, unmapped: Sequence[stripe.Price]) -> str:
-    return (
-        f"Subscriptions to {', '.join(each.id for each in unmapped)} map to no plan. If there are any, add "
-        f"{', '.join(map(partial(_catalog_entry, plan), unmapped))} after the first price of plan {plan.id} in "
-        "catalog.toml and deploy. If there are none, archive the price in Stripe."
-    )
-
-
-def _catalog_entry(plan: Plan, price: stripe.Price) -> str:
-    """Return the entry of catalog.toml that maps a price to the plan."""
-    interval = price.recurring.interval if price.recurring else ""
-    name, amount = price.lookup_key or f"{plan.id}_{interval}_{price.unit_amount}", price.unit_amount or 0
-    terms = f'unit_amount = {amount}, currency = "{price.currency}", interval = "{interval}"'
-    return f'{{ lookup_key = "{name}", id = "{price.id}", {terms} }}'
-
-
-def _product_id(price: stripe.Price) -> str:
-    return price.product if isinstance(price.product, str) else price.product.id
 
 
 # --- The billing portal -----------------------------------------------------------------------------------------------
@@ -286,10 +195,33 @@ def sync_portals(
         for each in listed.auto_paging_iter()
         if each.metadata is not None and own.matches(each.metadata)
     }
-    return {
+    changes = {
         variant.name: _sync_portal(client, own, catalog, prices, variant, found.get(variant.name))
         for variant in variants(catalog)
     }
+    return changes | {default: replace(changes[default], warning=_describe_left_out(catalog, prices))}
+
+
+def _describe_left_out(catalog: Catalog, prices: Mapping[str, stripe.Price]) -> str | None:
+    """Return which plans no portal configuration offers in which currencies; None if there are none.
+
+    A price beside another one of the same currency and interval only maps old subscriptions to the plan.
+    """
+    offers = _offered_prices(catalog, prices, default_variant(catalog))
+    left_out = dict.fromkeys(
+        f"{plan.name} in {price.currency}"
+        for plan in catalog.for_sale
+        for price in plan.prices
+        if prices[price.lookup_key].active
+        and offers[product_id_of(prices[price.lookup_key])][price.interval].currency != price.currency
+    )
+    if not left_out:
+        return None
+    return (
+        f"The portal does not offer {', '.join(left_out)}: a portal configuration has one price for each interval of a "
+        "product. Subscribers in these currencies cannot change to these plans there. Change their plan in Stripe's "
+        "Dashboard."
+    )
 
 
 def _sync_portal(
@@ -348,14 +280,8 @@ def portal_products(
 ) -> list[dict[str, Any]]:
     """Return the prices that a customer can switch to.
 
-    Stripe accepts one price per product and interval: the first active one of the catalog. The quantity of a product is
-    adjustable if all its prices are per seat.
+    The quantity of a product is adjustable if all its prices are per seat.
     """
-    offers: dict[str, dict[str, Price]] = {}
-    for price in (price for plan in catalog.for_sale for price in plan.prices):
-        at_stripe = prices[price.lookup_key]
-        if at_stripe.active and variant.offers(price):
-            offers.setdefault(_product_id(at_stripe), {}).setdefault(price.interval, price)
     return [
         {
             "product": product_id,
@@ -364,5 +290,20 @@ def portal_products(
             if all(price.per_seat for price in by_interval.values())
             else {"enabled": False},
         }
-        for product_id, by_interval in offers.items()
+        for product_id, by_interval in _offered_prices(catalog, prices, variant).items()
     ]
+
+
+def _offered_prices(
+    catalog: Catalog, prices: Mapping[str, stripe.Price], variant: PortalVariant
+) -> dict[str, dict[str, Price]]:
+    """Return the prices of a portal configuration by product and interval.
+
+    Stripe accepts one price per product and interval: the first active one of the catalog.
+    """
+    offers: dict[str, dict[str, Price]] = {}
+    for price in (price for plan in catalog.for_sale for price in plan.prices):
+        at_stripe = prices[price.lookup_key]
+        if at_stripe.active and variant.offers(price):
+            offers.setdefault(product_id_of(at_stripe), {}).setdefault(price.interval, price)
+    return offers

@@ -9,9 +9,10 @@ from typing import Any
 
 from billing.adapters.stripe_gateway import connect
 from billing.catalog import load_catalog
+from cli.own_metadata import OwnMetadata
 from cli.setup_report import SetupChange
 from cli.stack import Stack
-from cli.stripe_account import OwnMetadata, sync_catalog, sync_portals
+from cli.stripe_account import sync_catalog, sync_portals
 from cli.stripe_connection import api_base, map_stripe_errors
 from cli.webhook_setup import ENDPOINT_NOTE, refuse_shared_deployment, set_up_webhook
 

@@ -25,8 +25,8 @@ from billing.adapters.secrets import SECRETS_REREAD_SECONDS_MIN
 from billing.stripe_events import objects
 from billing.stripe_events.event_types import EVENT_PARSERS
 from cli.errors import CommandFailed
+from cli.own_metadata import OwnMetadata
 from cli.setup_report import SetupChange, SetupOutcome, includes
-from cli.stripe_account import OwnMetadata
 
 NEVER_SENT: Any = "account.application.authorized"
 """Stripe sends this event to Connect applications only. An endpoint needs at least one event."""

@@ -21,8 +21,9 @@ from billing.domain.invoices import Invoice
 from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
 from billing.stripe_events.event_types import ObjectRef
+from cli.own_metadata import OwnMetadata
 from cli.setup_report import SetupChange
-from cli.stripe_account import OwnMetadata, sync_catalog, sync_portals
+from cli.stripe_account import sync_catalog, sync_portals
 from cli.webhook_setup import set_up_webhook
 from local.ports import free_port
 from local.processes import start, stop, wait_until

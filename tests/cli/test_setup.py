@@ -314,7 +314,7 @@ def test_setup_counts_subscriptions_of_an_archived_price_in_a_bounded_number_of_
     stripe_account: StripeAccount,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cli.stripe_account.SUBSCRIPTIONS_MAX", 3)
+    monkeypatch.setattr("cli.price_warnings.SUBSCRIPTIONS_MAX", 3)
     run_with_stripe("setup")
     old = price_of(stripe_client, PRO_PRICE.lookup_key)
     for _ in range(4):

@@ -1,5 +1,6 @@
 """Tests of products, prices and portal for other catalogs than the default one."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -7,8 +8,11 @@ import pytest
 import stripe
 
 from billing.domain.plans import Catalog, Downgrades, Plan, Price
+from billing.stripe_events.objects import plan_of_price
 from cli.errors import CommandFailed
-from cli.stripe_account import FORMER_METADATA_KEY, OwnMetadata, sync_catalog, sync_portals
+from cli.own_metadata import FORMER_METADATA_KEY, OwnMetadata
+from cli.setup_report import SetupChange
+from cli.stripe_account import sync_catalog, sync_portals
 from tests.cli.support import StripeAccount
 
 FREE = Plan("free", "Free")
@@ -149,3 +153,114 @@ def test_sync_replaces_an_archived_price(stripe_client: stripe.StripeClient, str
     assert changes[-1].outcome == "replaced"
     [holder] = [each for each in stripe_account.state.all("price") if each["lookup_key"]]
     assert holder["active"]
+
+
+# --- Warnings ---------------------------------------------------------------------------------------------------------
+
+EURO = Price("pro_monthly_eur", 1800, "eur", "month")
+TEAM_PRICE = Price("team_monthly", 4900, "usd", "month", per_seat=True)
+
+
+def warnings_of(changes: Iterable[SetupChange]) -> list[str]:
+    """Return the warnings."""
+    return [each.warning for each in changes if each.warning]
+
+
+def subscribe(client: stripe.StripeClient, price_id: str, deployment_id: str = "") -> stripe.Subscription:
+    """Create a customer with a paid subscription to the price."""
+    payment: Any = {"payment_method": "pm_card_visa", "invoice_settings": {"default_payment_method": "pm_card_visa"}}
+    customer = client.v1.customers.create(payment)
+    metadata = {"billing_deployment": deployment_id}
+    return client.v1.subscriptions.create(
+        {"customer": customer.id, "items": [{"price": price_id}], "metadata": metadata}
+    )
+
+
+def test_sync_warns_about_an_archived_price_id_that_checkout_sells(stripe_client: stripe.StripeClient) -> None:
+    """A price that only maps old subscriptions may be archived."""
+    _, prices = sync_catalog(stripe_client, OWN, pro(MONTHLY, YEARLY))
+    by_id = [replace(each, id=prices[each.lookup_key].id) for each in (MONTHLY, YEARLY)]
+    assert warnings_of(sync_catalog(stripe_client, OWN, pro(*by_id))[0]) == []
+    yearly = prices["pro_yearly"].id
+    stripe_client.v1.prices.update(yearly, {"active": False})
+    [warning] = warnings_of(sync_catalog(stripe_client, OWN, pro(*by_id))[0])
+    assert warning.startswith(f"{yearly} is archived in Stripe, so checkout cannot sell Pro by the year in usd.")
+    another = Price("pro_yearly_new", 19500, "usd", "year")
+    assert warnings_of(sync_catalog(stripe_client, OWN, pro(by_id[0], another, by_id[1]))[0]) == []
+
+
+def moved_catalogs(*, is_renamed: bool) -> tuple[Catalog, Catalog, str, str]:
+    """Return a catalog, the catalog in which a price belongs to another plan, and the ids of both plans."""
+    if is_renamed:
+        return pro(MONTHLY), Catalog((FREE, Plan("growth", "Growth", (MONTHLY,)))), "pro", "growth"
+    team = Plan("team", "Team", (TEAM_PRICE,))
+    before = Catalog((FREE, Plan("pro", "Pro", (YEARLY,)), replace(team, prices=(TEAM_PRICE, MONTHLY))))
+    after = Catalog((FREE, Plan("pro", "Pro", (YEARLY, MONTHLY)), team))
+    return before, after, "team", "pro"
+
+
+@pytest.mark.parametrize("is_renamed", [True, False], ids=["renamed plan", "other plan"])
+def test_sync_warns_about_a_price_with_subscribers_that_moves_to_another_plan(
+    stripe_client: stripe.StripeClient,
+    is_renamed: bool,  # noqa: FBT001 - parameter of the test
+) -> None:
+    before, after, old, new = moved_catalogs(is_renamed=is_renamed)
+    _, prices = sync_catalog(stripe_client, OWN, before)
+    price_id = prices["pro_monthly"].id
+    subscribe(stripe_client, price_id, "another")
+    assert warnings_of(sync_catalog(stripe_client, OWN, after)[0]) == []
+    subscription = subscribe(stripe_client, price_id)
+    [warning] = warnings_of(sync_catalog(stripe_client, OWN, after)[0])
+    assert f"{price_id} (pro_monthly) has 1 subscription and moves from plan {old} to plan {new}." in warning
+    stripe_client.v1.prices.update(price_id, {"metadata": {"plan": new}})
+    assert warnings_of(sync_catalog(stripe_client, OWN, after)[0]) == []
+    assert stripe_client.v1.subscriptions.retrieve(subscription.id).status == "active"
+
+
+@pytest.mark.parametrize("is_renamed", [True, False], ids=["renamed plan", "other plan"])
+def test_price_that_moved_to_another_plan_keeps_it_after_it_is_archived_and_replaced(
+    stripe_client: stripe.StripeClient,
+    is_renamed: bool,  # noqa: FBT001 - parameter of the test
+) -> None:
+    """Until it loses its lookup key, the catalog decides. Then only its metadata does."""
+    before, after, _, new = moved_catalogs(is_renamed=is_renamed)
+    _, prices = sync_catalog(stripe_client, OWN, before)
+    price_id = prices["pro_monthly"].id
+    subscribe(stripe_client, price_id)
+    stripe_client.v1.prices.update(price_id, {"active": False})
+    changes, _ = sync_catalog(stripe_client, OWN, after)
+    assert "replaced" in {each.outcome for each in changes}
+    archived = stripe_client.v1.prices.retrieve(price_id)
+    plan = plan_of_price(archived.to_dict(), after)
+    assert (archived.lookup_key, plan and plan.id) == (None, new)
+
+
+def test_sync_warns_about_a_price_with_subscribers_whose_plan_left_the_catalog(
+    stripe_client: stripe.StripeClient,
+) -> None:
+    both = Catalog((FREE, Plan("pro", "Pro", (MONTHLY,)), Plan("team", "Team", (TEAM_PRICE,))))
+    _, prices = sync_catalog(stripe_client, OWN, both)
+    price_id = prices["team_monthly"].id
+    subscribe(stripe_client, price_id, "another")
+    assert warnings_of(sync_catalog(stripe_client, OWN, pro(MONTHLY))[0]) == []
+    subscription = subscribe(stripe_client, price_id)
+    changes, _ = sync_catalog(stripe_client, OWN, pro(MONTHLY))
+    [warning] = warnings_of(changes)
+    assert warning.startswith(f"{price_id} (team_monthly) has 1 subscription and loses its plan team,")
+    assert [each.outcome for each in changes if each.id == price_id] == ["unchanged"]
+    assert warnings_of(sync_catalog(stripe_client, OWN, both)[0]) == []
+    stripe_client.v1.subscriptions.cancel(subscription.id)
+    assert warnings_of(sync_catalog(stripe_client, OWN, pro(MONTHLY))[0]) == []
+
+
+def test_portal_warns_about_plans_and_currencies_that_it_does_not_offer(stripe_client: stripe.StripeClient) -> None:
+    """A second price of the same currency is for old subscriptions, and is no reason for a warning."""
+    second = Price("pro_monthly_900", 900, "usd", "month")
+    team = Plan("team", "Team", (TEAM_PRICE, replace(TEAM_PRICE, lookup_key="team_gbp", currency="gbp")))
+    catalog = Catalog((FREE, Plan("pro", "Pro", (MONTHLY, second, EURO)), team))
+    _, prices = sync_catalog(stripe_client, OWN, catalog)
+    for _ in range(2):
+        [warning] = warnings_of(sync_portals(stripe_client, OWN, catalog, prices).values())
+        assert "does not offer Pro in eur, Team in gbp" in warning
+    one_currency = Catalog((FREE, Plan("pro", "Pro", (MONTHLY, second)), replace(team, prices=(TEAM_PRICE,))))
+    assert warnings_of(sync_portals(stripe_client, OWN, one_currency, prices).values()) == []
