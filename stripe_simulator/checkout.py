@@ -80,10 +80,14 @@ def pay(
 
     Raises:
         CardError: The card is declined or requires 3-D Secure. Nothing changes, and the customer can try again.
-        InvalidRequest: The session is not open.
+        InvalidRequest: The session is not open, or the customer has a current subscription in another currency.
     """
     if session["status"] != "open":
         raise InvalidRequest(f"This Checkout Session is {session['status']}.")
+    if session["customer"]:
+        subscriptions.require_currency(
+            state, state.get("customer", session["customer"], "customer"), session["currency"]
+        )
     error = cards.CARDS[card].error
     if error and not authenticated:
         raise CardError(error[1], code=error[0])

@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from stripe_simulator import checkout, portal
+from stripe_simulator.currencies import THREE_DECIMAL_CURRENCIES, ZERO_DECIMAL_CURRENCIES
 from stripe_simulator.dunning import collect_payment
 from stripe_simulator.errors import CardError, StripeError
 from stripe_simulator.invoice_pdf import invoice_pdf
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
     from stripe_simulator.server import Server
 
 Page = Callable[["Server", Request], Awaitable[Response]]
-# https://docs.stripe.com/currencies#zero-decimal. ISK and UGX have no minor unit but amounts with two decimals.
-ZERO_DECIMAL_CURRENCIES = frozenset(
-    ["bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"]
-)
-THREE_DECIMAL_CURRENCIES = frozenset({"bhd", "jod", "kwd", "omr", "tnd"})
 SYMBOLS = {"usd": "$", "eur": "€", "gbp": "£"}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stripe_simulator import cards, invoices
-from stripe_simulator.dunning import SUBSCRIPTION_UPDATED, cancel_immediately, collect_payment
+from stripe_simulator.dunning import ENDED_STATUSES, SUBSCRIPTION_UPDATED, cancel_immediately, collect_payment
 from stripe_simulator.errors import InvalidRequest
 from stripe_simulator.items import (
     ItemSpec,
@@ -144,6 +144,23 @@ def resume(state: SimulatorState, subscription: Object) -> None:
 
 
 # --- API requests -----------------------------------------------------------------------------------------------------
+
+
+def require_currency(state: SimulatorState, customer: Object, currency: str) -> None:
+    """Require that a customer has no current subscription in another currency.
+
+    Raises:
+        InvalidRequest: The customer has one.
+    """
+    for subscription in state.all("subscription"):
+        if subscription["customer"] != customer["id"] or subscription["status"] in ENDED_STATUSES:
+            continue
+        if subscription["currency"] != currency:
+            raise InvalidRequest(
+                "You cannot combine currencies on a single customer. This customer has an active subscription, "
+                "subscription schedule, discount, quote, or invoice item with currency "
+                f"{subscription['currency']}."
+            )
 
 
 def cancellation_fields(state: SimulatorState, subscription: Object, **changes: Any) -> Object:  # noqa: ANN401 - JSON

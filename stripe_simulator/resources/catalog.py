@@ -5,6 +5,7 @@ from typing import Any
 
 from stripe import params
 
+from stripe_simulator.currencies import require_known_currency
 from stripe_simulator.errors import InvalidRequest, NotSimulated
 from stripe_simulator.objects import new_price, new_product
 from stripe_simulator.routing import ResourceRoute, matches_range, merge_metadata, provided, require_simulated
@@ -143,6 +144,7 @@ def create_price(
         raise InvalidRequest("Missing required param: unit_amount.", code="parameter_missing", param="unit_amount")
     if unit_amount < 0:
         raise InvalidRequest("This value must be greater than or equal to 0.", param="unit_amount")
+    require_known_currency(currency)
     if (product is None) == (product_data is None):
         raise InvalidRequest("You must specify either `product` or `product_data` when creating a price.")
     owner = state.get("product", product, "product") if product else _create_inline_product(state, product_data or {})
@@ -200,6 +202,8 @@ def update_price(
     transfer_lookup_key: bool = False,
 ) -> Object:
     price = state.get("price", identifier)
+    if active is False and state.objects[price["product"]]["default_price"] == identifier:
+        raise InvalidRequest("This price cannot be archived because it is the default price of its product.")
     if lookup_key and lookup_key != price["lookup_key"]:
         _claim_lookup_key(state, lookup_key, transfer=transfer_lookup_key)
     changes = provided(active=active, lookup_key=lookup_key, nickname=nickname, tax_behavior=tax_behavior)

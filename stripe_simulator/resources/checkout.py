@@ -7,9 +7,10 @@ from stripe.params import checkout as params
 
 from stripe_simulator import checkout
 from stripe_simulator.errors import InvalidRequest, NotSimulated
-from stripe_simulator.resources.subscriptions import read_billing_mode, read_items, require_currency
+from stripe_simulator.resources.subscriptions import read_billing_mode, read_items
 from stripe_simulator.routing import ResourceRoute, matches_range, provided, require_simulated
 from stripe_simulator.state import Object, SimulatorState
+from stripe_simulator.subscriptions import require_currency
 
 HALF_HOUR = 1800
 DAY = 86_400

@@ -74,21 +74,41 @@ def _merge_feature(
     if name == "subscription_update":
         conditions = (merged["schedule_at_period_end"] or {}).get("conditions") or []
         merged["schedule_at_period_end"] = {"conditions": conditions}
-        merged["products"] = [_read_product(state, product, index) for index, product in enumerate(merged["products"])]
+        if change and "products" in change:
+            products = enumerate(merged["products"])
+            merged["products"] = [_read_product(state, product, index) for index, product in products]
     return merged
 
 
 def _read_product(state: SimulatorState, product: Mapping[str, Any], index: int) -> Object:
     path = f"features[subscription_update][products][{index}]"
     state.get("product", product["product"], f"{path}[product]")
+    intervals: set[tuple[str, int]] = set()
     for position, identifier in enumerate(product["prices"]):
         price = state.get("price", identifier, f"{path}[prices][{position}]")
-        if price["product"] != product["product"]:
-            raise InvalidRequest(
-                f"The price {identifier} does not belong to the product {product['product']}.", param=f"{path}[prices]"
-            )
+        problem = _price_problem(price, product["product"], intervals)
+        if problem:
+            raise InvalidRequest(f"The price {identifier} {problem}.", param=f"{path}[prices]")
+        intervals.add(_interval(price))
     adjustable = {"enabled": False, "maximum": None, "minimum": 0, **product.get("adjustable_quantity", {})}
     return {**product, "adjustable_quantity": adjustable}
+
+
+def _price_problem(price: Object, product_id: str, intervals: set[tuple[str, int]]) -> str | None:
+    """Return why a configuration cannot offer a price; None if it can. `intervals` are those of the other prices."""
+    if price["product"] != product_id:
+        return f"does not belong to the product {product_id}"
+    if not price["active"]:
+        return "is not active"
+    if price["recurring"] is None:
+        return "is not recurring"
+    if _interval(price) in intervals:
+        return f"has the same billing interval as another price of the product {product_id}"
+    return None
+
+
+def _interval(price: Object) -> tuple[str, int]:
+    return price["recurring"]["interval"], price["recurring"]["interval_count"]
 
 
 def update_configuration(

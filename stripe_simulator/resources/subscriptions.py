@@ -65,23 +65,6 @@ def _require_active_product(state: SimulatorState, price: Object, *, new: bool) 
         )
 
 
-def require_currency(state: SimulatorState, customer: Object, currency: str) -> None:
-    """Require that a customer has no current subscription in another currency.
-
-    Raises:
-        InvalidRequest: The customer has one.
-    """
-    for subscription in state.all("subscription"):
-        if subscription["customer"] != customer["id"] or subscription["status"] in ENDED_STATUSES:
-            continue
-        if subscription["currency"] != currency:
-            raise InvalidRequest(
-                "You cannot combine currencies on a single customer. This customer has an active subscription, "
-                "subscription schedule, discount, quote, or invoice item with currency "
-                f"{subscription['currency']}."
-            )
-
-
 def _check_compatible(specs: Sequence[ItemSpec]) -> None:
     if not specs:
         raise InvalidRequest("Missing required param: items.", code="parameter_missing", param="items")
@@ -136,7 +119,7 @@ def create(
         raise InvalidRequest("Missing required param: customer.", code="parameter_missing", param="customer")
     owner = state.get("customer", customer, "customer")
     specs = read_items(state, items or [], "items")
-    require_currency(state, owner, specs[0].price["currency"])
+    subscriptions.require_currency(state, owner, specs[0].price["currency"])
     method = default_payment_method
     if method:
         method = cards.attach_token(state, owner, method, "default_payment_method")["id"]

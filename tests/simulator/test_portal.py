@@ -207,3 +207,37 @@ def test_portal_configuration_gets_defaults_and_limits_sessions(account: Account
     wrong = {"enabled": True, "products": [{"product": account.price().product, "prices": [price.id]}]}
     with pytest.raises(stripe.InvalidRequestError, match="does not belong"):
         account.v1.billing_portal.configurations.update(configuration.id, {"features": {"subscription_update": wrong}})
+
+
+def offer(account: Account, *prices: Any) -> Any:
+    """Create a portal configuration that offers prices of one product."""
+    products = [{"product": prices[0].product, "prices": [price.id for price in prices]}]
+    update = {"enabled": True, "default_allowed_updates": ["price"], "products": products}
+    return account.v1.billing_portal.configurations.create({"features": {"subscription_update": update}})
+
+
+def test_portal_configuration_accepts_active_recurring_prices_of_different_intervals_only(account: Account) -> None:
+    monthly = account.price()
+
+    def another(**fields: Any) -> Any:
+        recurring = {"interval": "month"}
+        params = {"product": monthly.product, "currency": "usd", "unit_amount": 5, "recurring": recurring, **fields}
+        return account.v1.prices.create({name: value for name, value in params.items() if value})
+
+    yearly = another(recurring={"interval": "year"})
+    quarterly = another(recurring={"interval": "month", "interval_count": 3})
+    configuration = offer(account, monthly, yearly, quarterly)
+    archived = account.v1.prices.update(another().id, {"active": False})
+    for price, message in (
+        (archived, "is not active"),
+        (another(recurring=None), "is not recurring"),
+        (another(), "the same billing interval"),
+        (another(currency="eur"), "the same billing interval"),
+    ):
+        with pytest.raises(stripe.InvalidRequestError, match=message):
+            offer(account, monthly, price)
+    account.v1.prices.update(yearly.id, {"active": False})
+    changed = account.v1.billing_portal.configurations.update(
+        configuration.id, {"features": {"subscription_cancel": {"enabled": False}}}
+    )
+    assert changed.features.subscription_cancel.enabled is False

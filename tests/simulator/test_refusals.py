@@ -31,6 +31,43 @@ def test_checkout_session_in_second_currency_is_rejected(account: Account) -> No
         account.checkout(euro_price(account), customer=subscription.customer)
 
 
+def test_payment_of_a_checkout_session_in_second_currency_is_rejected(account: Account) -> None:
+    """The subscription in the other currency began after the session was created."""
+    customer = account.customer()
+    session = account.checkout(euro_price(account), customer=customer.id)
+    subscription = account.subscribe(customer=customer)
+    before = account.event_ids()
+
+    refused = account.browser.post(f"/c/pay/{session.id}", data={"outcome": "pay"})
+
+    assert (refused.status_code, "cannot combine currencies" in refused.text) == (400, True)
+    assert account.event_types(before) == []
+    assert account.v1.checkout.sessions.retrieve(session.id).status == "open"
+    account.v1.subscriptions.cancel(subscription.id)
+    assert account.control(f"checkout/{session.id}", {"outcome": "pay"})["status"] == "complete"
+
+
+@pytest.mark.parametrize("currency", ["zzz", "dollars", "us"])
+def test_price_in_unknown_currency_is_rejected(account: Account, currency: str) -> None:
+    with pytest.raises(stripe.InvalidRequestError, match=f"Invalid currency: {currency}. Stripe currently supports"):
+        account.price(currency=currency)
+    assert account.price(currency="EUR").currency == "eur"
+
+
+def test_default_price_of_a_product_cannot_be_archived(account: Account) -> None:
+    price = account.price()
+    account.v1.products.update(price.product, {"default_price": price.id})
+
+    with pytest.raises(stripe.InvalidRequestError, match="cannot be archived because it is the default price"):
+        account.v1.prices.update(price.id, {"active": False})
+
+    other = account.v1.prices.create(
+        {"product": price.product, "currency": "usd", "unit_amount": 1, "recurring": {"interval": "month"}}
+    )
+    account.v1.products.update(price.product, {"default_price": other.id})
+    assert account.v1.prices.update(price.id, {"active": False}).active is False
+
+
 def test_change_to_price_in_other_currency_is_rejected(account: Account) -> None:
     subscription = account.subscribe()
     item = subscription["items"].data[0]
