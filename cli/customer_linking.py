@@ -1,7 +1,7 @@
 """Customer links of an account: link, take over and unlink a Stripe customer."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from billing.adapters.repository import ProcessedEvent, Repository, VersionConfl
 from billing.catalog import load_catalog
 from billing.domain.accounts import OpenCheckout, Profile
 from billing.domain.errors import StripeRefused
+from billing.domain.subscriptions import Subscription
 from billing.stripe_events.customer_links import (
     OPERATOR_ID_PREFIX,
     StripeCustomer,
@@ -31,6 +32,8 @@ LINKED = "operator.customer_linked"
 """Type of the audit entry of a link."""
 UNLINKED = "operator.customer_unlinked"
 """Type of the audit entry of an unlinking."""
+UNCHANGED = "unchanged"
+"""Outcome of a command that had nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class AccountLink:
         takes_over: True if the customer is linked although its metadata names another account. It also ends the
             conflicts of subscriptions whose metadata names another account.
         outcome: `linked`, `confirmed` if only the confirmation is new, or `unchanged`.
+        others: Live subscriptions of ours that the account has with other customers.
     """
 
     stack: Stack
@@ -53,6 +57,7 @@ class AccountLink:
     customer: StripeCustomer
     takes_over: bool
     outcome: str
+    others: Sequence[Subscription]
 
     @classmethod
     def load(cls, stack: Stack, account_id: str, customer_id: str, *, takes_over: bool) -> "AccountLink":
@@ -63,7 +68,8 @@ class AccountLink:
                 not exist, was deleted, or names another account without `takes_over`.
         """
         repository = stack.repository()
-        profile = load_existing_account(repository, account_id).profile
+        account = load_existing_account(repository, account_id)
+        profile = account.profile
         owner = _find_owner(repository, customer_id)
         if owner not in {None, account_id}:
             raise CommandFailed(
@@ -73,9 +79,11 @@ class AccountLink:
             )
         is_current = owner is not None and profile.customer_id == customer_id
         is_new = not is_current or (takes_over and customer_id not in profile.confirmed_customers)
-        outcome = "unchanged" if not is_new else "confirmed" if is_current else "linked"
+        outcome = UNCHANGED if not is_new else "confirmed" if is_current else "linked"
         gateway, customer = _find_customer(stack, customer_id)
-        link = cls(stack, gateway, profile, customer, takes_over, outcome)
+        live = _live_subscriptions(account.subscriptions)
+        others = [each for each in live if each.customer_id != customer_id]
+        link = cls(stack, gateway, profile, customer, takes_over, outcome, others)
         if not is_current:
             link._require_linkable(is_own=owner is not None)
         return link
@@ -86,7 +94,7 @@ class AccountLink:
         Raises:
             CommandFailed: The account changed meanwhile, or Stripe did not expire the session.
         """
-        if self.outcome == "unchanged":
+        if self.outcome == UNCHANGED:
             return
         customer_id = self.customer.id
         checkout = _end_checkout(self.stack, self.profile, lambda owner: owner != customer_id, keeps_paid=True)
@@ -191,6 +199,16 @@ class AccountUnlink:
         rows = repository.find_rows_of_customer(account_id, customer_id)
         return cls(stack, profile, customer_id, rows, is_linked=owner == account_id)
 
+    @property
+    def outcome(self) -> str:
+        """`unlinked`, or `unchanged` if an earlier run removed the link and all rows."""
+        return "unlinked" if self.is_linked or self.rows else UNCHANGED
+
+    @property
+    def live_subscriptions(self) -> Sequence[Subscription]:
+        """The customer's stored live subscriptions of ours, which Stripe keeps billing."""
+        return _live_subscriptions(row.content for row in self.rows if isinstance(row.content, Subscription))
+
     def save(self) -> None:
         """Remove the link, then the rows. The customer's open Checkout Session is expired first.
 
@@ -266,6 +284,11 @@ def _end_checkout(
                 f"{describe_failure(error)} Run the command again.",
             ) from error
     return checkout if keeps_paid and session is not None and session.status == "complete" else None
+
+
+def _live_subscriptions(subscriptions: Iterable[Subscription]) -> Sequence[Subscription]:
+    catalog = load_catalog()
+    return [each for each in subscriptions if each.live and each.ours(catalog)]
 
 
 def _find_owner(repository: Repository, customer_id: str) -> str | None:

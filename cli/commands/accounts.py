@@ -1,7 +1,7 @@
 """`billing accounts`: create, inspect and link accounts."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,7 @@ from billing.domain.subscriptions import AccessPolicy, PendingChange, Subscripti
 from billing.domain.timestamps import iso
 from billing.stripe_events.drift import Phase
 from billing.stripe_events.event_types import EventOutcome
-from cli.customer_linking import AccountLink, AccountUnlink
+from cli.customer_linking import UNCHANGED, AccountLink, AccountUnlink
 from cli.errors import CommandFailed
 from cli.options import DEFAULT_STACK, AccountId, AsJson, CustomerId, DryRun, Email, Region, StackName, TakeOver
 from cli.output import NEEDS_ATTENTION, Output, columns, command_output
@@ -123,6 +123,7 @@ def link(
                 link.write_metadata()
         data = _link_as_dict(link, loaded)
         output.result({"dry_run": dry_run, **data}, _link_as_text(data, dry_run=dry_run))
+        _note_others(output, account_id, link.others)
         _note_findings(output, account_id, loaded)
     if loaded.findings:
         raise typer.Exit(NEEDS_ATTENTION)
@@ -136,6 +137,7 @@ def _link_as_dict(link: AccountLink, loaded: "LoadedObjects") -> dict[str, Any]:
         "outcome": link.outcome,
         "stored": {phase.value: loaded.stored[phase] for phase in (Phase.SUBSCRIPTIONS, Phase.INVOICES)},
         "metadata": list(link.customer.missing_metadata),
+        "other_live_subscriptions": _ids(link.others),
         "findings": [{"list": each.phase, "id": each.id, "outcome": each.outcome} for each in loaded.findings],
     }
 
@@ -146,12 +148,24 @@ def _link_as_text(data: Mapping[str, Any], *, dry_run: bool) -> str:
     details.append(f"{would}stored: {_counts(data['stored'])}")
     if data["metadata"]:
         details.append(f"{would}written in Stripe: {', '.join(f'metadata.{key}' for key in data['metadata'])}")
-    prefix = "" if data["outcome"] == "unchanged" else would
+    prefix = "" if data["outcome"] == UNCHANGED else would
     return f"{prefix}{data['outcome']}  {data['account_id']}  {data['customer']}  ({'; '.join(details)})"
+
+
+def _ids(subscriptions: Sequence[Subscription]) -> list[dict[str, str]]:
+    return [{"id": each.id, "customer": each.customer_id} for each in subscriptions]
 
 
 def _counts(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in numbers.items())
+
+
+def _note_others(output: Output, account_id: str, subscriptions: Sequence[Subscription]) -> None:
+    for each in subscriptions:
+        output.note(
+            f"{each.id} of the customer {each.customer_id} is live and still belongs to {account_id}. If nobody should "
+            "pay for it, cancel it in Stripe."
+        )
 
 
 def _note_findings(output: Output, account_id: str, loaded: "LoadedObjects") -> None:
@@ -183,17 +197,36 @@ def unlink(
         if not dry_run:
             with output.working("Unlinking the customer"):
                 request.save()
-        kinds = Counter(type(row.content) for row in request.rows)
-        removed = {"subscriptions": kinds[Subscription], "invoices": kinds[Invoice]}
-        data = {"account_id": account_id, "customer": customer_id, "outcome": "unlinked", "removed": removed}
-        prefix = "would be " if dry_run else ""
-        text = f"{prefix}unlinked  {account_id}  {customer_id}  (removed: {_counts(removed)})"
-        output.result({"dry_run": dry_run, **data}, text)
-        if not dry_run:
+        data = _unlink_as_dict(request)
+        output.result({"dry_run": dry_run, **data}, _unlink_as_text(data, dry_run=dry_run))
+        for each in request.live_subscriptions:
+            output.note(
+                f"{each.id} is live: Stripe keeps billing the customer {customer_id} for it. Cancel it in Stripe, or "
+                "link the customer to its account."
+            )
+        if request.outcome != UNCHANGED and not dry_run:
             output.note(
                 f"Link it to its own account: billing accounts link ACCOUNT {customer_id} "
                 f"(with --take-over if its metadata in Stripe still names {account_id})"
             )
+
+
+def _unlink_as_dict(request: AccountUnlink) -> dict[str, Any]:
+    kinds = Counter(type(row.content) for row in request.rows)
+    return {
+        "account_id": request.profile.account_id,
+        "customer": request.customer_id,
+        "outcome": request.outcome,
+        "removed": {"subscriptions": kinds[Subscription], "invoices": kinds[Invoice]},
+        "live_subscriptions": _ids(request.live_subscriptions),
+    }
+
+
+def _unlink_as_text(data: Mapping[str, Any], *, dry_run: bool) -> str:
+    line = f"{data['outcome']}  {data['account_id']}  {data['customer']}"
+    if data["outcome"] == UNCHANGED:
+        return line
+    return f"{'would be ' if dry_run else ''}{line}  (removed: {_counts(data['removed'])})"
 
 
 def _as_dict(account: Account, catalog: Catalog, policy: AccessPolicy, keys: int) -> dict[str, Any]:
@@ -222,6 +255,8 @@ def _as_dict(account: Account, catalog: Catalog, policy: AccessPolicy, keys: int
                 "shown": each is shown,
                 "granting": each.granting(catalog, now, policy),
                 "ours": each.ours(catalog),
+                "live": each.live,
+                "grace_period_end": iso(each.grace_period_end(policy)),
                 "current_period_end": iso(each.current_period_end),
                 "cancel_at_period_end": each.is_cancelling,
                 **subscription_terms(each),

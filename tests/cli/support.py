@@ -248,8 +248,8 @@ def endpoints_of(client: stripe.StripeClient) -> list[stripe.WebhookEndpoint]:
 # --- Accounts ---------------------------------------------------------------------------------------------------------
 
 
-def store_subscription(stack: DeployedStack, account_id: str) -> None:
-    """Store an active subscription, as an event does."""
+def store_subscription(stack: DeployedStack, account_id: str, **changes: Any) -> None:
+    """Store an active subscription with some changes, as an event does."""
     repository = stack.repository()
     repository.save_profile(
         Profile(account_id, version=1, customer_id="cus_1", email="billing@acme.example"), new_customer_id="cus_1"
@@ -268,6 +268,7 @@ def store_subscription(stack: DeployedStack, account_id: str) -> None:
         pause_collection="void",
         pause_resumes_at=NOW + timedelta(days=9),
     )
+    subscription = replace(subscription, **changes)
     marker = ProcessedEvent(
         "evt_1", "customer.subscription.created", EventOutcome.APPLIED, NOW, NOW, account_id, "cus_1"
     )

@@ -50,6 +50,7 @@ def test_link_second_customer_stores_its_subscription_and_keeps_the_first(
         "outcome": "linked",
         "stored": {"subscriptions": 1, "invoices": 1},
         "metadata": ["billing_deployment"],
+        "other_live_subscriptions": [],
         "findings": [],
     }
     before = table_items(stack)
@@ -88,6 +89,24 @@ def test_link_prints_what_it_stores_and_writes(
     assert again.stdout == f"unchanged  acme  {current}  (stored: 0 subscriptions, 0 invoices)\n"
     assert stack.repository().load_account("acme").profile.customer_id == current
     assert stack.repository().find_owners([former, current]) == {former: "acme", current: "acme"}
+
+
+@pytest.mark.usefixtures("stripe_price")
+def test_link_names_the_live_subscription_of_the_previous_customer(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient
+) -> None:
+    run_with_stripe("accounts", "create", "acme")
+    subscription = create_subscription(stripe_client, "acme")
+    run_with_stripe("reconcile")
+    current = stripe_client.v1.customers.create({}).id
+    command = ("accounts", "link", "acme", current)
+    would = json_output(run_with_stripe(*command, "--dry-run", "--json"))
+    assert would["other_live_subscriptions"] == [{"id": subscription.id, "customer": customer_id_of(subscription)}]
+    assert run_with_stripe(*command).stderr == (
+        f"{subscription.id} of the customer {customer_id_of(subscription)} is live and still belongs to acme. "
+        "If nobody should pay for it, cancel it in Stripe.\n"
+    )
+    assert stored_statuses(stack, "acme") == [("pro", "active")]
 
 
 # --- Subscriptions ----------------------------------------------------------------------------------------------------

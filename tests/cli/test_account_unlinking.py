@@ -147,6 +147,27 @@ def test_interrupted_unlink_is_continued(
     assert stored_statuses(stack, "acme") == []
 
 
+def test_unlink_names_the_live_subscription_and_a_second_run_prints_unchanged(
+    run_billing: RunBilling, stack: DeployedStack
+) -> None:
+    run_billing("accounts", "create", "acme")
+    store_subscription(stack, "acme")
+    command = ("accounts", "unlink", "acme", "cus_1")
+    would = json_output(run_billing(*command, "--dry-run", "--json"))
+    assert would["live_subscriptions"] == [{"id": "sub_1", "customer": "cus_1"}]
+    result = run_billing(*command)
+    assert result.stdout == "unlinked  acme  cus_1  (removed: 1 subscriptions, 0 invoices)\n"
+    assert result.stderr.splitlines()[0] == (
+        "sub_1 is live: Stripe keeps billing the customer cus_1 for it. "
+        "Cancel it in Stripe, or link the customer to its account."
+    )
+    before = table_items(stack)
+    for words in ((), ("--dry-run",)):
+        again = run_billing(*command, *words)
+        assert (again.stdout, again.stderr) == ("unchanged  acme  cus_1\n", "")
+    assert table_items(stack) == before
+
+
 def test_unlink_prevents_new_rows_of_a_worker_that_read_the_link_before(stack: DeployedStack) -> None:
     """The worker reads again, and finds no account."""
     repository = stack.repository()

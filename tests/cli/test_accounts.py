@@ -57,6 +57,8 @@ def test_show_account_returns_plan_subscriptions_and_unrevoked_keys(
         "shown": True,
         "granting": True,
         "ours": True,
+        "live": True,
+        "grace_period_end": None,
         "current_period_end": iso(NOW + timedelta(days=30)),
         "cancel_at_period_end": True,
         "price_id": "price_1",
@@ -79,6 +81,14 @@ def test_show_account_returns_plan_subscriptions_and_unrevoked_keys(
     assert "cus_1" in text
     assert "sub_1" in text
     assert "pause_collection      void" in text
+
+
+def test_show_account_returns_the_end_of_the_grace_period(run_billing: RunBilling, stack: DeployedStack) -> None:
+    """The stack's `PastDueGraceDays` is 14."""
+    run_billing("accounts", "create", "acme")
+    store_subscription(stack, "acme", status="past_due", past_due_since=NOW - timedelta(days=4))
+    [subscription] = json_output(run_billing("accounts", "show", "acme", "--json"))["subscriptions"]
+    assert (subscription["live"], subscription["grace_period_end"]) == (True, iso(NOW + timedelta(days=10)))
 
 
 def test_members_sets_and_shows_the_team_size(run_billing: RunBilling, stack: DeployedStack) -> None:

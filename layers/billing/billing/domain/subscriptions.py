@@ -167,8 +167,14 @@ class Subscription:
             return False
         access = ACCESS_OF_STATUS.get(self.status, Access.NONE)
         if access is Access.GRACE:
-            return self.past_due_since is None or now < self.past_due_since + policy.past_due_grace
+            end = self.grace_period_end(policy)
+            return end is None or now < end
         return access is Access.GRANTED
+
+    def grace_period_end(self, policy: AccessPolicy) -> datetime | None:
+        """Return the time until which a `past_due` subscription grants access; None for another status."""
+        is_past_due = ACCESS_OF_STATUS.get(self.status) is Access.GRACE
+        return self.past_due_since + policy.past_due_grace if is_past_due and self.past_due_since else None
 
     def granted_plan(self, catalog: Catalog, now: datetime, policy: AccessPolicy) -> str | None:
         """Return the plan that the subscription grants at `now`; None if it grants none."""
