@@ -28,6 +28,7 @@ class EventFilter:
         since: Earliest time of processing, or time of the event if Stripe's event list is read.
         until: Latest time, in the same sense.
         outcome: One of OUTCOMES.
+        reason: Text that the reason contains.
     """
 
     since: datetime
@@ -35,6 +36,7 @@ class EventFilter:
     account_id: str | None = None
     type: str | None = None
     outcome: str | None = None
+    reason: str | None = None
 
     @property
     def needs_stripe_list(self) -> bool:
@@ -42,11 +44,12 @@ class EventFilter:
         return self.outcome == ABSENT or not (self.outcome in OPEN_OUTCOMES or self.account_id)
 
     def matches(self, entry: "EventEntry") -> bool:
-        """Return True if the event has the account, type and outcome of the filter."""
+        """Return True if the event has the account, type, outcome and reason of the filter."""
         return (
             self.account_id in {None, entry.account_id}
             and self.type in {None, entry.type}
             and self.outcome in {None, entry.outcome}
+            and (self.reason or "").lower() in (entry.reason or "").lower()
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import batched, islice
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,6 +66,10 @@ OutcomeFilter = Annotated[
         help=f"Only this outcome: {', '.join(OUTCOMES)}. Absent events never arrived.",
     ),
 ]
+ReasonFilter = Annotated[
+    str | None,
+    typer.Option("--reason", metavar="TEXT", help='Only events whose reason contains this, for example "metadata".'),
+]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, metavar="COUNT", help="Maximum number of events.")]
 EventId = Annotated[str, typer.Argument(metavar="EVENT", callback=_check_event_id, help="Id of the event: evt_…")]
 EventIds = Annotated[
@@ -81,6 +86,7 @@ def list_events(
     outcome: OutcomeFilter = None,
     since: Since = None,
     until: Until = None,
+    reason: ReasonFilter = None,
     limit: Limit = 50,
     stack: StackName = DEFAULT_STACK,
     region: Region = None,
@@ -94,7 +100,7 @@ def list_events(
     """
     with command_output(as_json=as_json) as output:
         deployed = find_stack(stack, region)
-        event_filter = _filter(deployed, since, until, account, type, outcome)
+        event_filter = replace(_filter(deployed, since, until, account, type, outcome), reason=reason)
         with output.working("Reading events"):
             entries = _find_entries(deployed, event_filter, limit + 1)
         shown = entries[:limit]

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -143,6 +144,23 @@ def test_list_of_stripe_marks_events_without_marker_as_absent(
     ]
     [event] = absent
     assert (event["id"], event["account_id"], event["customer"]) == (paid, "acme", customer_id_of(subscription))
+
+
+def test_list_by_reason_finds_a_metadata_conflict_without_the_account(
+    run_with_stripe: RunBilling, stack: DeployedStack, stripe_client: stripe.StripeClient
+) -> None:
+    """The outcome of such an event is not `customer_conflict`."""
+    create_price(stripe_client)
+    run_with_stripe("accounts", "create", "acme")
+    subscription = create_subscription(stripe_client, "globex")
+    run_with_stripe("accounts", "link", "acme", customer_id_of(subscription), "--take-over")
+    profile = stack.repository().load_account("acme").profile
+    stack.repository().save_profile(replace(profile, confirmed_customers=()))
+    run_with_stripe("events", "replay", "--outcome", "absent")
+    [event] = events_of(stripe_client, "customer.subscription.created")
+    assert event in event_ids(run_with_stripe("events", "list", "--reason", "names another account", "--json"))
+    assert event_ids(run_with_stripe("events", "list", "--outcome", "customer_conflict", "--json")) == []
+    assert event_ids(run_with_stripe("events", "list", "--reason", "no such reason", "--json")) == []
 
 
 @pytest.mark.parametrize("since", ["yesterday", "2 h", "-1h", "999999d", "0001-01-01T00:00+14:00"])
