@@ -132,6 +132,16 @@ def test_reconcile_account_compares_and_repairs_only_its_rows(
     assert plans == ["pro", "free"]
 
 
+def test_reconcile_account_counts_no_unknown_customers_of_others(
+    run_with_stripe: RunBilling, stripe_client: stripe.StripeClient
+) -> None:
+    run_with_stripe("accounts", "create", "acme")
+    create_subscription(stripe_client, "globex")
+    create_subscription(stripe_client, None)
+    found = json_output(run_with_stripe("reconcile", "--account", "acme", "--json"))
+    assert found["unknown_customer"] == NOTHING
+
+
 def test_reconcile_account_without_customer_links_the_one_in_metadata(
     run_with_stripe: RunBilling, stripe_client: stripe.StripeClient
 ) -> None:

@@ -206,7 +206,7 @@ class Reconciler:
                 run = partial(self._processor.process, listing.objects[event_id])
                 expected = None if isinstance(matched, AccountMatch) else matched
                 tasks.append(_Task(event_id, account_id, run, expected))
-        return _page_result(Phase.EVENTS, listing, matches, self._process(Phase.EVENTS, tasks))
+        return self._page_result(Phase.EVENTS, listing, matches, self._process(Phase.EVENTS, tasks))
 
     def _is_event_of_other_deployment(self, payload: Json) -> bool:
         """Return True if the event's object names another deployment. A malformed event is left to the processor."""
@@ -252,7 +252,7 @@ class Reconciler:
         for parsed, account_id in conflicts:
             count("CustomerConflict")
             discrepancies.append(_report(phase, parsed.targets[0].id, account_id, EventOutcome.CUSTOMER_CONFLICT))
-        return _page_result(phase, listing, matches, discrepancies)
+        return self._page_result(phase, listing, matches, discrepancies)
 
     def _check_live_subscriptions(self, profiles: Iterable[Profile]) -> Iterator[_Task]:
         """Report accounts with several live subscriptions, and yield a task for each superfluous Checkout Session."""
@@ -377,6 +377,17 @@ class Reconciler:
             if outcome is not EventOutcome.UNKNOWN_CUSTOMER:
                 yield _report(phase, task.id, task.account_id, outcome)
 
+    def _page_result(
+        self, phase: Phase, listing: Listing, matches: Mapping[ParsedEvent, Match], discrepancies: Iterable[Discrepancy]
+    ) -> PageResult:
+        """Return the result of a page. A run of one account counts an unknown customer only if it names the account."""
+        unknown_customer = sum(
+            matched is EventOutcome.UNKNOWN_CUSTOMER and self.options.includes(parsed.account_id)
+            for parsed, matched in matches.items()
+        )
+        ids = tuple(listing.objects)
+        return PageResult(phase, listing.listed_at, ids, unknown_customer, tuple(discrepancies), listing.after)
+
     @property
     def _processor(self) -> EventProcessor:
         return EventProcessor(
@@ -426,14 +437,6 @@ def _compare(owners: Mapping[ParsedEvent, AccountMatch], rows: Rows, listed_at: 
         for parsed, matched in owners.items()
         if differs(_snapshot(parsed), rows.get(parsed.targets[0].id), listed_at, _conflict(parsed, matched, rows))
     ]
-
-
-def _page_result(
-    phase: Phase, listing: Listing, matches: Mapping[ParsedEvent, Match], discrepancies: Iterable[Discrepancy]
-) -> PageResult:
-    unknown_customer = sum(matched is EventOutcome.UNKNOWN_CUSTOMER for matched in matches.values())
-    ids = tuple(listing.objects)
-    return PageResult(phase, listing.listed_at, ids, unknown_customer, tuple(discrepancies), listing.after)
 
 
 def _priority(parsed_events: Iterable[ParsedEvent | None]) -> Callable[[ParsedEvent | None], int]:

@@ -210,7 +210,8 @@ class PageResult:
         phase: List that was read.
         listed_at: Earliest time at which Stripe listed the page.
         ids: Ids of the page.
-        unknown_customer: Number of objects whose customer belongs to no account.
+        unknown_customer: Number of objects whose customer belongs to no account. A run of one account counts an object
+            only if its metadata names the account.
         discrepancies: Discrepancies that were found.
         after: Id after which the next page begins; None on the last page.
     """
