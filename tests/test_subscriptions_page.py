@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from billing.domain.accounts import Account, Profile
-from billing.domain.errors import NeverSubscribed
+from billing.domain.errors import NeverSubscribed, SubscriptionExists
 from billing.domain.plans import Catalog, Plan, Price
 from billing.domain.subscriptions import ACCESS_OF_STATUS, AccessPolicy, Subscription
 from local.stack import ROOT
@@ -38,13 +38,14 @@ ROWS: Mapping[str, tuple[Subscription, AccessPolicy]] = {
         replace(POLICY, pause_collection_grants=False),
     ),
     "`active`, plan no longer in the catalog": (changed(plan="withdrawn"), POLICY),
+    "`active`, in conflict with another account": (changed(conflicting_account_id="globex"), POLICY),
     "`active`, not ours": (changed(plan=None), POLICY),
 }
 
 
 def documented() -> Mapping[str, list[str]]:
     """Return the cells of the page's table by the first one."""
-    section = PAGE.read_text().partition("## Statuses")[2].partition("\n## ")[0]
+    section = PAGE.read_text().partition("## Statuses")[2].partition("\n##")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if "|" in line]
     assert rows[0] == ["subscription", "grants", "live", "checkout", "portal", "shown as"]
     return {first: cells for first, *cells in rows[2:]}
@@ -72,7 +73,9 @@ def checkout_of(account: Account, policy: AccessPolicy) -> str:
     blocking = account.blocking_subscription(CATALOG, NOW, policy)
     if blocking is None:
         return "200"
-    return "409, open the portal" if blocking.in_good_standing else "409, pay the invoice"
+    if blocking.in_good_standing:
+        return "409, open the portal"
+    return "409, resume it" if "resume it" in str(SubscriptionExists(blocking.status)) else "409, pay the invoice"
 
 
 def portal_of(account: Account) -> str:

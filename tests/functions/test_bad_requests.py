@@ -106,7 +106,7 @@ def test_portal_without_stripe_customer_returns_400(deployment: FunctionHarness)
     expected = {
         "error": {
             "code": "NO_STRIPE_CUSTOMER",
-            "message": "This account has no billing history: it never had a subscription",
+            "message": "This account has no billing history: it has no subscription here",
         }
     }
     for body in (None, {}, {"return_url": "/account"}):

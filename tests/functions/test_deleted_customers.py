@@ -70,7 +70,7 @@ def test_portal_after_reconciled_deletion_does_not_deny_the_subscription(
 
 def test_portal_without_any_subscription_says_so(deployment: FunctionHarness) -> None:
     response = deployment.authorized("POST", PORTAL, {})
-    assert response.body["error"]["message"] == "This account has no billing history: it never had a subscription"
+    assert response.body["error"]["message"] == "This account has no billing history: it has no subscription here"
 
 
 def test_portal_of_deleted_customer_opens_for_an_earlier_one_that_exists(

@@ -98,10 +98,12 @@ def test_checkout_without_an_open_invoice_returns_409_with_the_portal(
     deployment.deliver(event("invoice.paid", paid))
     response = check_out(deployment)
     assert (response.status, response.body["error"]["action"]) == (409, "open_portal")
-    assert response.body["error"]["message"] == (
-        f"This account has a subscription that is {status}; "
-        "update its payment method or cancel it in the billing portal"
+    action = (
+        "add a payment method in the billing portal and ask support to resume it, or cancel it there"
+        if status == "paused"
+        else "update its payment method or cancel it in the billing portal"
     )
+    assert response.body["error"]["message"] == f"This account has a subscription that is {status}; {action}"
     assert "action_url" not in response.body["error"]
 
 

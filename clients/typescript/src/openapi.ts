@@ -789,7 +789,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description The account never had a subscription; Stripe no longer has the account's customer */
+            /** @description No subscription of the account is stored; Stripe no longer has the account's customer */
             404: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];

@@ -79,7 +79,7 @@ NEVER_SUBSCRIBED: dict[str, Any] = {
 }
 
 REFERENCE = "https://www.cstar.help/developers/api-reference"
-NO_HISTORY = "This account has no billing history: it never had a subscription"
+NO_HISTORY = "This account has no billing history: it has no subscription here"
 
 UNAUTHENTICATED: dict[str, Any] = {
     "account": {"error": {"code": "UNAUTHORIZED", "message": "Missing, invalid or expired credential"}},

@@ -39,7 +39,7 @@ ERROR_DESCRIPTIONS: Mapping[type[errors.BillingError], str] = {
     errors.EventUnidentified: "Event without an id",
     errors.Unauthenticated: "Missing, malformed, unknown, revoked or expired credential",
     errors.Forbidden: "Valid credential without access to the account or operation",
-    errors.NeverSubscribed: "The account never had a subscription",
+    errors.NeverSubscribed: "No subscription of the account is stored",
     errors.CustomerGone: "Stripe no longer has the account's customer",
     errors.SubscriptionExists: "The account already has a subscription",
     errors.StillRunning: "The first request with this idempotency key is still running",

@@ -102,7 +102,7 @@ def _without(values: tuple[str, ...], removed: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class AccountStatus:
-    """Plan and subscription status of an account. All optional fields are None if it never had a subscription."""
+    """Plan and subscription status of an account. All optional fields are None if it has no subscription of ours."""
 
     plan: str
     status: str | None = None
@@ -174,7 +174,7 @@ class Account:
         those of the newest subscriptions.
 
         Raises:
-            NeverSubscribed: The account never had a subscription.
+            NeverSubscribed: No subscription of the account is stored.
         """
         if not self.subscriptions:
             raise NeverSubscribed

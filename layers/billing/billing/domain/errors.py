@@ -13,7 +13,7 @@ BillingError
 │   ├── SubscriptionExists        checkout while the account has a live subscription
 │   │   └── SubscriptionWithoutCustomer   its customer does not exist in Stripe
 │   └── NoBillingHistory          the portal has nothing to show
-│       ├── NeverSubscribed       the account never had a subscription
+│       ├── NeverSubscribed       no subscription of the account is stored
 │       └── CustomerGone          Stripe no longer has the account's customer
 ├── TryAgainLater                 the same request can succeed later
 │   ├── RateLimited               too many requests of a user, key or account
@@ -164,10 +164,13 @@ class SubscriptionExists(RequestRefused):
         if overdue_status is None:
             message = "This account already has a subscription; change or cancel it in the billing portal"
         elif invoice_url is None:
-            message = (
-                f"This account has a subscription that is {overdue_status}; "
-                "update its payment method or cancel it in the billing portal"
+            # The portal cannot resume a paused subscription: https://docs.stripe.com/api/subscriptions/resume.
+            action = (
+                "add a payment method in the billing portal and ask support to resume it, or cancel it there"
+                if overdue_status == "paused"
+                else "update its payment method or cancel it in the billing portal"
             )
+            message = f"This account has a subscription that is {overdue_status}; {action}"
         else:
             message = f"This account has a subscription that is {overdue_status}; pay its open invoice: {invoice_url}"
         super().__init__(message)
@@ -195,10 +198,10 @@ class CustomerGone(NoBillingHistory):
 
 
 class NeverSubscribed(NoBillingHistory):
-    """The account never had a subscription."""
+    """No subscription of the account is stored: it never had one, or its customer was unlinked."""
 
     def __init__(self) -> None:
-        super().__init__("This account has no billing history: it never had a subscription")
+        super().__init__("This account has no billing history: it has no subscription here")
 
 
 # --- The same request can succeed later -------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ class Portal:
             configuration: Id of the portal configuration; None for the default one.
 
         Raises:
-            NeverSubscribed: The account never had a subscription.
+            NeverSubscribed: No subscription of the account is stored.
             CustomerGone: Stripe no longer has a customer of the account.
             StripeUnavailable: Stripe is unavailable.
             StripeRefused: Stripe rejected the request for a customer that exists.
