@@ -239,3 +239,22 @@ def test_portal_cancellation_withdraws_scheduled_change(account: Account) -> Non
 
     canceled = account.v1.subscriptions.retrieve(subscription.id)
     assert (canceled.schedule, canceled.cancel_at) == (None, canceled["items"].data[0].current_period_end)
+
+
+@pytest.mark.parametrize(
+    ("amount", "interval", "is_scheduled"),
+    [
+        (900, "month", True),
+        (900, "year", True),
+        (9000, "year", False),
+        (9000, "week", True),
+    ],
+)
+def test_portal_schedules_a_change_by_amount_and_interval(
+    account: Account, amount: int, interval: str, *, is_scheduled: bool
+) -> None:
+    """A decreasing amount has precedence over a longer interval. The order of plans does not matter."""
+    price = account.price(amount, interval=interval)
+    subscription, session = open_portal(account, **plan_feature(price))
+    account.browser.post(f"{session.url}/change", data={"subscription": subscription.id, "price": price.id})
+    assert (price_of(account, subscription) != price.id) is is_scheduled
