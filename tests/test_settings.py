@@ -8,7 +8,7 @@ from billing import settings
 from billing.domain.deployment import Deployment
 from billing.domain.errors import ConfigurationMissing
 from billing.domain.subscriptions import AccessPolicy
-from billing.settings import load_settings
+from billing.settings import WebhookSettings, load_settings
 from tests.conftest import template
 
 
@@ -26,6 +26,7 @@ def test_defaults_are_test_mode_and_fourteen_days_of_grace() -> None:
     assert (found.stripe_api_base, found.livemode, found.allow_promotion_codes) == (None, False, False)
     assert found.deployment == Deployment("billing-prod", livemode=False, links_by_client_reference=False)
     assert found.access_policy == AccessPolicy(timedelta(days=14), pause_collection_grants=True)
+    assert (found.webhooks.event_bus, found.webhooks.allows_loopback) == (None, False)
 
 
 def test_every_variable_sets_its_setting(environment: pytest.MonkeyPatch) -> None:
@@ -40,6 +41,11 @@ def test_every_variable_sets_its_setting(environment: pytest.MonkeyPatch) -> Non
         "ALLOW_PROMOTION_CODES": "true",
         "RATE_LIMIT_PER_MINUTE": "7",
         "RATE_LIMIT_PER_HOUR": "70",
+        "DELIVERY_QUEUE_URL": "https://sqs.test/delivery.fifo",
+        "RETRY_QUEUE_URL": "https://sqs.test/retry",
+        "DISPATCH_DEAD_LETTERS_URL": "https://sqs.test/dead-letters",
+        "OUTBOUND_EVENT_BUS": "billing",
+        "ALLOW_LOOPBACK_WEBHOOKS": "true",
     }.items():
         environment.setenv(name, value)
     assert load_settings() == settings.Settings(
@@ -53,6 +59,13 @@ def test_every_variable_sets_its_setting(environment: pytest.MonkeyPatch) -> Non
         rate_limit_per_minute=7,
         rate_limit_per_hour=70,
         session=None,
+        webhooks=WebhookSettings(
+            delivery_queue_url="https://sqs.test/delivery.fifo",
+            retry_queue_url="https://sqs.test/retry",
+            dead_letters_url="https://sqs.test/dead-letters",
+            event_bus="billing",
+            allows_loopback=True,
+        ),
     )
 
 

@@ -7,13 +7,21 @@ from contextlib import contextmanager
 from typing import Any
 
 from billing.adapters.repository import ProcessedEvent
-from billing.domain.outbound_events import OutboundEvent
+from billing.domain.outbound_events import OutboundEvent, event_id
 from billing.stripe_events.event_types import EventOutcome, Snapshot
 from billing.stripe_events.ordering import StoredObject
 from tests.samples import NOW, SUBSCRIPTION
 
 WRITERS = 8
-OUTBOUND = OutboundEvent("evt_1.sub_1", "subscription.created", "acme", NOW, {"plan": "pro", "ended_at": None})
+OUTBOUND = OutboundEvent(
+    id=event_id(NOW, "acme", "sub_1", 1),
+    type="subscription.created",
+    account_id="acme",
+    occurred_at=NOW,
+    sequence=1,
+    object={"id": "sub_1", "plan": "pro", "ended_at": None},
+    previous=None,
+)
 
 
 def marker(

@@ -1,6 +1,7 @@
 """Codecs of stored dataclasses: every field is declared, with the kind that its type requires."""
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -8,21 +9,31 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
-from billing.adapters import reconciliation_checkpoint, repository
+from billing.adapters import outbox, reconciliation_checkpoint, repository, webhook_repository
 from billing.adapters.item_codec import ItemCodec
 from billing.adapters.repository import KeyRecord, ProcessedEvent
 from billing.domain.accounts import OpenCheckout, Profile
 from billing.domain.invoices import Invoice
 from billing.domain.outbound_events import OutboundEvent
 from billing.domain.subscriptions import PendingChange, Subscription
+from billing.domain.webhook_deliveries import Attempt, Delivery, EndpointHealth
+from billing.domain.webhook_endpoints import EndpointList, SigningSecret, WebhookEndpoint
 from billing.stripe_events.drift import Checkpoint
 
 
 def codecs() -> list[ItemCodec[Any]]:
     """Return every codec of the repositories, with the nested ones."""
-    modules = (repository, reconciliation_checkpoint)
+    modules = (repository, reconciliation_checkpoint, outbox, webhook_repository)
     found = [each for module in modules for each in vars(module).values() if isinstance(each, ItemCodec)]
-    return found + [nested for each in found for nested in each.nested.values()]
+    nested = [inner for each in found for inner in inner_codecs(each)]
+    return list({id(each): each for each in (*found, *nested)}.values())
+
+
+def inner_codecs(codec: ItemCodec[Any]) -> Iterator[ItemCodec[Any]]:
+    """Yield the codecs of fields, at any depth."""
+    for each in (*codec.nested.values(), *codec.lists.values()):
+        yield each
+        yield from inner_codecs(each)
 
 
 each_codec = pytest.mark.parametrize("codec", codecs(), ids=lambda codec: codec.cls.__name__)
@@ -30,7 +41,8 @@ each_codec = pytest.mark.parametrize("codec", codecs(), ids=lambda codec: codec.
 
 def test_every_stored_dataclass_has_one_codec() -> None:
     accounts = [Profile, OpenCheckout, KeyRecord, Subscription, PendingChange, Invoice]
-    stored = [*accounts, ProcessedEvent, OutboundEvent, Checkpoint]
+    webhooks = [EndpointList, WebhookEndpoint, SigningSecret, Delivery, Attempt, EndpointHealth]
+    stored = [*accounts, *webhooks, ProcessedEvent, OutboundEvent, Checkpoint]
     assert sorted(codec.cls.__name__ for codec in codecs()) == sorted(each.__name__ for each in stored)
 
 
@@ -48,8 +60,12 @@ def test_kind_of_every_field_matches_its_type(codec: ItemCodec[Any]) -> None:
     assert {name: {cls} for name, cls in codec.enums.items()} == {
         name: each - {type(None)} for name, each in enums.items()
     }
-    assert set(codec.tuples) == {name for name, hint in hints.items() if get_origin(hint) is tuple}
-    nested = {name: each for name, each in types.items() if any(map(dataclasses.is_dataclass, each))}
+    assert {*codec.tuples, *codec.lists} == {name for name, hint in hints.items() if get_origin(hint) is tuple}
+    dataclass_fields = {name: each for name, each in types.items() if any(map(dataclasses.is_dataclass, each))}
+    assert {name: {inner.cls, ...} for name, inner in codec.lists.items()} == {
+        name: each for name, each in dataclass_fields.items() if ... in each
+    }
+    nested = {name: each for name, each in dataclass_fields.items() if ... not in each}
     assert {name: {inner.cls} for name, inner in codec.nested.items()} == {
         name: each - {type(None)} for name, each in nested.items()
     }

@@ -21,6 +21,7 @@ from billing.adapters.repository import (
 )
 from billing.domain.accounts import Account, OpenCheckout, Profile
 from billing.domain.invoices import Invoice
+from billing.domain.outbound_events import event_id
 from billing.domain.subscriptions import PendingChange, Subscription
 from billing.stripe_events.event_types import EventOutcome, ObjectRef, Snapshot
 from billing.stripe_events.ordering import StoredObject
@@ -44,7 +45,7 @@ def test_commit_writes_marker_rows_outbound_events_profile_and_customer(
         ("ACCOUNT#acme", "PROFILE"),
         ("ACCOUNT#acme", "SUB#sub_1"),
         ("ACCOUNT#acme", f"INV#{second:012d}#in_1"),
-        ("ACCOUNT#acme", f"OUT#{second:012d}#evt_1.sub_1"),
+        ("ACCOUNT#acme", f"OUT#{OUTBOUND.id}"),
         ("CUSTOMER#cus_1", "ACCOUNT"),
         ("EVENT#evt_1", "RECEIVED"),
     }
@@ -205,11 +206,14 @@ def test_key_is_read_as_it_was_written_by_digest_and_by_account(repository: Repo
 def test_outbound_event_is_stored_with_all_of_its_data(
     repository: Repository, dynamodb: Any, table_name: str, data: dict[str, str | int | bool | None]
 ) -> None:
-    event_id = f"evt_{next(NUMBERS)}"
-    repository.commit(Commit(marker(event_id), outbound=(replace(OUTBOUND, id=event_id, data=data),)))
-    key = {"pk": {"S": "ACCOUNT#acme"}, "sk": {"S": f"OUT#{int(NOW.timestamp()):012d}#{event_id}"}}
+    number = next(NUMBERS)
+    outbound = replace(OUTBOUND, id=event_id(NOW, "acme", "sub_1", number), object=data)
+    repository.commit(Commit(marker(f"evt_{number}"), outbound=(outbound,)))
+    key = {"pk": {"S": "ACCOUNT#acme"}, "sk": {"S": f"OUT#{outbound.id}"}}
     item = dynamodb.get_item(TableName=table_name, Key=key)["Item"]
-    plain = {name: None if "NULL" in value else next(iter(value.values())) for name, value in item["data"]["M"].items()}
+    plain = {
+        name: None if "NULL" in value else next(iter(value.values())) for name, value in item["object"]["M"].items()
+    }
     assert plain == {
         name: str(value) if isinstance(value, int) and not isinstance(value, bool) else value
         for name, value in data.items()
@@ -313,5 +317,5 @@ def test_only_markers_and_outbound_events_expire(
         if attribute in item
     }
     expected = int((NOW + EVENT_RETENTION).timestamp())
-    assert expiring == {"RECEIVED": expected, f"OUT#{int(NOW.timestamp()):012d}#evt_1.sub_1": expected}
+    assert expiring == {"RECEIVED": expected, f"OUT#{OUTBOUND.id}": expected}
     assert timedelta(days=30) < EVENT_RETENTION

@@ -11,7 +11,7 @@ import pytest
 from botocore.config import Config
 
 from billing.adapters.aws import CLIENT_CONFIG, session
-from billing.adapters.sqs import VISIBILITY_TIMEOUT_SECONDS_MAX, Message, Queue, message_of
+from billing.adapters.sqs import VISIBILITY_TIMEOUT_SECONDS_MAX, Message, OutgoingMessage, Queue, message_of
 from billing.domain.errors import ConfigurationMissing, QueueUnavailable
 from tests.wire import SILENCE_SECONDS, Answer, Wire
 
@@ -88,6 +88,8 @@ MESSAGE = Message("m1", {}, "handle", receive_count=1)
 CALLS: Mapping[str, Callable[[Queue], None]] = {
     "send": lambda queue: queue.send({}),
     "change_visibility": lambda queue: queue.change_visibility(MESSAGE, 30),
+    "send_all": lambda queue: queue.send_all([OutgoingMessage({})]),
+    "delete": lambda queue: queue.delete(MESSAGE),
 }
 
 each_call = pytest.mark.parametrize("call", CALLS)

@@ -107,7 +107,15 @@ INVOICE = Invoice(
     hosted_invoice_url="https://invoice.test/in_1",
     invoice_pdf="https://invoice.test/in_1.pdf",
 )
-OUTBOUND = OutboundEvent("sub_1.1.evt_1", "subscription.updated", "acme", at(1), {"plan": "pro", "ended_at": None})
+OUTBOUND = OutboundEvent(
+    id="msg_0000000a0123456789ab000002",
+    type="subscription.updated",
+    account_id="acme",
+    occurred_at=at(1),
+    sequence=2,
+    object={"id": "sub_1", "plan": "pro", "ended_at": None},
+    previous={"plan": "team"},
+)
 CHECKPOINT = Checkpoint(
     version=4,
     run_id="run_1",
@@ -274,12 +282,16 @@ CASES: Mapping[str, Case] = {
             EVENT_ITEM,
             {
                 "pk": "ACCOUNT#acme",
-                "sk": f"OUT#{SORTABLE}#sub_1.1.evt_1",
-                "id": "sub_1.1.evt_1",
+                "sk": "OUT#msg_0000000a0123456789ab000002",
+                "id": "msg_0000000a0123456789ab000002",
                 "type": "subscription.updated",
                 "account_id": "acme",
                 "occurred_at": SECONDS + HOUR,
-                "data": {"plan": "pro", "ended_at": None},
+                "sequence": 2,
+                "object": {"id": "sub_1", "plan": "pro", "ended_at": None},
+                "previous": {"plan": "team"},
+                "listed_under": "OUTBOX#2026-11-21#3",
+                "processed": SECONDS + 2 * HOUR,
                 "expires_at": SECONDS + 2 * HOUR + 35 * 24 * HOUR,
             },
             PROFILE_ITEM,

@@ -6,6 +6,7 @@ Each ablation violates an invariant in some scenario. The violation shows why th
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from billing.adapters.repository import Commit, ProcessedEvent
 from billing.domain.accounts import Profile
@@ -216,14 +217,14 @@ def _unchanged_profile_is_not_written(
     return matched.profile if after == matched.profile else after
 
 
-def _outbound_id_without_version(*arguments: object) -> Sequence[OutboundEvent]:
-    events = original_outbound(*arguments)
-    return [replace(event, id="".join(event.id.split(".")[::2])) for event in events]
+def _sequence_is_not_stored(*arguments: Any) -> tuple[Sequence[StoredObject[Snapshot]], Sequence[OutboundEvent]]:
+    _rows, events = original_number_events(*arguments)
+    return arguments[2].rows, events
 
 
 original_match_account = account_matching.match_account
 original_profile_after = account_matching.profile_after
-original_outbound: Callable[..., Sequence[OutboundEvent]] = event_processor._outbound
+original_number_events = event_processor._number_events
 
 
 ABLATIONS = {
@@ -329,11 +330,11 @@ ABLATIONS = {
         "outbox_contains_each_difference_once",
         Components(calls=OutboxAfterRows),
     ),
-    "outbox-by-version": Ablation(
-        "The id of an outbox item does not contain the version of the row.",
+    "outbox-sequence": Ablation(
+        "The row does not store the sequence of its last outbound event.",
         "invoice-without-subscription",
-        "outbox_contains_each_difference_once",
-        _patched("services.event_processor._outbound", _outbound_id_without_version),
+        "outbox_sequences_have_no_gap",
+        _patched("services.event_processor._number_events", _sequence_is_not_stored),
     ),
     "durable-first": Ablation(
         "Stripe gets a 200 although a fetch has failed.",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 from billing.domain.invoices import Invoice
-from billing.domain.outbound_events import outbound_data
+from billing.domain.outbound_events import event_object
 from billing.domain.subscriptions import Subscription
 from billing.stripe_events.event_types import EventOutcome, Snapshot
 from billing.stripe_events.ordering import MAX_SNAPSHOT_AGE, StoredObject
@@ -112,7 +112,10 @@ def final_outcome_never_changes(before: SystemState, after: SystemState) -> Viol
 
 
 def final_marker_implies_effect(state: SystemState) -> Violations:
-    """An event with a final outcome is included in every row that it is about, unless the customer was unlinked."""
+    """An event with a final outcome is included in every row that it is about, unless the customer was unlinked.
+
+    A row that has ended includes the deletion of its object.
+    """
     if _is_customer_unlinked(state):
         return
     for event in state.stripe.events:
@@ -121,6 +124,8 @@ def final_marker_implies_effect(state: SystemState) -> Violations:
             continue
         for object_id, index in event.object_states:
             row = state.table.rows.get(object_id)
+            if row is not None and row.content.has_ended and not state.stripe.states[object_id][index].content:
+                continue
             if row is None or max(state.stripe.indexes(row.content), default=index) < index:
                 yield f"{event.id} is {outcome}, and the row is {describe(row)}"
 
@@ -139,18 +144,33 @@ def final_marker_of_schedule_implies_pending_change(state: SystemState) -> Viola
 
 
 def outbox_contains_each_difference_once(state: SystemState) -> Violations:
-    """The outbox, read in the order of its keys, contains the content of the rows, and nothing twice."""
+    """The outbox, read in the order of its sequences, contains the content of the rows, and nothing twice."""
     ids = Counter(item.id for item in state.table.outbox)
     yield from (f"two outbox items have the id {key}" for key, count in ids.items() if count > 1)
-    outbox = sorted(state.table.outbox, key=lambda item: (item.second, item.id))
+    outbox = sorted(state.table.outbox, key=lambda item: item.sequence)
     for row in state.table.rows.values():
         items = [item for item in outbox if item.subject == row.content.id]
-        if any(first.data == second.data for first, second in pairwise(items)):
+        if any(first.content == second.content for first, second in pairwise(items)):
             yield f"two equal outbox items of {describe(row)}"
         if not _has_required_types(row.content, Counter(item.type for item in items)) or _is_outdated(
             row.content, items
         ):
             yield f"outbox items {', '.join(item.type for item in items) or 'none'} of {describe(row)}"
+
+
+def outbox_sequences_have_no_gap(state: SystemState) -> Violations:
+    """The events of an object are numbered 1, 2, 3, …, and their times never decrease.
+
+    If an operator unlinks the customer, its rows are deleted, and the numbers begin again.
+    """
+    if _is_customer_unlinked(state):
+        return
+    for subject in {item.subject for item in state.table.outbox}:
+        items = sorted((item for item in state.table.outbox if item.subject == subject), key=lambda item: item.sequence)
+        if [item.sequence for item in items] != [*range(1, len(items) + 1)]:
+            yield f"the sequences of {subject} are {', '.join(str(item.sequence) for item in items)}"
+        if any(first.second > second.second for first, second in pairwise(items)):
+            yield f"the times of {subject} are {', '.join(str(item.second) for item in items)}"
 
 
 def _has_required_types(content: Snapshot, types: Counter[str]) -> bool:
@@ -172,7 +192,7 @@ def _has_required_types(content: Snapshot, types: Counter[str]) -> bool:
 
 def _is_outdated(content: Snapshot, items: Sequence[OutboxItem]) -> bool:
     has_not_ended = isinstance(content, Subscription) and not content.has_ended
-    return has_not_ended and bool(items) and items[-1].data != outbound_data(content)
+    return has_not_ended and bool(items) and items[-1].content != repr(event_object(content))
 
 
 def _is_customer_unlinked(state: SystemState) -> bool:
@@ -243,6 +263,7 @@ TABLE_INVARIANTS = (
     final_marker_implies_effect,
     final_marker_of_schedule_implies_pending_change,
     outbox_contains_each_difference_once,
+    outbox_sequences_have_no_gap,
 )
 FINAL_INVARIANTS = (final_rows_equal_stripe, every_event_has_final_outcome, final_profile_equals_stripe)
 

@@ -42,19 +42,20 @@ class CallFailure(Enum):
 
 @dataclass(frozen=True)
 class OutboxItem:
-    """An outbound event with a hash. `subject` is the id of its object."""
+    """An outbound event with a hash. `subject` is the id of its object, `content` its serialized state."""
 
     id: str
     type: str
     subject: str
     second: int
-    data: FrozenDict[str, str | int | bool | None]
+    sequence: int
+    content: str
 
     @classmethod
     def of(cls, event: OutboundEvent) -> "OutboxItem":
         """Convert an outbound event."""
-        subject = event.data.get("invoice") or event.data["subscription"]
-        return cls(event.id, event.type, str(subject), int(event.occurred_at.timestamp()), FrozenDict(event.data))
+        second = int(event.occurred_at.timestamp())
+        return cls(event.id, event.type, event.object["id"], second, event.sequence, repr(event.object))
 
 
 @dataclass(frozen=True)

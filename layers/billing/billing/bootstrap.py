@@ -30,12 +30,21 @@ if TYPE_CHECKING:
 
     from billing.adapters.stripe_gateway import StripeGateway
     from billing.adapters.usage_repository import UsageRepository
+    from billing.adapters.webhook_repository import WebhookRepository
+    from billing.adapters.webhook_sender import WebhookSender
     from billing.api.idempotency import Replayable
     from billing.api.jwks import Jwks
     from billing.services.checkout import Checkout
+    from billing.services.delivery_batch import DeliveryBatch
+    from billing.services.delivery_schedule import DeliverySchedule
+    from billing.services.event_dispatch import EventDispatcher
     from billing.services.event_processor import EventProcessor
     from billing.services.portal import Portal
     from billing.services.reconciliation_job import ReconciliationJob
+    from billing.services.webhook_delivery import WebhookDelivery
+    from billing.services.webhook_endpoints import WebhookEndpointService
+    from billing.services.webhook_queue import DeliveryQueues
+    from billing.services.webhook_redelivery import WebhookRedelivery
 
 
 class Application:
@@ -144,6 +153,79 @@ class Application:
         queue = Queue(aws.client("sqs"), self.settings.reconcile_queue_url)
         return ReconciliationJob(CheckpointRepository(self.table), reconciler, queue)
 
+    # --- Outbound events ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def webhook_repository(self) -> "WebhookRepository":
+        """Webhook endpoints and deliveries."""
+        from billing.adapters.webhook_repository import WebhookRepository  # noqa: PLC0415 - functions of webhooks
+
+        return WebhookRepository(self.table)
+
+    @cached_property
+    def webhook_sender(self) -> "WebhookSender":
+        """Sender of requests to webhook endpoints."""
+        from billing.adapters.webhook_sender import WebhookSender  # noqa: PLC0415 - functions of webhooks
+
+        return WebhookSender(allows_loopback=self.settings.webhooks.allows_loopback)
+
+    @cached_property
+    def delivery_queues(self) -> "DeliveryQueues":
+        """Queues of delivery attempts. Raises ConfigurationMissing."""
+        from billing.adapters.sqs import Queue  # noqa: PLC0415 - functions of webhooks
+        from billing.services.webhook_queue import DeliveryQueues  # noqa: PLC0415 - functions of webhooks
+
+        webhooks = self.settings.webhooks
+        if not webhooks.delivery_queue_url or not webhooks.retry_queue_url:
+            raise ConfigurationMissing("DELIVERY_QUEUE_URL and RETRY_QUEUE_URL are not set")
+        sqs = aws.client("sqs")
+        return DeliveryQueues(Queue(sqs, webhooks.delivery_queue_url), Queue(sqs, webhooks.retry_queue_url))
+
+    def event_dispatcher(self) -> "EventDispatcher":
+        """Dispatcher of outbound events to their endpoints."""
+        from billing.adapters.sqs import Queue  # noqa: PLC0415 - functions of webhooks
+        from billing.services.event_dispatch import EventDispatcher  # noqa: PLC0415 - functions of webhooks
+
+        webhooks = self.settings.webhooks
+        return EventDispatcher(
+            self.webhook_repository,
+            self.delivery_queues,
+            Queue(aws.client("sqs"), webhooks.dead_letters_url),
+            has_event_bus=webhooks.event_bus is not None,
+        )
+
+    def webhook_delivery(self) -> "WebhookDelivery":
+        """Sender of events to endpoints and to the EventBridge bus."""
+        from billing.adapters.event_bus import EventBus  # noqa: PLC0415 - functions of webhooks
+        from billing.services.webhook_delivery import WebhookDelivery  # noqa: PLC0415 - functions of webhooks
+
+        bus = EventBus(lambda: aws.client("events"), self.settings.webhooks.event_bus or "")
+        return WebhookDelivery(self.webhook_repository, self.delivery_queues, self.webhook_sender.send, bus.send)
+
+    def delivery_batch(self) -> "DeliveryBatch":
+        """Attempts of a batch of messages."""
+        from billing.services.delivery_batch import DeliveryBatch  # noqa: PLC0415 - functions of webhooks
+
+        return DeliveryBatch(self.webhook_delivery().attempt, self.delivery_queues.delivery_queue)
+
+    def delivery_schedule(self) -> "DeliverySchedule":
+        """Requests of attempts that are due."""
+        from billing.services.delivery_schedule import DeliverySchedule  # noqa: PLC0415 - functions of webhooks
+
+        return DeliverySchedule(self.webhook_repository, self.delivery_queues)
+
+    def webhook_endpoints(self, account_id: str | None) -> "WebhookEndpointService":
+        """Webhook endpoints of an account, or those of the deployment for None."""
+        from billing.services.webhook_endpoints import WebhookEndpointService  # noqa: PLC0415 - functions of webhooks
+
+        return WebhookEndpointService(self.webhook_repository, self.webhook_sender, account_id)
+
+    def webhook_redelivery(self, account_id: str | None) -> "WebhookRedelivery":
+        """Redelivery to the endpoints of an account, or to those of the deployment for None."""
+        from billing.services.webhook_redelivery import WebhookRedelivery  # noqa: PLC0415 - functions of webhooks
+
+        return WebhookRedelivery(self.webhook_repository, self.delivery_queues, account_id)
+
     # --- API ----------------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -172,7 +254,7 @@ class Application:
         from billing.api.idempotency import IdempotentRequest, run_idempotent  # noqa: PLC0415 - imports boto3
 
         key, content = request.idempotency_key or "", repr(request.input)
-        idempotent = IdempotentRequest(request.account_id, request.endpoint.route.key, key, content)
+        idempotent = IdempotentRequest(request.account_id, request.target, key, content)
         return run_idempotent(idempotent, compute, self.table, context)
 
     def operation(

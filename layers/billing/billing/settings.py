@@ -35,6 +35,25 @@ class SessionSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """Delivery of outbound events.
+
+    Attributes:
+        delivery_queue_url: FIFO queue of attempts that may start now.
+        retry_queue_url: Queue of attempts that are due within 15 minutes.
+        dead_letters_url: Queue of outbox items that cannot be dispatched.
+        event_bus: Name or ARN of an EventBridge bus that also receives the events; None for none.
+        allows_loopback: True if endpoints may have http URLs on this machine. For local development only.
+    """
+
+    delivery_queue_url: str
+    retry_queue_url: str
+    dead_letters_url: str
+    event_bus: str | None
+    allows_loopback: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Parameters of the template.
 
@@ -46,6 +65,7 @@ class Settings:
         rate_limit_per_minute: Requests of one user or key in a minute.
         rate_limit_per_hour: Requests of all users of an account in an hour, and of all its secret keys.
         session: Validation of session tokens; None if none are accepted.
+        webhooks: Delivery of outbound events.
     """
 
     table_name: str
@@ -58,6 +78,7 @@ class Settings:
     rate_limit_per_minute: int
     rate_limit_per_hour: int
     session: SessionSettings | None
+    webhooks: WebhookSettings
     reconcile_queue_url: str = ""
 
     @property
@@ -90,6 +111,13 @@ def load_settings() -> Settings:
         rate_limit_per_hour=_rate_limit("RATE_LIMIT_PER_HOUR", 1000),
         allow_promotion_codes=os.environ.get("ALLOW_PROMOTION_CODES", "false") == "true",
         session=_session_settings(),
+        webhooks=WebhookSettings(
+            delivery_queue_url=os.environ.get("DELIVERY_QUEUE_URL", ""),
+            retry_queue_url=os.environ.get("RETRY_QUEUE_URL", ""),
+            dead_letters_url=os.environ.get("DISPATCH_DEAD_LETTERS_URL", ""),
+            event_bus=os.environ.get("OUTBOUND_EVENT_BUS") or None,
+            allows_loopback=os.environ.get("ALLOW_LOOPBACK_WEBHOOKS", "false") == "true",
+        ),
         reconcile_queue_url=os.environ.get("RECONCILE_QUEUE_URL", ""),
     )
 

@@ -150,6 +150,18 @@ class Table:
         after = answer.get("LastEvaluatedKey")
         return Page([decode(item) for item in answer["Items"]], after["sk"]["S"] if after else None)
 
+    def query_first(self, pk: str, first: str, last: str, *, limit: int) -> list[Item]:
+        """Return the first `limit` items of a partition between two sort keys, in order."""
+        request = self._range(pk, first, last)
+        items: list[Item] = []
+        while True:
+            with _map_errors():
+                answer = self.client.query(**request, Limit=limit - len(items))
+            items += [decode(item) for item in answer["Items"]]
+            if "LastEvaluatedKey" not in answer or len(items) == limit:
+                return items
+            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
     def batch_get(self, keys: Sequence[Item]) -> list[Item]:
         """Return the items of at most 100 keys, in no order. Keys without an item are left out."""
         request: Any = {self.name: {"Keys": [encode(each) for each in keys], "ConsistentRead": True}}
@@ -175,8 +187,10 @@ class Table:
         with _map_errors():
             yield from (decode(item) for page in pages for item in page["Items"])
 
-    def query_index(self, index: str, partition: tuple[str, str], bounds: tuple[str, int, int]) -> Iterator[Item]:
-        """Yield the items of an index partition, latest first; each page is read when it is needed.
+    def query_index(
+        self, index: str, partition: tuple[str, str], bounds: tuple[str, int, int], *, oldest_first: bool = False
+    ) -> Iterator[Item]:
+        """Yield the items of an index partition in order; each page is read when it is needed.
 
         An index is eventually consistent: the latest writes may be missing.
 
@@ -184,6 +198,7 @@ class Table:
             index: Name of the index.
             partition: Name and value of the index's partition key.
             bounds: Name, first and last value of the index's numeric sort key.
+            oldest_first: Yield in ascending order; by default, the latest item comes first.
         """
         partition_name, value = partition
         sort_name, first, last = bounds
@@ -193,7 +208,7 @@ class Table:
             KeyConditionExpression="#partition = :value AND #sort BETWEEN :first AND :last",
             ExpressionAttributeNames={"#partition": partition_name, "#sort": sort_name},
             ExpressionAttributeValues=encode({":value": value, ":first": first, ":last": last}),
-            ScanIndexForward=False,
+            ScanIndexForward=oldest_first,
         )
         with _map_errors():
             yield from (decode(item) for page in pages for item in page["Items"])
@@ -222,6 +237,16 @@ class Table:
         with _map_errors(["update"]):
             answer = self.client.update_item(**parts, ReturnValues="UPDATED_NEW")
         return decode(answer.get("Attributes", {}))
+
+    def write(self, write: Write) -> None:
+        """Run one put or deletion outside a transaction, which costs half.
+
+        Raises:
+            WriteRejected: The condition failed. `reasons` has one entry, "write".
+        """
+        [(kind, parts)] = write(self.name).items()
+        with _map_errors(["write"]):
+            self.client.put_item(**parts) if kind == "Put" else self.client.delete_item(**parts)
 
     def transact(self, writes: Mapping[str, Write]) -> None:
         """Run at most 100 writes, all or none of them, in their order.

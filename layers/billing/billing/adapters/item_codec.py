@@ -25,6 +25,7 @@ class ItemCodec[T]:
         tuples: Fields that hold a tuple of plain values, stored as a list; an empty one is not stored.
         enums: Fields stored as the value of an enum, with its class.
         nested: Fields that hold another dataclass, with its codec.
+        lists: Fields that hold a tuple of dataclasses, with their codec; an empty one is not stored.
         attributes: Attribute names that differ from the name of the field.
     """
 
@@ -34,12 +35,13 @@ class ItemCodec[T]:
     tuples: tuple[str, ...] = ()
     enums: Mapping[str, type[StrEnum]] = field(default_factory=dict)
     nested: Mapping[str, "ItemCodec[Any]"] = field(default_factory=dict)
+    lists: Mapping[str, "ItemCodec[Any]"] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the declared fields."""
-        return (*self.plain, *self.times, *self.tuples, *self.enums, *self.nested)
+        return (*self.plain, *self.times, *self.tuples, *self.enums, *self.nested, *self.lists)
 
     def encode(self, value: T) -> Item:
         """Return the attributes of a dataclass; None and an empty tuple are not stored."""
@@ -68,6 +70,8 @@ class ItemCodec[T]:
             return list(value)
         if name in self.enums:
             return value.value
+        if name in self.lists:
+            return [self.lists[name].encode(each) for each in value]
         return self.nested[name].encode(value) if name in self.nested else value
 
     def _decode_field(self, name: str, stored: Any) -> Any:  # noqa: ANN401 - type of the field
@@ -77,6 +81,8 @@ class ItemCodec[T]:
             return tuple(stored)
         if name in self.enums:
             return self.enums[name](stored)
+        if name in self.lists:
+            return tuple(self.lists[name].decode(each) for each in stored)
         return self.nested[name].decode(stored) if name in self.nested else stored
 
 

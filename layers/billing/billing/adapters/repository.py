@@ -12,6 +12,7 @@ from itertools import batched
 
 from billing.adapters.dynamodb import Item, Table, Write, WriteRejected, check, delete, key, put, update
 from billing.adapters.item_codec import ItemCodec, from_seconds, to_seconds
+from billing.adapters.outbox import put_outbound
 from billing.domain.accounts import GAUGE_DEFAULTS, Account, OpenCheckout, Profile
 from billing.domain.errors import BillingError
 from billing.domain.invoices import Invoice, InvoicePage
@@ -338,7 +339,7 @@ class Repository:
         account_id = commit.marker.account_id
         writes = {"marker": _put_marker(commit.marker)}
         writes |= {f"row {row.content.id}": _put_row(f"ACCOUNT#{account_id}", row) for row in commit.rows}
-        writes |= {f"outbound {each.id}": _put_outbound(each, commit.marker.processed) for each in commit.outbound}
+        writes |= {f"outbound {each.id}": put_outbound(each, commit.marker.processed) for each in commit.outbound}
         if commit.profile:
             saved = replace(commit.profile, version=commit.profile.version + 1)
             writes["profile"] = _put_profile(saved, expected_version=commit.profile.version)
@@ -453,6 +454,8 @@ def _put_row(pk: str, row: StoredObject[Snapshot]) -> Write:
     content = row.content
     attributes = INVOICE.encode(content) if isinstance(content, Invoice) else SUBSCRIPTION.encode(content)
     interval = {"seen_from": to_seconds(row.seen_from), "seen_to": to_seconds(row.seen_to), "version": row.version}
+    if row.sequence:
+        interval["sequence"] = row.sequence
     item = key(pk, _row_sk(_ref(row))) | attributes | interval
     return _put_versioned(item, row.version - 1)
 
@@ -488,12 +491,6 @@ def _listed_under(marker: ProcessedEvent) -> str | None:
     return f"ACCOUNT#{marker.account_id}" if marker.account_id else None
 
 
-def _put_outbound(event: OutboundEvent, processed: datetime) -> Write:
-    item_key = key(f"ACCOUNT#{event.account_id}", f"OUT#{to_seconds(event.occurred_at):012d}#{event.id}")
-    expires_at = to_seconds(max(processed, event.occurred_at) + EVENT_RETENTION)
-    return put(item_key | OUTBOUND_EVENT.encode(event) | {"expires_at": expires_at})
-
-
 # --- Items ------------------------------------------------------------------------------------------------------------
 
 PROFILE = ItemCodec(
@@ -510,7 +507,6 @@ PROCESSED_EVENT = ItemCodec(
     times=("processed", "created"),
     enums={"outcome": EventOutcome},
 )
-OUTBOUND_EVENT = ItemCodec(OutboundEvent, plain=("id", "type", "account_id", "data"), times=("occurred_at",))
 SUBSCRIPTION = ItemCodec(
     Subscription,
     plain=(
@@ -581,4 +577,5 @@ def _ref(row: StoredObject[Snapshot]) -> ObjectRef:
 
 def _stored_object(item: Item) -> StoredObject[Snapshot]:
     content = INVOICE.decode(item) if item["sk"].startswith("INV#") else SUBSCRIPTION.decode(item)
-    return StoredObject(content, from_seconds(item["seen_from"]), from_seconds(item["seen_to"]), item["version"])
+    interval = from_seconds(item["seen_from"]), from_seconds(item["seen_to"])
+    return StoredObject(content, *interval, item["version"], item.get("sequence", 0))

@@ -1,9 +1,10 @@
-"""SQS queue of the reconciliation job, and the message that Lambda receives from it."""
+"""SQS queues, and the messages that Lambda receives from them."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import batched
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -20,6 +21,26 @@ THROTTLING_ERRORS = frozenset(
     {"KmsThrottled", "RequestThrottled", "RequestThrottledException", "Throttling", "ThrottlingException"}
 )
 HTTP_SERVER_ERROR = 500
+BATCH_MAX = 10
+"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html"""
+DELAY_SECONDS_MAX = 900
+"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html"""
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingMessage:
+    """Message to send.
+
+    Attributes:
+        group_id: Message group of a FIFO queue.
+        deduplication_id: A FIFO queue drops a message with an id that it received in the last five minutes.
+        delay_seconds: Time before a standard queue delivers the message; at most DELAY_SECONDS_MAX.
+    """
+
+    body: Mapping[str, Any]
+    group_id: str | None = None
+    deduplication_id: str | None = None
+    delay_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +73,20 @@ class Queue:
         with _map_errors():
             self.sqs.send_message(QueueUrl=self.url, MessageBody=json.dumps(body))
 
+    def send_all(self, messages: Sequence[OutgoingMessage]) -> None:
+        """Send messages in batches. After an error, some of them may have been sent."""
+        for batch in batched(messages, BATCH_MAX, strict=False):
+            entries: Any = [_entry(number, message) for number, message in enumerate(batch)]
+            with _map_errors():
+                answer = self.sqs.send_message_batch(QueueUrl=self.url, Entries=entries)
+            if answer.get("Failed"):
+                raise QueueUnavailable
+
+    def delete(self, message: Message) -> None:
+        """Delete a received message."""
+        with _map_errors():
+            self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=message.receipt_handle)
+
     def change_visibility(self, message: Message, seconds: int) -> None:
         """Set the time after which a received message that is not deleted is delivered again; at most 12 hours."""
         with _map_errors():
@@ -62,11 +97,34 @@ class Queue:
             )
 
 
+def _entry(number: int, message: OutgoingMessage) -> Mapping[str, Any]:
+    entry = {
+        "Id": str(number),
+        "MessageBody": json.dumps(message.body),
+        "MessageGroupId": message.group_id,
+        "MessageDeduplicationId": message.deduplication_id,
+        "DelaySeconds": message.delay_seconds or None,
+    }
+    return {name: value for name, value in entry.items() if value is not None}
+
+
 def message_of(event: Mapping[str, Any]) -> Message:
     """Return the only message of an event from Lambda's SQS event source with a batch size of 1."""
-    [record] = event["Records"]
-    receive_count = int(record["attributes"]["ApproximateReceiveCount"])
-    return Message(record["messageId"], json.loads(record["body"]), record["receiptHandle"], receive_count)
+    [message] = messages_of(event)
+    return message
+
+
+def messages_of(event: Mapping[str, Any]) -> list[Message]:
+    """Return the messages of an event from Lambda's SQS event source."""
+    return [
+        Message(
+            record["messageId"],
+            json.loads(record["body"]),
+            record["receiptHandle"],
+            int(record["attributes"]["ApproximateReceiveCount"]),
+        )
+        for record in event["Records"]
+    ]
 
 
 @contextmanager

@@ -5,10 +5,12 @@ BillingError
 │   ├── RequestInvalid            body, header or parameter is invalid
 │   │   └── IdempotencyKeyInvalid
 │   ├── IdempotencyKeyReused      the key belongs to a request with another body
+│   ├── WebhookUrlRefused         an endpoint's URL is not a public https URL
 │   ├── Unauthenticated           no valid credential
 │   ├── Forbidden                 a valid credential without access
 │   │   └── CredentialKindForbidden
 │   ├── RouteUnknown              no operation has this path
+│   ├── ObjectUnknown             the account has no object with this id
 │   ├── MethodNotAllowed          the path has operations, but not for this method
 │   ├── SubscriptionExists        checkout while the account has a live subscription
 │   │   └── SubscriptionWithoutCustomer   its customer does not exist in Stripe
@@ -84,6 +86,19 @@ class IdempotencyKeyInvalid(RequestInvalid):
     """The `Idempotency-Key` header is malformed."""
 
 
+class WebhookUrlRefused(RequestRefused):
+    """The URL of a webhook endpoint is not a public https URL."""
+
+    def __init__(self, reason: str) -> None:
+        """Create the error.
+
+        Args:
+            reason: Predicate of the URL, for example "must use https"; a `UrlRefusal` or an `AddressRefusal`.
+        """
+        self.reason = reason
+        super().__init__(f"The URL {reason}")
+
+
 class IdempotencyKeyReused(RequestRefused):
     """The idempotency key was first used with another request body."""
 
@@ -126,6 +141,14 @@ class RouteUnknown(RequestRefused):
 
     def __init__(self, path: str) -> None:
         super().__init__(f"There is nothing at {path}")
+
+
+class ObjectUnknown(RequestRefused):
+    """The account has no object with this id. An object of another account gets the same response."""
+
+    def __init__(self, kind: str) -> None:
+        """Create the error; `kind` names the object, for example "webhook endpoint"."""
+        super().__init__(f"There is no {kind} with this id")
 
 
 class MethodNotAllowed(RequestRefused):

@@ -1,13 +1,9 @@
-"""Invoices, and the cursor of a list of them."""
+"""Invoices, and the pages of a list of them."""
 
-import base64
-import binascii
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-
-from billing.domain.errors import RequestInvalid
 
 # https://docs.stripe.com/invoicing/overview#invoice-statuses
 # An uncollectible invoice can still be paid or voided. A paid or void invoice never changes its status. A status that
@@ -70,23 +66,3 @@ class InvoicePage:
 
     invoices: Sequence[Invoice]
     continues_after: str | None
-
-
-def encode_cursor(position: str) -> str:
-    """Return a position as the opaque, URL-safe cursor of a response."""
-    return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
-
-
-def decode_cursor(cursor: str) -> str:
-    """Return the position that a cursor represents.
-
-    Raises:
-        RequestInvalid: The cursor is not a result of `encode_cursor`.
-    """
-    try:
-        position = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    except (binascii.Error, ValueError):
-        position = ""
-    if not POSITION.fullmatch(position) or encode_cursor(position) != cursor:
-        raise RequestInvalid.at("cursor", "must be the next_cursor of an earlier response")
-    return position

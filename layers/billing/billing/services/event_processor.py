@@ -28,7 +28,13 @@ from billing.domain.accounts import Profile
 from billing.domain.deployment import Deployment
 from billing.domain.errors import BillingError, EventUnprocessable, StoreUnavailable
 from billing.domain.identifiers import is_id
-from billing.domain.outbound_events import OutboundEvent, outbound_data, outbound_event_type
+from billing.domain.outbound_events import (
+    OutboundEvent,
+    event_id,
+    event_object,
+    outbound_event_type,
+    previous_values,
+)
 from billing.domain.plans import Catalog
 from billing.domain.subscriptions import Subscription
 from billing.services.superfluous_checkout import expire_superfluous_checkout
@@ -460,10 +466,12 @@ class EventProcessor:
         has_changes = profile != matched.profile or any(targets.is_changed(row.content) for row in changes.rows)
         outcome = _outcome(changes, has_changes=has_changes)
         writes_profile = profile is not matched.profile
+        marker = self._marker(event, outcome, parsed, account_id, "; ".join(alarms.values()))
+        rows, outbound = _number_events(account_id, targets, changes, marker.processed, self.catalog)
         commit = Commit(
-            marker=self._marker(event, outcome, parsed, account_id, "; ".join(alarms.values())),
-            rows=changes.rows,
-            outbound=_outbound(event, account_id, targets, changes, self.catalog),
+            marker=marker,
+            rows=rows,
+            outbound=outbound,
             profile=profile if writes_profile else None,
             new_customer_id=parsed.customer_id if matched.assigns_customer else None,
         )
@@ -584,23 +592,33 @@ def _outcome(changes: Changes, *, has_changes: bool) -> EventOutcome:
     return EventOutcome.APPLIED if has_changes else EventOutcome.NO_CHANGE
 
 
-def _outbound(
-    event: StripeEvent, account_id: str, targets: EventTargets, changes: Changes, catalog: Catalog
-) -> Sequence[OutboundEvent]:
-    """Return the outbound events of the changes, in the order of the rows.
-
-    The id contains the version of the row, because an event without a final outcome may be processed again. Outbox keys
-    sort by time, object id and version, so each object's changes read in version order.
-    """
+def _number_events(
+    account_id: str, targets: EventTargets, changes: Changes, committed: datetime, catalog: Catalog
+) -> tuple[Sequence[Row], Sequence[OutboundEvent]]:
+    """Return the rows with the sequence of their last outbound event, and the events of the changes."""
+    rows: list[Row] = []
     events: list[OutboundEvent] = []
     for row in changes.rows:
         stored = targets.rows.get(row.content.id)
-        event_type = outbound_event_type(stored.content if stored else None, row.content, catalog)
-        if event_type:
-            outbound_id = f"{row.content.id}.{row.version:08d}.{event.id}"
-            data = outbound_data(row.content)
-            events.append(OutboundEvent(outbound_id, event_type, account_id, row.seen_to, data))
-    return events
+        before, after = stored.content if stored else None, row.content
+        event_type = outbound_event_type(before, after, catalog)
+        if event_type is None:
+            rows.append(row)
+            continue
+        sequence = row.sequence + 1
+        rows.append(replace(row, sequence=sequence))
+        events.append(
+            OutboundEvent(
+                id=event_id(committed, account_id, after.id, sequence),
+                type=event_type,
+                account_id=account_id,
+                occurred_at=row.seen_to,
+                sequence=sequence,
+                object=event_object(after),
+                previous=previous_values(before, after),
+            )
+        )
+    return rows, events
 
 
 # --- Alarms -----------------------------------------------------------------------------------------------------------

@@ -74,12 +74,14 @@ class StoredObject[T: VersionedContent]:
         seen_from: Start of an interval within which `content` was Stripe's state.
         seen_to: End of the interval.
         version: Number of writes to the row.
+        sequence: Number of outbound events about the object so far.
     """
 
     content: T
     seen_from: datetime
     seen_to: datetime
     version: int = 0
+    sequence: int = 0
 
 
 def apply_snapshot[T: VersionedContent](
@@ -151,4 +153,5 @@ def next_version[T: VersionedContent](
         max(seen_from, stored.seen_from),
         max(seen_to, stored.seen_to),
         version=stored.version + 1,
+        sequence=stored.sequence,
     )
