@@ -1,6 +1,7 @@
 """Rules of the architecture: direction of imports, access to libraries and settings, length of functions, routes."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from billing.api.contracts import CONTRACTS
+from billing.api.contracts.contract import Contract
 from billing.api.operations import load_operation
 from local.stack import ROOT
 from tests.conftest import template
@@ -48,11 +50,14 @@ THIRD_PARTY: Mapping[str, set[str]] = {
     "adapters/aws.py": {"botocore"},
     "adapters/secrets.py": {"botocore"},
     "adapters/sqs.py": {"botocore"},
+    "adapters/event_bus.py": {"botocore"},
     "adapters/stripe_gateway.py": {"stripe"},
     "api/jwks.py": {"jwt", "urllib3"},
     "api/request_models.py": {"pydantic"},
+    "api/webhook_request_models.py": {"pydantic"},
     **{f"api/operations/{name}.py": {"pydantic"} for name in OPERATIONS_WITH_REQUEST},
     "api/idempotency.py": {"aws_lambda_powertools"},
+    "services/webhook_delivery.py": {"standardwebhooks"},
     "telemetry.py": {"aws_lambda_powertools"},
 }
 
@@ -177,6 +182,7 @@ IMPORT_TIME_CALLS = {
     "ConfigDict",
     "Contract",
     "ErrorRow",
+    "PathId",
     "Field",
     "ItemCodec",
     "Logger",
@@ -193,10 +199,12 @@ IMPORT_TIME_CALLS = {
     "field",
     "frozenset",
     "integer",
+    "ip_network",
     "list_of",
     "map_of",
     "nullable",
     "object_of",
+    "open_object",
     "re.compile",
     "string",
     "timedelta",
@@ -310,6 +318,13 @@ def test_function_imports_only_its_own_operation(path: Path) -> None:
     prefix = "billing.api.operations."
     imported = {name.removeprefix(prefix) for name in imports_of(path / "app.py") if name.startswith(prefix)}
     assert imported == {path.name} & set(OPERATIONS)
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
+def test_path_parameters_are_the_account_and_the_ids_of_the_operation(contract: Contract) -> None:
+    for name, route in contract.routes.items():
+        account = {contract.account_parameter} & set(re.findall(r"\{(\w+)\}", contract.base_path))
+        assert set(re.findall(r"\{(\w+)\}", route.path)) == account | load_operation(name).path_ids.keys()
 
 
 def test_contracts_serve_only_declared_operations() -> None:

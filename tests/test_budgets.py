@@ -18,9 +18,13 @@ import pytest
 
 from bench.deliveries import DEPLOYMENT, WEBHOOK_SECRET, LambdaEvent, status_request, subscription_updated
 from bench.probe import Cost
+from billing.adapters.outbox import put_outbound
 from billing.adapters.repository import Commit, KeyRecord, ProcessedEvent, Repository
+from billing.adapters.webhook_repository import WebhookRepository
 from billing.api.authentication import KeyKind, digest_of, new_key
 from billing.domain.accounts import Profile
+from billing.domain.outbound_events import OutboundEvent, OutboundEventType, event_id
+from billing.domain.webhook_endpoints import EndpointList, SigningSecret, WebhookEndpoint
 from billing.stripe_events.event_types import EventOutcome
 from billing.stripe_events.ordering import StoredObject
 from local.sample_events import read_sample
@@ -29,7 +33,19 @@ from tests.api.contracts.test_bad_requests import ISSUER, SHARED_SECRET, token
 from tests.samples import INVOICE
 
 HEAVY = {"boto3", "cryptography", "pydantic", "stripe"}
-LIGHT_FUNCTIONS = ("plans", "stripe_webhook", "subscription", "unknown_route", "usage")
+LIGHT_FUNCTIONS = (
+    "plans",
+    "stripe_webhook",
+    "subscription",
+    "unknown_route",
+    "usage",
+    "list_webhook_endpoints",
+    "get_webhook_endpoint",
+    "delete_webhook_endpoint",
+    "rotate_webhook_secret",
+    "send_test_event",
+    "redeliver",
+)
 FUNCTIONS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/app.py"))
 PYTHONPATH = os.pathsep.join([str(ROOT / "layers/billing"), sysconfig.get_path("purelib")])
 NOW = datetime.now(UTC)
@@ -197,6 +213,56 @@ def test_other_functions_cost_at_most_two_requests_besides_the_rate_limit(accoun
     assert [sorted(cost.requests) for cost in costs[1:]] == [expected, expected]
 
 
+WEBHOOK_REQUESTS = {
+    "list_webhook_endpoints": ["dynamodb.GetItem"],
+    "get_webhook_endpoint": ["dynamodb.GetItem"],
+    "update_webhook_endpoint": ["dynamodb.GetItem", "dynamodb.TransactWriteItems"],
+    "rotate_webhook_secret": ["dynamodb.GetItem", "dynamodb.TransactWriteItems"],
+    "list_webhook_deliveries": ["dynamodb.GetItem", "dynamodb.Query"],
+}
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("function", WEBHOOK_REQUESTS)
+def test_operations_on_webhook_endpoints_cost_at_most_two_requests_besides_the_rate_limit(
+    account: Account, function: str
+) -> None:
+    add_webhook_endpoint(account)
+    costs = account.report(function, [sample_request(function, account.key)] * 3).costs
+    expected = sorted([*WEBHOOK_REQUESTS[function], "dynamodb.UpdateItem"])
+    assert [sorted(cost.requests) for cost in costs[1:]] == [expected, expected]
+
+
+@pytest.mark.engine
+def test_replay_costs_one_write_for_each_event_and_one_message_for_ten(account: Account, emulator_url: str) -> None:
+    add_webhook_endpoint(account)
+    for number in range(20):
+        event = replace(OUTBOUND_EVENT, id=event_id(NOW, account.id, f"in_{number}", 1))
+        account.repository._table.write(put_outbound(event, NOW))
+    queue = boto3.client("sqs", endpoint_url=emulator_url).create_queue(
+        QueueName=f"budgets-{uuid.uuid4().hex}.fifo", Attributes={"FifoQueue": "true"}
+    )
+    urls = dict.fromkeys(("DELIVERY_QUEUE_URL", "RETRY_QUEUE_URL"), queue["QueueUrl"])
+    server = replace(account, environment={**account.environment, **urls})
+    costs = server.report("replay_events", [sample_request("replay_events", account.key)] * 2).costs
+    reads = ["dynamodb.BatchGetItem", "dynamodb.GetItem", "dynamodb.Query"]
+    writes = ["dynamodb.PutItem"] * 20 + ["dynamodb.UpdateItem"] + ["sqs.SendMessageBatch"] * 2
+    assert sorted(costs[1].requests) == sorted(reads + writes)
+
+
+def add_webhook_endpoint(account: Account) -> None:
+    """Store the webhook endpoint of the sample events."""
+    endpoint = WebhookEndpoint(
+        id="whe_0123456789abcdef01234567",
+        url="https://93.184.215.14/webhooks",
+        events=("*",),
+        description="",
+        created=NOW,
+        secrets=(SigningSecret("whsec_c2VjcmV0"),),
+    )
+    WebhookRepository(account.repository._table).save_endpoints(EndpointList(account.id).add(endpoint))
+
+
 @pytest.mark.engine
 def test_cost_is_independent_of_the_number_of_invoices_events_and_accounts(account: Account) -> None:
     """200 more invoices, and 25 other accounts with an event each, add no requests and no rows read."""
@@ -237,4 +303,5 @@ def _commit_invoices(repository: Repository, account_id: str, invoice_ids: Seque
     repository.commit(Commit(marker, rows))
 
 
+OUTBOUND_EVENT = OutboundEvent("", OutboundEventType.INVOICE_PAID, "acme", NOW, 1, {"id": "in_1"}, None)
 PAID = replace(INVOICE, customer_id="cus_acme", subscription_id="sub_1acme")

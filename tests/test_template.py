@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from billing.adapters.sqs import DELAY_SECONDS_MAX
 from billing.api.contracts import CONTRACTS
 from billing.api.operations import load_operation
+from billing.domain.webhook_deliveries import LEASE
 from billing.stripe_events.drift import LEASE_DURATION
 from local.invoke import logical_id
 from local.stack import ROOT
@@ -47,6 +49,19 @@ EVENTS: Permissions = {
     "Table ACCOUNT#*": {"dynamodb:Query", "dynamodb:BatchGetItem", "dynamodb:PutItem"},
     "Table CUSTOMER#*": {"dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:ConditionCheckItem"},
     "Table EVENT#*": {"dynamodb:BatchGetItem", "dynamodb:PutItem"},
+}
+
+READ_ENDPOINTS: Permissions = {
+    "Table ACCOUNT#*": {"dynamodb:GetItem"},
+}
+SAVE_ENDPOINTS: Permissions = {
+    "Table ACCOUNT#*": {"dynamodb:GetItem", "dynamodb:PutItem"},
+}
+RESET_HEALTH: Permissions = {
+    "Table HOOK#*": {"dynamodb:DeleteItem"},
+}
+REQUEST_DELIVERIES: Permissions = {
+    "DeliveryQueue": {"sqs:SendMessage"},
 }
 
 PERMISSIONS: Mapping[str, Permissions] = {
@@ -89,16 +104,82 @@ PERMISSIONS: Mapping[str, Permissions] = {
         "Table RECONCILIATION": {"dynamodb:GetItem", "dynamodb:PutItem"},
         "ReconcileQueue": {"sqs:SendMessage", "sqs:ChangeMessageVisibility"},
     },
+    "CreateWebhookEndpointFunction": {**API_REQUEST, **IDEMPOTENCY, **SAVE_ENDPOINTS},
+    "ListWebhookEndpointsFunction": {**API_REQUEST, **READ_ENDPOINTS},
+    "GetWebhookEndpointFunction": {**API_REQUEST, **READ_ENDPOINTS},
+    "UpdateWebhookEndpointFunction": {**API_REQUEST, **SAVE_ENDPOINTS, **RESET_HEALTH},
+    "DeleteWebhookEndpointFunction": {**API_REQUEST, **SAVE_ENDPOINTS, **RESET_HEALTH},
+    "RotateWebhookSecretFunction": {**API_REQUEST, **IDEMPOTENCY, **SAVE_ENDPOINTS},
+    "SendTestEventFunction": {**API_REQUEST, **IDEMPOTENCY, **READ_ENDPOINTS},
+    "ListWebhookDeliveriesFunction": {
+        **API_REQUEST,
+        **READ_ENDPOINTS,
+        "Table HOOK#*": {"dynamodb:Query"},
+    },
+    "ReplayEventsFunction": {
+        **API_REQUEST,
+        **IDEMPOTENCY,
+        **REQUEST_DELIVERIES,
+        "Table ACCOUNT#*": {"dynamodb:GetItem", "dynamodb:Query"},
+        "Table HOOK#*": {"dynamodb:BatchGetItem", "dynamodb:PutItem"},
+    },
+    "RedeliverFunction": {
+        **API_REQUEST,
+        **IDEMPOTENCY,
+        **READ_ENDPOINTS,
+        **REQUEST_DELIVERIES,
+        "Table HOOK#*": {"dynamodb:GetItem", "dynamodb:PutItem"},
+    },
+    "DispatchEventsFunction": {
+        **REQUEST_DELIVERIES,
+        "Table ACCOUNT#*": {"dynamodb:BatchGetItem"},
+        "Table DEPLOYMENT": {"dynamodb:BatchGetItem"},
+        "DispatchDeadLetters": {"sqs:SendMessage"},
+    },
+    "DeliverEventsFunction": {
+        "Table ACCOUNT#*": {"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"},
+        "Table DEPLOYMENT": {"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"},
+        "Table HOOK#*": {"dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:DeleteItem"},
+        "DeliveryQueue": {"sqs:DeleteMessage"},
+        "RetryQueue": {"sqs:SendMessage"},
+        "arn:${AWS::Partition}:events:*:*:event-bus/*": {"events:PutEvents"},
+    },
+    "RequestDeliveriesFunction": {
+        **REQUEST_DELIVERIES,
+        "Table/index/Events DUE#*": {"dynamodb:Query"},
+    },
 }
+
+CHECKS_URLS = {
+    "CreateWebhookEndpointFunction",
+    "UpdateWebhookEndpointFunction",
+    "SendTestEventFunction",
+    "DeliverEventsFunction",
+}
+"""Functions that check the URL of a webhook endpoint or send to it."""
 
 POLICIES_PER_ROLE_MAX = 10
 """https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html"""
 SAM_POLICIES_MAX = 3
-"""AWS managed policies that SAM attaches: logs, X-Ray and, for a queue's consumer, SQS."""
+"""AWS managed policies that SAM attaches: logs, X-Ray and, for a consumer, its queue or stream."""
 
 
-def _statements(function: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for policy in function.get("Policies", []):
+OPTIONAL_POLICIES = {
+    name: resource["Properties"]["Roles"]
+    for name, resource in RESOURCES.items()
+    if resource["Type"] == "AWS::IAM::ManagedPolicy" and "Condition" in resource
+}
+"""Roles of each managed policy that exists only with an optional feature. It names them, because a function cannot."""
+
+
+def _policies(name: str) -> list[dict[str, Any]]:
+    """Return a function's policies, also those of optional features."""
+    optional = [{"Ref": policy} for policy, roles in OPTIONAL_POLICIES.items() if {"Ref": f"{name}Role"} in roles]
+    return [*FUNCTIONS[name].get("Policies", []), *optional]
+
+
+def _statements(name: str) -> Iterator[dict[str, Any]]:
+    for policy in _policies(name):
         yield from MANAGED_POLICIES[policy["Ref"]] if "Ref" in policy else policy["Statement"]
 
 
@@ -108,15 +189,22 @@ def _actions(statement: Mapping[str, Any]) -> list[str]:
 
 
 def _resources(statement: Mapping[str, Any]) -> list[str]:
-    [reference] = statement["Resource"].values()
-    name = reference.removesuffix(".Arn")
+    name = _resource_name(statement["Resource"])
     keys = statement.get("Condition", {}).get("ForAllValues:StringLike", {}).get("dynamodb:LeadingKeys", [])
     return [f"{name} {key}" for key in keys] or [name]
 
 
-def _permissions(function: Mapping[str, Any]) -> Permissions:
+def _resource_name(resource: Mapping[str, Any]) -> str:
+    """Return the logical id of a resource or parameter; an index has the name of its table in front."""
+    [(tag, value)] = resource.items()
+    if tag == "If":
+        return _resource_name(value[1])
+    return str(value).replace("${Table.Arn}", "Table").removesuffix(".Arn")
+
+
+def _permissions(name: str) -> Permissions:
     permissions: dict[str, set[str]] = {}
-    for statement in _statements(function):
+    for statement in _statements(name):
         for resource in _resources(statement):
             permissions.setdefault(resource, set()).update(_actions(statement))
     return permissions
@@ -125,24 +213,17 @@ def _permissions(function: Mapping[str, Any]) -> Permissions:
 def _all_statements() -> list[dict[str, Any]]:
     inline = [
         statement
-        for function in FUNCTIONS.values()
-        for policy in function.get("Policies", [])
+        for name in FUNCTIONS
+        for policy in _policies(name)
         if "Ref" not in policy
         for statement in policy["Statement"]
     ]
     return [*inline, *(statement for policy in MANAGED_POLICIES.values() for statement in policy)]
 
 
-@pytest.mark.parametrize("name", PERMISSIONS)
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_function_has_exactly_the_permissions_of_the_table(name: str) -> None:
-    assert _permissions(FUNCTIONS[name]) == PERMISSIONS[name]
-
-
-def test_function_outside_the_table_has_only_managed_policies_of_functions_in_the_table() -> None:
-    """It has no permission that the table does not list."""
-    listed = [policy for name in PERMISSIONS for policy in FUNCTIONS[name].get("Policies", []) if "Ref" in policy]
-    others = [policy for name in FUNCTIONS.keys() - PERMISSIONS for policy in FUNCTIONS[name].get("Policies", [])]
-    assert [policy for policy in others if policy not in listed] == []
+    assert _permissions(name) == PERMISSIONS[name]
 
 
 def test_statement_is_not_repeated() -> None:
@@ -153,15 +234,15 @@ def test_statement_is_not_repeated() -> None:
     assert len(set(sids)) == len(sids)
 
 
-@pytest.mark.parametrize("name", MANAGED_POLICIES)
+@pytest.mark.parametrize("name", sorted(MANAGED_POLICIES.keys() - OPTIONAL_POLICIES.keys()))
 def test_managed_policy_is_shared_by_functions(name: str) -> None:
-    users = [function for function in FUNCTIONS.values() if {"Ref": name} in function.get("Policies", [])]
+    users = [function for function in FUNCTIONS if {"Ref": name} in _policies(function)]
     assert len(users) > 1
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_function_stays_below_the_quota_of_managed_policies(name: str) -> None:
-    attached = [policy for policy in FUNCTIONS[name].get("Policies", []) if "Ref" in policy]
+    attached = [policy for policy in _policies(name) if "Ref" in policy]
     assert len(attached) + SAM_POLICIES_MAX <= POLICIES_PER_ROLE_MAX
 
 
@@ -174,15 +255,15 @@ def test_statement_names_actions_and_one_resource_of_the_stack(statement: Mappin
 
 @pytest.mark.parametrize("statement", _all_statements(), ids=lambda statement: statement["Sid"])
 def test_table_statement_is_limited_to_partition_keys(statement: Mapping[str, Any]) -> None:
-    on_table = statement["Resource"] == {"GetAtt": "Table.Arn"}
-    assert (set(statement) >= {"Condition"}) is on_table
+    on_table = _resource_name(statement["Resource"]) in {"Table", "Table/index/Events"}
+    assert ("dynamodb:LeadingKeys" in json.dumps(statement.get("Condition"))) is on_table
     assert on_table is all(action.startswith("dynamodb:") for action in _actions(statement))
 
 
 def test_functions_of_routes_with_credentials_may_authenticate_and_count_requests() -> None:
     operations = {name for contract in CONTRACTS for name in contract.routes}
     authenticated = {logical_id(name) for name in operations if load_operation(name).credentials}
-    permissions = {name: _permissions(function) for name, function in FUNCTIONS.items()}
+    permissions = {name: _permissions(name) for name in FUNCTIONS}
     assert {name for name, each in permissions.items() if "Table RATE#*" in each} == authenticated
     assert {name for name, each in permissions.items() if "SessionSecret" in each} == authenticated
 
@@ -190,7 +271,7 @@ def test_functions_of_routes_with_credentials_may_authenticate_and_count_request
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_function_with_the_stripe_secret_has_the_stripe_sdk_layer(name: str) -> None:
     function = FUNCTIONS[name]
-    calls_stripe = "StripeSecret" in _permissions(function)
+    calls_stripe = "StripeSecret" in _permissions(name)
     assert ("STRIPE_SECRET_ID" in function.get("Environment", {}).get("Variables", {})) is calls_stripe
     assert function.get("Layers", []) == ([{"Ref": "StripeSdkLayer"}] if calls_stripe else [])
 
@@ -234,27 +315,83 @@ def test_api_function_times_out_before_api_gateway() -> None:
     assert all(function.get("Timeout", default) < 30 for function in answering)
 
 
+def test_cors_permits_the_methods_of_all_routes() -> None:
+    cors = RESOURCES["HttpApi"]["Properties"]["CorsConfiguration"]
+    methods = {route.method for contract in CONTRACTS for route in contract.routes.values()}
+    assert set(cors["AllowMethods"]) == {*methods, "OPTIONS"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_function_has_exactly_the_webhook_variables_that_it_needs(name: str) -> None:
+    """A function that sends to the delivery queue needs both queues: `delivery_queues` connects them."""
+    variables = FUNCTIONS[name].get("Environment", {}).get("Variables", {})
+    permissions = _permissions(name)
+    sends = any("sqs:SendMessage" in permissions.get(queue, ()) for queue in ("DeliveryQueue", "RetryQueue"))
+    assert [each in variables for each in ("DELIVERY_QUEUE_URL", "RETRY_QUEUE_URL")] == [sends, sends]
+    assert ("ALLOW_LOOPBACK_WEBHOOKS" in variables) is (name in CHECKS_URLS)
+
+
+def test_functions_that_send_messages_to_each_other_may_do_so_again_and_again() -> None:
+    """An attempt that is postponed passes through both functions. Lambda stops such a loop after 16 rounds."""
+    loops = [name for name, each in FUNCTIONS.items() if each.get("RecursiveLoop") == "Allow"]
+    assert sorted(loops) == ["DeliverEventsFunction", "ReconcileFunction", "RequestDeliveriesFunction"]
+
+
 # --- Queues -----------------------------------------------------------------------------------------------------------
 
+QUEUES = {name: each["Properties"] for name, each in RESOURCES.items() if each["Type"] == "AWS::SQS::Queue"}
+EVENT_SOURCES = [
+    (function, event["Properties"]) for function in FUNCTIONS.values() for event in function["Events"].values()
+]
+CONSUMERS = {
+    source["Queue"]["GetAtt"].removesuffix(".Arn"): function for function, source in EVENT_SOURCES if "Queue" in source
+}
+"""Function of each queue that has one."""
+DEAD_LETTERS = {
+    name: queue["RedrivePolicy"]["deadLetterTargetArn"]["GetAtt"].removesuffix(".Arn")
+    for name, queue in QUEUES.items()
+    if "RedrivePolicy" in queue
+}
+"""Dead-letter queue of each queue that has one."""
 
-@pytest.mark.parametrize("name", [name for name, each in RESOURCES.items() if "RedrivePolicy" in each["Properties"]])
+
+def test_every_queue_has_a_function_or_takes_dead_letters() -> None:
+    failed = {
+        source["DestinationConfig"]["OnFailure"]["Destination"]["GetAtt"].removesuffix(".Arn")
+        for _, source in EVENT_SOURCES
+        if "DestinationConfig" in source
+    }
+    assert QUEUES.keys() == CONSUMERS.keys() | {*DEAD_LETTERS.values()} | failed
+
+
+@pytest.mark.parametrize("name", CONSUMERS)
 def test_queue_hides_messages_longer_than_its_function_runs(name: str) -> None:
-    properties = RESOURCES[name]["Properties"]
-    [timeout] = [
-        function["Timeout"]
-        for function in FUNCTIONS.values()
-        for event in function["Events"].values()
-        if event["Type"] == "SQS" and event["Properties"]["Queue"] == {"GetAtt": f"{name}.Arn"}
-    ]
-    assert properties["VisibilityTimeout"] > timeout
+    assert QUEUES[name]["VisibilityTimeout"] > CONSUMERS[name]["Timeout"]
 
 
-@pytest.mark.parametrize("name", [name for name, each in RESOURCES.items() if "RedrivePolicy" in each["Properties"]])
+@pytest.mark.parametrize("name", sorted(QUEUES.keys() - CONSUMERS.keys()))
 def test_dead_letter_queue_has_an_alarm(name: str) -> None:
-    properties = RESOURCES[name]["Properties"]
-    dead_letters = properties["RedrivePolicy"]["deadLetterTargetArn"]["GetAtt"].removesuffix(".Arn")
     watched = [each["Properties"].get("Dimensions") for each in RESOURCES.values() if each["Type"].endswith("Alarm")]
-    assert [{"Name": "QueueName", "Value": {"GetAtt": f"{dead_letters}.QueueName"}}] in watched
+    assert [{"Name": "QueueName", "Value": {"GetAtt": f"{name}.QueueName"}}] in watched
+
+
+@pytest.mark.parametrize("name", DEAD_LETTERS)
+def test_dead_letter_queue_is_of_the_kind_of_its_queue(name: str) -> None:
+    """SQS requires a FIFO queue as the dead-letter queue of a FIFO queue."""
+    assert QUEUES[DEAD_LETTERS[name]].get("FifoQueue") == QUEUES[name].get("FifoQueue")
+
+
+@pytest.mark.parametrize("name", QUEUES)
+def test_queue_is_encrypted(name: str) -> None:
+    assert QUEUES[name]["SqsManagedSseEnabled"] is True
+
+
+def test_message_of_a_crashed_worker_returns_after_its_attempt_has_ended() -> None:
+    assert LEASE.total_seconds() < QUEUES["DeliveryQueue"]["VisibilityTimeout"]
+
+
+def test_retry_queue_keeps_messages_longer_than_their_delay() -> None:
+    assert QUEUES["RetryQueue"]["MessageRetentionPeriod"] > DELAY_SECONDS_MAX
 
 
 def test_reconciliation_lease_outlives_its_hidden_message() -> None:

@@ -68,8 +68,9 @@ def test_subscription_that_names_another_account_without_customer_grants_no_plan
 def test_outbound_event_of_a_conflict_names_no_plan(deployment: FunctionHarness) -> None:
     """Whoever grants plans by outbound events must not grant this one."""
     deployment.deliver(second_subscription())
-    [data] = [each["data"]["M"] for each in items_with_prefix(deployment, "OUT#") if "sub_2" in each["sk"]["S"]]
-    assert "S" not in data["plan"]
+    published = [each["object"]["M"] for each in items_with_prefix(deployment, "OUT#")]
+    [subscription] = [each for each in published if each["id"]["S"] == "sub_2"]
+    assert (subscription["plan"], subscription["pending_change"]) == ({"NULL": True}, {"NULL": True})
 
 
 @pytest.mark.usefixtures("globex")

@@ -11,6 +11,7 @@ from tests.functions.support import FunctionHarness, api_gateway_event, load_han
 pytestmark = pytest.mark.engine
 
 CHECKOUT, PORTAL = "/v1/billing/checkout", "/v1/billing/portal"
+ENDPOINTS = "/v1/billing/webhook-endpoints"
 
 # Body of the checkout request, and the expected problems as (path, message).
 INVALID_BODIES: dict[str, tuple[object, list[tuple[str, str]]]] = {
@@ -132,6 +133,15 @@ def test_malformed_body_without_credential_returns_401(deployment: FunctionHarne
         ("HEAD", "/v1/billing", "GET"),
         ("GET", CHECKOUT, "POST"),
         ("PUT", "/v1/billing/webhooks", "POST"),
+        ("PATCH", "/v1/billing", "GET"),
+        ("DELETE", ENDPOINTS, "POST, GET"),
+        ("PUT", f"{ENDPOINTS}/whe_1", "GET, PATCH, DELETE"),
+        ("POST", f"{ENDPOINTS}/whe_1", "GET, PATCH, DELETE"),
+        ("GET", f"{ENDPOINTS}/whe_1/rotate-secret", "POST"),
+        ("GET", f"{ENDPOINTS}/whe_1/test", "POST"),
+        ("DELETE", f"{ENDPOINTS}/whe_1/deliveries", "GET"),
+        ("PATCH", f"{ENDPOINTS}/whe_1/replay", "POST"),
+        ("GET", "/v1/billing/deliveries/dlv_1_2/redeliver", "POST"),
     ],
 )
 def test_known_path_with_wrong_method_returns_405_with_allow_header(
@@ -143,7 +153,7 @@ def test_known_path_with_wrong_method_returns_405_with_allow_header(
     assert response.body == {"error": {"code": "VALIDATION_FAILED", "message": message}}
 
 
-@pytest.mark.parametrize("path", ["/v1/billing", CHECKOUT, PORTAL])
+@pytest.mark.parametrize("path", ["/v1/billing", CHECKOUT, PORTAL, ENDPOINTS, f"{ENDPOINTS}/whe_1"])
 @pytest.mark.usefixtures("deployment")
 def test_preflight_request_returns_204(path: str) -> None:
     """API Gateway adds the allowed origins to a preflight that reaches `$default`."""
@@ -152,7 +162,22 @@ def test_preflight_request_returns_204(path: str) -> None:
     assert (response["statusCode"], response["body"]) == (204, "")
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/billing/", "/v1/billing/nothing", "/v1/billings", "/v1/billing/%2e%2e"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/v1/billing/",
+        "/v1/billing/nothing",
+        "/v1/billings",
+        "/v1/billing/%2e%2e",
+        f"{ENDPOINTS}/",
+        f"{ENDPOINTS}/whe_1/",
+        f"{ENDPOINTS}/whe_1/nothing",
+        f"{ENDPOINTS}//test",
+        "/v1/billing/deliveries",
+        "/v1/billing/deliveries/dlv_1_2",
+    ],
+)
 def test_unknown_path_returns_404(deployment: FunctionHarness, path: str) -> None:
     response = deployment.call("GET", path, route="$default")
     assert response.status == 404

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from billing.adapters.repository import FILTERED_ROWS_MAX
-from billing.domain.invoices import encode_cursor
+from billing.domain.cursors import encode_cursor
 from tests.functions.events import event, invoice
 from tests.functions.support import FunctionHarness, Response
 

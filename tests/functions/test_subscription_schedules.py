@@ -168,8 +168,10 @@ def test_pending_change_is_published(
     deliver_all(deployment, simulator)
     assert outbox_types(deployment) == sorted([*before, "subscription.updated"])
     [item] = [each for each in items_with_prefix(deployment, "OUT#") if each["type"]["S"] == "subscription.updated"]
-    data = item["data"]["M"]
-    assert (data["plan"]["S"], data["pending_plan"]["S"], data["pending_quantity"]["N"]) == ("pro", "team", "3")
+    published = item["object"]["M"]
+    change = published["pending_change"]["M"]
+    assert (published["plan"]["S"], change["plan"]["S"], change["quantity"]["N"]) == ("pro", "team", "3")
+    assert item["previous"]["M"] == {"pending_change": {"NULL": True}}
 
 
 def test_schedule_without_subscription_is_ignored(deployment: FunctionHarness) -> None:

@@ -17,7 +17,7 @@ from billing.domain.credentials import SECRET_KEY_ONLY
 from billing.domain.errors import BillingError
 
 ORIGINS = ("http://localhost:3000", "https://app.example.com")
-METHODS = {"get", "post"}
+METHODS = {"get", "post", "patch", "delete"}
 
 WORKSHOP = Contract(
     name="workshop",

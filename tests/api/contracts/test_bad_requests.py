@@ -1,13 +1,14 @@
 """Bad requests, the same for all five contracts: each is rejected with the whole error body of the contract.
 
-Every request goes to the portal route, which all five contracts have, or to a path beside it.
+Every request goes to the portal route, which all five contracts have, or to a path beside it. In the native contract,
+those that apply also go to every route about webhooks.
 """
 
 import base64
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +17,8 @@ import pytest
 
 from billing.adapters.repository import KeyRecord
 from billing.api.authentication import KeyKind, digest_of, new_key
+from billing.api.contracts.account_api import ACCOUNT
+from billing.api.contracts.contract import Route
 from tests.api.contracts.examples import PORTAL, REFERENCE, without_timestamp
 from tests.api.tokens import encode, hs256, sign_token
 from tests.functions.support import FunctionHarness, Response
@@ -88,6 +91,7 @@ TEAMS_TYPE = {
     "method": "invalid_request_error",
     "key": "invalid_request_error",
 }
+IDS = {"endpointId": "whe_1", "deliveryId": "dlv_1_2"}
 RETURN_URL = {"account": "return_url", "teams": "returnUrl", "organization": "returnUrl", "subscription": "returnUrl"}
 
 type Details = list[dict[str, str]]
@@ -302,21 +306,23 @@ def callers(
     return Callers(deployment.key, revoked, publishable)
 
 
-def send(deployment: FunctionHarness, callers: Callers, contract: str, bad: BadRequest) -> Response:
-    """Send a bad request to a contract's portal route or beside it."""
-    template, _ = PORTAL[contract]
+def send(
+    deployment: FunctionHarness, callers: Callers, contract: str, bad: BadRequest, template: str | None = None
+) -> Response:
+    """Send a bad request to a path of a contract, by default its portal route, or beside it."""
+    template = template or PORTAL[contract][0]
     fields = None if bad.fields is None else {name_in(contract, name): value for name, value in bad.fields.items()}
     authorization = bad.authorization(callers)
     headers = {"Content-Type": "application/json", **bad.headers}
     is_served = bad.case not in {"unknown", "method"}
     return deployment.call(
         bad.method,
-        template.format(teamId=bad.team) + bad.beside,
-        route=f"POST {template}" if is_served else "$default",
+        template.format(teamId=bad.team, **IDS) + bad.beside,
+        route=f"{bad.method} {template}" if is_served else "$default",
         headers=headers if authorization is None else headers | {"Authorization": authorization},
         body=bad.body if fields is None else json.dumps(fields),
         is_base64=bad.is_base64,
-        parameters={"teamId": bad.team},
+        parameters={"teamId": bad.team, **IDS},
     )
 
 
@@ -353,6 +359,41 @@ def test_bad_request_returns_the_contracts_error(
         with subtests.test(kind):
             response = send(deployment, callers, contract, bad)
             assert (response.status, without_timestamp(response.body)) == expected(contract, bad)
+
+
+WEBHOOK_ROUTES = [
+    route for route in ACCOUNT.routes.values() if "webhook-endpoints" in route.path or "deliveries" in route.path
+]
+
+
+@pytest.mark.parametrize("route", WEBHOOK_ROUTES, ids=lambda route: route.key)
+def test_bad_request_about_webhooks_returns_the_native_error(
+    deployment: FunctionHarness, callers: Callers, route: Route, subtests: pytest.Subtests
+) -> None:
+    """The endpoint and the delivery of the path do not exist. Everything else is checked before them."""
+    for kind, bad in BAD.items():
+        if not applies_to(route, bad):
+            continue
+        with subtests.test(kind):
+            response = send(deployment, callers, "account", replace(bad, method=route.method), route.path)
+            if bad.case == "forbidden":
+                message = "This kind of credential is not accepted here"
+                assert (response.status, response.body) == expected_body("account", "kind", message, None)
+            elif bad.fields is None:
+                assert (response.status, response.body) == expected("account", bad)
+            else:
+                [name] = bad.fields
+                unknown = {"path": name_in("account", name), "message": "is not a known field"}
+                assert (response.status, response.body["error"]["details"][0]) == (400, unknown)
+
+
+def applies_to(route: Route, bad: BadRequest) -> bool:
+    """Return True if a bad request of the portal route is one of another route, too."""
+    if bad.only_teams or bad.case in {"unknown", "method"}:
+        return False
+    if bad.case == "key":
+        return route.method == "POST"
+    return bad.case != "invalid" or route.method in {"POST", "PATCH"}
 
 
 def test_bad_requests_are_at_least_40() -> None:

@@ -1,5 +1,6 @@
 """OpenAPI documents: valid, complete and equal to the data that they are generated from."""
 
+import re
 from typing import Any
 
 import pytest
@@ -29,6 +30,16 @@ from tests.api.contracts.openapi_support import (
 
 ALL = [*CONTRACTS, WORKSHOP]
 ACCOUNT = contract_named("account")
+ENDPOINT = "/v1/billing/webhook-endpoints/{endpointId}"
+SUBSCRIBABLE = [
+    "*",
+    "subscription.created",
+    "subscription.updated",
+    "subscription.canceled",
+    "invoice.paid",
+    "invoice.payment_failed",
+]
+EVENT_TYPES = {"type": "array", "minItems": 1, "items": {"type": "string", "enum": SUBSCRIBABLE}}
 each_contract = pytest.mark.parametrize("contract", ALL, ids=lambda contract: contract.name)
 
 
@@ -102,7 +113,7 @@ def test_every_property_has_a_description(contract: Contract) -> None:
 
 
 def undescribed(schema: Any, place: str = "") -> list[str]:
-    """Return the places of properties and query parameters without a description."""
+    """Return the places of properties and of path and query parameters without a description."""
     if isinstance(schema, list):
         return [each for inner in schema for each in undescribed(inner, place)]
     if not isinstance(schema, dict):
@@ -110,6 +121,8 @@ def undescribed(schema: Any, place: str = "") -> list[str]:
     properties = dict(schema.get("properties", {}))
     if schema.get("in") == "query":
         properties[schema["name"]] = schema["schema"]
+    if schema.get("in") == "path":
+        properties[schema["name"]] = schema
     leaves = {
         name: inner if "description" in inner else inner.get("anyOf", [inner])[0] for name, inner in properties.items()
     }
@@ -178,6 +191,79 @@ def test_body_is_required_only_if_a_field_is_required() -> None:
     assert [required[f"POST {path}"] for path, _ in PORTAL.values()] == [False] * len(PORTAL)
     others = ("/v1/billing/checkout", "/api/billing/checkout", "/v1/billing/usage", "/v1/billing/webhooks")
     assert [required[f"POST {path}"] for path in others] == [True] * len(others)
+
+
+def test_update_body_has_at_least_one_field_and_no_null() -> None:
+    update = part_of(ACCOUNT, "paths", ENDPOINT, "patch")
+    assert update["requestBody"]["required"] is True
+    assert without_descriptions(response_of("account", "UpdateWebhookEndpointRequest")) == {
+        "type": "object",
+        "properties": {
+            "url": {"type": "string", "minLength": 1, "maxLength": 2048},
+            "events": EVENT_TYPES,
+            "description": {"type": "string", "maxLength": 500},
+            "enabled": {"type": "boolean"},
+        },
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
+
+
+def test_create_body_has_the_event_types_and_defaults() -> None:
+    assert without_descriptions(response_of("account", "CreateWebhookEndpointRequest")) == {
+        "type": "object",
+        "properties": {
+            "url": {"type": "string", "minLength": 1, "maxLength": 2048},
+            "events": EVENT_TYPES | {"default": ["*"]},
+            "description": {"type": "string", "maxLength": 500, "default": ""},
+        },
+        "additionalProperties": False,
+        "required": ["url"],
+    }
+
+
+def test_replay_body_has_a_time_in_utc() -> None:
+    since = response_of("account", "ReplayEventsRequest")["properties"]["since"]
+    assert since["format"] == "date-time"
+    assert [re.search(since["pattern"], text) is not None for text in TIMES] == [True, True, False, False, False]
+
+
+TIMES = (
+    "2026-11-21T14:00:00Z",
+    "2026-11-21T14:00:00.25Z",
+    "2026-11-21T14:00:00",
+    "2026-11-21T14:00:00+00:00",
+    "at 2026-11-21T14:00:00Z",
+)
+
+
+def test_body_without_fields_accepts_none() -> None:
+    assert response_of("account", "RotateWebhookSecretRequest") == {
+        "type": "object",
+        "properties": {},
+        "additionalProperties": False,
+    }
+
+
+def test_delete_has_a_described_path_parameter_and_no_body() -> None:
+    delete = part_of(ACCOUNT, "paths", ENDPOINT, "delete")
+    assert "requestBody" not in delete
+    assert delete["parameters"] == [
+        {
+            "name": "endpointId",
+            "in": "path",
+            "required": True,
+            "description": "Id of the webhook endpoint.",
+            "schema": {"type": "string", "minLength": 1},
+        }
+    ]
+    assert [*delete["responses"]] == ["200", "400", "401", "403", "404", "429", "500", "503"]
+
+
+def test_post_with_a_path_parameter_also_has_an_idempotency_key() -> None:
+    parameters = part_of(ACCOUNT, "paths", "/v1/billing/deliveries/{deliveryId}/redeliver", "post")["parameters"]
+    assert parameters[0]["name"] == "deliveryId"
+    assert parameters[1:] == [{"$ref": "#/components/parameters/IdempotencyKey"}]
 
 
 def test_metrics_are_the_catalogs_in_requests_and_responses() -> None:
@@ -263,8 +349,18 @@ def test_security_lists_the_credentials_of_each_operation() -> None:
         "GET /v1/billing/plans": ["publishable_key", "secret_key", "session_token"],
         "GET /v1/billing/openapi.json": [],
         "POST /v1/billing/webhooks": [],
+        "POST /v1/billing/webhook-endpoints": ["secret_key"],
+        "GET /v1/billing/webhook-endpoints": ["secret_key"],
+        f"GET {ENDPOINT}": ["secret_key"],
+        f"PATCH {ENDPOINT}": ["secret_key"],
+        f"DELETE {ENDPOINT}": ["secret_key"],
+        f"POST {ENDPOINT}/rotate-secret": ["secret_key"],
+        f"POST {ENDPOINT}/test": ["secret_key"],
+        f"GET {ENDPOINT}/deliveries": ["secret_key"],
+        f"POST {ENDPOINT}/replay": ["secret_key"],
+        "POST /v1/billing/deliveries/{deliveryId}/redeliver": ["secret_key"],
     }
-    assert {route: accepted[route] for route in expected} == expected
+    assert accepted == expected
 
 
 def test_headers_depend_on_the_status() -> None:

@@ -4,7 +4,7 @@ Schemas are plain JSON Schema: https://json-schema.org/draft/2020-12/json-schema
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,18 @@ class DeploymentValues(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class PathId:
+    """Id of an object in the path of a route.
+
+    Attributes:
+        object_name: Name of the object in errors, for example "webhook endpoint".
+    """
+
+    object_name: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
 class OperationDeclaration:
     """An API operation, independent of the contracts that serve it.
 
@@ -48,7 +60,8 @@ class OperationDeclaration:
         name: Name of the operation's module and of its folder in `functions/`.
         operation_id: `operationId` in OpenAPI documents.
         response: Schema of the response data, with the operation's own field names.
-        request: Model of the request body (POST) or query string (GET).
+        request: Model of the request body (POST, PATCH) or query string (GET).
+        path_ids: Ids in the path, by the name of the path parameter.
         credentials: Accepted kinds of credentials; a contract can accept fewer.
         needs_billing_role: Only users with a billing role have access, if the deployment configures such roles.
         has_envelope: The response has the contract's envelope; False for a response with a format of its own.
@@ -63,6 +76,7 @@ class OperationDeclaration:
     description: str
     response: JsonSchema
     request: "type[RequestModel] | None" = None
+    path_ids: Mapping[str, PathId] = field(default_factory=dict)
     credentials: frozenset[CredentialKind] = ACTING_CREDENTIALS
     needs_billing_role: bool = False
     has_envelope: bool = True
@@ -103,6 +117,11 @@ def object_of(properties: Mapping[str, JsonSchema], optional: Sequence[str] = ()
     """Return the schema of an object with these properties and no others."""
     required = [name for name in properties if name not in optional]
     return {"type": "object", "properties": dict(properties), "additionalProperties": False, "required": required}
+
+
+def open_object(properties: Mapping[str, JsonSchema]) -> JsonSchema:
+    """Return the schema of an object with these properties, and perhaps others in the future."""
+    return {"type": "object", "properties": dict(properties), "required": [*properties]}
 
 
 def list_of(properties: Mapping[str, JsonSchema], optional: Sequence[str] = ()) -> JsonSchema:

@@ -33,6 +33,16 @@ class Endpoint:
         return self.operation.credentials & self.contract.credentials
 
     @property
+    def takes_body(self) -> bool:
+        """True if the request fields are in the body, False if they are in the query string."""
+        return self.route.method in {"POST", "PATCH"}
+
+    @property
+    def is_partial_update(self) -> bool:
+        """True if the request changes only the fields in its body."""
+        return self.route.method == "PATCH"
+
+    @property
     def accepts_idempotency_key(self) -> bool:
         """True if the endpoint honors an `Idempotency-Key` header."""
         return self.route.method == "POST" and bool(self.credentials)

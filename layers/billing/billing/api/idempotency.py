@@ -34,12 +34,12 @@ class IdempotentRequest:
     """Request with an idempotency key.
 
     Attributes:
-        route: Route key; a key applies to one account and one route.
+        target: Route key with the ids of the path; a key applies to one account and one target.
         content: Content that must be the same in every request with the key.
     """
 
     account_id: str
-    route: str
+    target: str
     key: str
     content: str
 
@@ -81,7 +81,7 @@ def run_idempotent(
         data_keyword_argument="keyed",
         persistence_store=_persistence(table, request.account_id),
         config=_config(context),
-        key_prefix=request.route.replace(" ", ""),
+        key_prefix=request.target.replace(" ", ""),
     )
     try:
         text = run_once(keyed={"key": request.key, "content": request.content})["text"]

@@ -4,6 +4,7 @@
 |---|---|
 | paths, field names, envelopes, error codes | contract |
 | schemas, descriptions, credentials, errors | operation declarations |
+| webhooks | `webhook_events` |
 | plans, metrics, prices, return URLs | catalog and settings of the deployment |
 | descriptions of errors, headers and credentials | `openapi_descriptions` |
 
@@ -29,6 +30,7 @@ from billing.api.openapi_descriptions import (
     SECURITY_SCHEMES,
 )
 from billing.api.operations import load_operation
+from billing.api.webhook_events import WEBHOOK_EVENTS, WEBHOOK_HEADERS, WEBHOOK_RESPONSES, WebhookEventDeclaration
 from billing.domain import errors
 from billing.domain.credentials import ANY_CREDENTIAL
 from billing.domain.plans import Catalog
@@ -43,6 +45,8 @@ VISIBLE = r"[!-\[\]-~]"  # ASCII without the backslash, which browsers treat as 
 COMMON_ERRORS = (errors.RequestInvalid, errors.ConfigurationMissing)
 CREDENTIAL_ERRORS = (errors.Unauthenticated, errors.RateLimited, errors.StoreUnavailable)
 IDEMPOTENCY_ERRORS = (errors.IdempotencyKeyInvalid, errors.IdempotencyKeyReused, errors.StillRunning)
+WEBHOOK_OPERATION = "create_webhook_endpoint"
+"""Operation of the contracts that describe the webhooks."""
 UNCOUNTED_ERRORS = (errors.Unauthenticated, errors.Forbidden)
 """Errors before a request is counted; their responses have no rate limit headers."""
 
@@ -59,6 +63,7 @@ def openapi_document(contract: Contract, catalog: Catalog, allowed_origins: Sequ
         item = paths.setdefault(route.path, _path_item(contract, route.path))
         item[route.method.lower()] = _operation(endpoint)
         schemas |= _schemas(endpoint)
+    has_webhooks = WEBHOOK_OPERATION in contract.routes
     kinds = sorted({kind for endpoint in endpoints for kind in endpoint.credentials})
     document: JsonSchema = {
         "openapi": OPENAPI_VERSION,
@@ -70,8 +75,9 @@ def openapi_document(contract: Contract, catalog: Catalog, allowed_origins: Sequ
         # Relative to the URL of the document, so it is the API that served it.
         "servers": [{"url": "/"}],
         "paths": paths,
+        **({"webhooks": _webhooks()} if has_webhooks else {}),
         "components": {
-            "schemas": schemas,
+            "schemas": schemas | ({each.name: each.schema for each in WEBHOOK_EVENTS} if has_webhooks else {}),
             "parameters": {"IdempotencyKey": IDEMPOTENCY_KEY},
             "headers": dict(HEADERS),
             "securitySchemes": {
@@ -124,13 +130,14 @@ def _with_deployment_values(schema: Any, values: Mapping[DeploymentValues, JsonS
 
 
 def _path_item(contract: Contract, path: str) -> JsonSchema:
-    names = re.findall(r"\{(\w+)\}", path)
-    return {"parameters": [_path_parameter(name, contract) for name in names]} if names else {}
+    """Return the path item without operations; the account is a parameter of all of them."""
+    name = contract.account_parameter
+    return {"parameters": [_path_parameter(name, ACCOUNT_PARAMETER)]} if name and f"{{{name}}}" in path else {}
 
 
-def _path_parameter(name: str, contract: Contract) -> JsonSchema:
-    description = {"description": ACCOUNT_PARAMETER} if name == contract.account_parameter else {}
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} | description
+def _path_parameter(name: str, description: str) -> JsonSchema:
+    schema = {"type": "string", "minLength": 1}
+    return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
 
 
 def _operation(endpoint: Endpoint) -> JsonSchema:
@@ -144,10 +151,11 @@ def _operation(endpoint: Endpoint) -> JsonSchema:
     parameters = [*declaration.parameters, *_parameters(endpoint)]
     if parameters:
         operation["parameters"] = parameters
-    if endpoint.route.method == "POST":
+    if endpoint.takes_body:
         body = declaration.body or {"$ref": f"{SCHEMAS}{_schema_name(endpoint)}Request"}
+        is_required = endpoint.required_request_fields or declaration.body or endpoint.is_partial_update
         operation["requestBody"] = {
-            "required": bool(endpoint.required_request_fields or declaration.body),
+            "required": bool(is_required),
             "content": {JSON: {"schema": body}},
         }
     if endpoint.credentials:
@@ -160,7 +168,9 @@ def _schema_name(endpoint: Endpoint) -> str:
 
 
 def _parameters(endpoint: Endpoint) -> Iterator[JsonSchema]:
-    if endpoint.route.method == "GET":
+    for name, path_id in endpoint.operation.path_ids.items():
+        yield _path_parameter(name, path_id.description)
+    if not endpoint.takes_body:
         required = endpoint.required_request_fields
         for name, schema in _request_properties(endpoint).items():
             yield {"name": name, "in": "query", "required": name in required, "schema": schema}
@@ -186,8 +196,9 @@ def _request_schema(endpoint: Endpoint) -> JsonSchema:
 
 
 def _accepts_null(endpoint: Endpoint, name: str) -> bool:
-    """Return True if null is accepted: not in a query string, and not for a required field."""
-    return endpoint.route.method == "POST" and name not in endpoint.required_request_fields
+    """Return True if null is accepted: not in a query string or PATCH, and not for a required field."""
+    is_excluded = not endpoint.takes_body or endpoint.is_partial_update
+    return not is_excluded and name not in endpoint.required_request_fields
 
 
 def _nested_models(endpoint: Endpoint) -> dict[str, JsonSchema]:
@@ -218,8 +229,9 @@ def _schemas(endpoint: Endpoint) -> dict[str, JsonSchema]:
     """Return the named schemas of an endpoint: its response, its request body, and the models nested in that."""
     name = _schema_name(endpoint)
     schemas = {f"{name}Response": _response_schema(endpoint)}
-    if endpoint.route.method == "POST" and endpoint.operation.body is None:
-        schemas[f"{name}Request"] = _object(_request_properties(endpoint), endpoint.required_request_fields)
+    if endpoint.takes_body and endpoint.operation.body is None:
+        request = _object(_request_properties(endpoint), endpoint.required_request_fields)
+        schemas[f"{name}Request"] = request | ({"minProperties": 1} if endpoint.is_partial_update else {})
     return schemas | _nested_models(endpoint)
 
 
@@ -283,6 +295,28 @@ def _header(name: str) -> JsonSchema:
     return {"$ref": f"#/components/headers/{name}"}
 
 
+# --- Webhooks ---------------------------------------------------------------------------------------------------------
+
+
+def _webhooks() -> dict[str, JsonSchema]:
+    """Return a path item for each type of outbound event."""
+    return {
+        event_type: {"post": _webhook(summary, declaration)}
+        for declaration in WEBHOOK_EVENTS
+        for event_type, summary in declaration.types.items()
+    }
+
+
+def _webhook(summary: str, declaration: WebhookEventDeclaration) -> JsonSchema:
+    schema = {"$ref": f"{SCHEMAS}{declaration.name}"}
+    return {
+        "summary": summary,
+        "parameters": [*WEBHOOK_HEADERS],
+        "requestBody": {"required": True, "content": {JSON: {"schema": schema}}},
+        "responses": {status: {"description": description} for status, description in WEBHOOK_RESPONSES.items()},
+    }
+
+
 # --- Errors -----------------------------------------------------------------------------------------------------------
 
 
@@ -294,6 +328,8 @@ def errors_by_status(endpoint: Endpoint) -> dict[int, list[ErrorType]]:
         found += CREDENTIAL_ERRORS
         if endpoint.credentials < ANY_CREDENTIAL or contract.account_parameter:
             found.append(errors.Forbidden)
+    if endpoint.operation.path_ids:
+        found.append(errors.ObjectUnknown)
     if endpoint.accepts_idempotency_key:
         found += IDEMPOTENCY_ERRORS
     if endpoint.route.not_found_if_null is not None:

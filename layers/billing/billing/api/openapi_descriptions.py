@@ -41,6 +41,7 @@ ERROR_DESCRIPTIONS: Mapping[type[errors.BillingError], str] = {
     errors.Forbidden: "Valid credential without access to the account or operation",
     errors.NeverSubscribed: "No subscription of the account is stored",
     errors.CustomerGone: "Stripe no longer has the account's customer",
+    errors.ObjectUnknown: "The account has no object with this id",
     errors.SubscriptionExists: "The account already has a subscription",
     errors.StillRunning: "The first request with this idempotency key is still running",
     errors.IdempotencyKeyReused: "The idempotency key was used for another request",
@@ -48,6 +49,7 @@ ERROR_DESCRIPTIONS: Mapping[type[errors.BillingError], str] = {
     errors.StripeRefused: "Stripe rejected the request",
     errors.StripeUnavailable: "Stripe is unavailable",
     errors.StoreUnavailable: "The service is temporarily unavailable",
+    errors.QueueUnavailable: "The queue of deliveries is temporarily unavailable",
     errors.ConfigurationMissing: "Internal server error",
 }
 

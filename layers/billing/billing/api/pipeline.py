@@ -1,7 +1,7 @@
 """API operations as Lambda handlers: authenticate → rate limit → parse → run → render."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -35,10 +35,12 @@ from billing.domain.errors import (
     Forbidden,
     MethodNotAllowed,
     NeverSubscribed,
+    ObjectUnknown,
     RateLimited,
     RequestInvalid,
     RouteUnknown,
 )
+from billing.domain.identifiers import is_id
 from billing.domain.return_urls import resolve_return_url
 from billing.telemetry import count, logger
 
@@ -86,6 +88,7 @@ class ApiRequest:
 
     Attributes:
         account_id: Account of the credential; "" on endpoints without a credential.
+        path_ids: Ids in the path, by the name of the path parameter.
         headers: Request headers with lower-case names.
         input: Instance of the operation's request model; None without one.
         loaded_account: The account, if the operation loads it.
@@ -93,6 +96,7 @@ class ApiRequest:
 
     endpoint: Endpoint
     account_id: str
+    path_ids: Mapping[str, str]
     now: datetime
     headers: Mapping[str, str]
     raw_body: bytes
@@ -107,6 +111,14 @@ class ApiRequest:
         if self.loaded_account is None:
             raise RuntimeError(f"The operation {self.endpoint.operation.name} does not load the account")
         return self.loaded_account
+
+    @property
+    def target(self) -> str:
+        """Route key with the ids of the path: a request for another object has another target."""
+        key = self.endpoint.route.key
+        for name, value in self.path_ids.items():
+            key = key.replace(f"{{{name}}}", value)
+        return key
 
     def return_url(self, name: str, default: str) -> str:
         """Return a URL field of the input as an absolute URL on an allowed origin. Raises RequestInvalid."""
@@ -173,6 +185,11 @@ def as_dict(value: "DataclassInstance") -> dict[str, Any]:
     return {each.name: getattr(value, each.name) for each in fields(value)}
 
 
+def declared_fields(value: "DataclassInstance", properties: Iterable[str]) -> dict[str, Any]:
+    """Return those fields of a dataclass that a schema declares, to combine them with others as response data."""
+    return {name: getattr(value, name) for name in properties}
+
+
 def _find_endpoint(declaration: OperationDeclaration, route_key: str) -> Endpoint:
     endpoints = (
         Endpoint(contract, contract.routes[declaration.name], declaration)
@@ -217,6 +234,7 @@ class RequestPipeline:
         return ApiRequest(
             endpoint=self.endpoint,
             account_id=account_id,
+            path_ids=self._path_ids(),
             now=now,
             headers=headers,
             raw_body=raw_body,
@@ -248,10 +266,19 @@ class RequestPipeline:
             self.response_headers.update(rate_limit_headers(status.limit, status.remaining, status.reset_seconds))
         return account
 
+    def _path_ids(self) -> Mapping[str, str]:
+        """Return the ids in the path, which API Gateway has decoded. Raises ObjectUnknown if one cannot be an id."""
+        declared = self.endpoint.operation.path_ids
+        ids: dict[str, str] = {name: self.event["pathParameters"][name] for name in declared}
+        for name, value in ids.items():
+            if not is_id(value):
+                raise ObjectUnknown(declared[name].object_name)
+        return ids
+
     def _parse(self, raw_body: bytes, headers: Mapping[str, str]) -> object:
-        if self.endpoint.route.method == "GET":
-            return parse_query(self.event.get("rawQueryString", ""), self.endpoint)
-        return parse_body(raw_body, headers, self.endpoint)
+        if self.endpoint.takes_body:
+            return parse_body(raw_body, headers, self.endpoint)
+        return parse_query(self.event.get("rawQueryString", ""), self.endpoint)
 
 
 def _loggable(credential: Credential) -> str:

@@ -33,6 +33,7 @@ def _decimal_digits(value: object) -> object:
 JsonInteger = Annotated[int, BeforeValidator(_integral_float)]
 QueryInteger = Annotated[int, BeforeValidator(_decimal_digits)]
 Text = Annotated[str, Field(min_length=1, max_length=2048)]
+Cursor = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class RequestModel(BaseModel):

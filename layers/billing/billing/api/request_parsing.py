@@ -48,8 +48,8 @@ def parse_body(raw_body: bytes, headers: Mapping[str, str], endpoint: Endpoint) 
     Raises:
         RequestInvalid: The body is not a JSON object with the endpoint's fields.
     """
-    if endpoint.operation.request is None:
-        return None
+    if endpoint.operation.body is not None:
+        return None  # The handler reads it.
     received = _parse_json_object(raw_body, headers) if raw_body else {}
     return _parse(received, endpoint, from_strings=False)
 
@@ -108,10 +108,11 @@ def _parse(received: Mapping[str, Any], endpoint: Endpoint, *, from_strings: boo
     fields, model = endpoint.request_fields, endpoint.operation.request
     kind = "parameter" if from_strings else "field"
     problems = [Problem(name[:NAME_LENGTH_MAX], f"is not a known {kind}") for name in received if name not in fields]
-    problems += [
-        Problem(name, "is required") for name in endpoint.required_request_fields if received.get(name) is None
-    ]
-    values = {fields[name]: value for name, value in received.items() if name in fields}
+    missing = {name for name in endpoint.required_request_fields if received.get(name) is None}
+    problems += [Problem(name, "is required") for name in endpoint.required_request_fields if name in missing]
+    if endpoint.is_partial_update:
+        problems += _partial_update_problems(received, endpoint)
+    values = {fields[name]: value for name, value in received.items() if name in fields.keys() - missing}
     parsed = None
     try:
         parsed = model.parse(values, from_strings=from_strings) if model else None
@@ -120,6 +121,13 @@ def _parse(received: Mapping[str, Any], endpoint: Endpoint, *, from_strings: boo
     if problems:
         raise RequestInvalid(problems)
     return parsed
+
+
+def _partial_update_problems(received: Mapping[str, Any], endpoint: Endpoint) -> list[Problem]:
+    """Return the problems of a PATCH: it has a field, and null is not the same as a missing one."""
+    if not received:
+        return [Problem("", "The body must have at least one field")]
+    return [Problem(name, "must not be null") for name in endpoint.request_fields if received.get(name, name) is None]
 
 
 def _parse_json_object(raw_body: bytes, headers: Mapping[str, str]) -> Mapping[str, Any]:

@@ -7,6 +7,9 @@ from billing.api.contracts.contract import Contract, RequestFields, ResponseFiel
 from billing.api.contracts.error_table import ErrorRow
 from billing.domain import errors
 
+ENDPOINTS = "/v1/billing/webhook-endpoints"
+ENDPOINT = f"{ENDPOINTS}/{{endpointId}}"
+
 ACCOUNT = Contract(
     name="account",
     base_path="/v1/billing",
@@ -23,6 +26,16 @@ ACCOUNT = Contract(
         "usage": Route("GET", "/v1/billing/usage"),
         "record_usage": Route("POST", "/v1/billing/usage"),
         "plans": Route("GET", "/v1/billing/plans"),
+        "create_webhook_endpoint": Route("POST", ENDPOINTS),
+        "list_webhook_endpoints": Route("GET", ENDPOINTS),
+        "get_webhook_endpoint": Route("GET", ENDPOINT),
+        "update_webhook_endpoint": Route("PATCH", ENDPOINT),
+        "delete_webhook_endpoint": Route("DELETE", ENDPOINT),
+        "rotate_webhook_secret": Route("POST", f"{ENDPOINT}/rotate-secret"),
+        "send_test_event": Route("POST", f"{ENDPOINT}/test"),
+        "list_webhook_deliveries": Route("GET", f"{ENDPOINT}/deliveries"),
+        "replay_events": Route("POST", f"{ENDPOINT}/replay"),
+        "redeliver": Route("POST", "/v1/billing/deliveries/{deliveryId}/redeliver"),
         "openapi": Route("GET", "/v1/billing/openapi.json"),
         "stripe_webhook": Route("POST", "/v1/billing/webhooks"),
     },

@@ -49,6 +49,7 @@ DEFAULT_ERRORS: Mapping[type[BillingError], ErrorRow] = {
     errors.Forbidden: ErrorRow(403, "FORBIDDEN"),
     errors.NoBillingHistory: ErrorRow(404, "NOT_FOUND"),
     errors.RouteUnknown: ErrorRow(404, "NOT_FOUND"),
+    errors.ObjectUnknown: ErrorRow(404, "NOT_FOUND"),
     errors.MethodNotAllowed: ErrorRow(405, "VALIDATION_FAILED"),
     errors.SubscriptionExists: ErrorRow(409, "SUBSCRIPTION_EXISTS"),
     errors.StillRunning: ErrorRow(409, "IDEMPOTENCY_KEY_REUSE"),
