@@ -7,7 +7,7 @@ docs/reference/errors.md lists the codes. This module does not import Stripe's S
 from botocore import exceptions as aws
 from botocore.exceptions import BotoCoreError, ClientError
 
-from billing.domain.errors import StoreUnavailable
+from billing.domain.errors import QueueUnavailable, StoreUnavailable
 
 
 class CommandFailed(Exception):
@@ -67,8 +67,8 @@ def map_aws_error(error: BotoCoreError | ClientError) -> CommandFailed:
     )
 
 
-def map_store_error(error: StoreUnavailable) -> CommandFailed:
-    """Return the command's error for an error of the table."""
+def map_service_error(error: StoreUnavailable | QueueUnavailable) -> CommandFailed:
+    """Return the command's error for an error of the table or of a queue."""
     if isinstance(error.__cause__, BotoCoreError | ClientError):
         return map_aws_error(error.__cause__)
     return THROTTLED

@@ -4,7 +4,7 @@ A replay uses the event processor of the webhook. Repeating it, or running it wh
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from heapq import merge
@@ -23,6 +23,7 @@ from billing.stripe_events import objects
 from billing.stripe_events.event_types import EventOutcome
 from billing.stripe_events.eventbridge import stripe_event
 from billing.stripe_events.objects import Json
+from cli.dead_letters import DeadLetterQueue
 from cli.event_log import ABSENT, EventEntry, EventFilter
 from cli.stack import Stack
 from cli.stripe_connection import NOT_FOUND, connect_client
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 PAGE_SIZE = 100
-WAIT_SECONDS = 2
-"""Long polling makes SQS query all its servers. Without it, a receive can miss messages."""
-RECEIVES_WITHOUT_NEW_MAX = 3
-"""Consecutive receives without a new message after which the queue is treated as empty."""
 # Fields of an event's object that identify no person.
 DISPLAYED_FIELDS = (
     "id",
@@ -116,28 +113,18 @@ class EventReplayer:
 
         A message that is not a Stripe event stays in the queue. It is returned with the message id and None.
         """
-        seen = set[str]()
-        without_new = 0
-        while without_new < RECEIVES_WITHOUT_NEW_MAX:
-            new = [message for message in self._receive() if message["MessageId"] not in seen]
-            seen.update(message["MessageId"] for message in new)
-            without_new = 0 if new else without_new + 1
-            yield from map(self._redrive_message, new)
+        queue = DeadLetterQueue(self.stack.sqs_client(), self.stack.dead_letter_queue_url or "")
+        for batch in queue.receive_all():
+            for message in batch:
+                yield self._redrive_message(queue, message)
 
-    def _receive(self) -> "Sequence[MessageTypeDef]":
-        response = self.stack.sqs_client().receive_message(
-            QueueUrl=self.stack.dead_letter_queue_url or "", MaxNumberOfMessages=10, WaitTimeSeconds=WAIT_SECONDS
-        )
-        return response.get("Messages", ())
-
-    def _redrive_message(self, message: "MessageTypeDef") -> tuple[str, EventOutcome | None]:
+    def _redrive_message(self, queue: DeadLetterQueue, message: "MessageTypeDef") -> tuple[str, EventOutcome | None]:
         try:
             event = stripe_event(json.loads(message["Body"]))
             outcome = self._processor().process(event)
         except (EventUnidentified, ValueError):
             return message["MessageId"], None
-        url = self.stack.dead_letter_queue_url or ""
-        self.stack.sqs_client().delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        queue.delete([message])
         return str(event["id"]), outcome
 
     def _processor(self) -> EventProcessor:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.commands import accounts, events, import_customers, keys, reconcile, sessions, setup
+from cli.commands import accounts, events, import_customers, keys, reconcile, sessions, setup, webhooks
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +23,7 @@ app.add_typer(accounts.app, name="accounts")
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(sessions.app, name="sessions")
+app.add_typer(webhooks.app, name="webhooks")
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001 - Typer's signature of a callback

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from billing.domain.identifiers import is_id, is_stripe_id
+from billing.domain.outbound_events import DEPLOYMENT_EVENT_TYPES
+from billing.domain.webhook_endpoints import ALL_EVENTS
 
 DEFAULT_STACK = "serverless-billing-dev"
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
@@ -36,6 +38,13 @@ def _check_email(value: str | None) -> str | None:
     return value
 
 
+def _check_event_types(values: list[str] | None) -> list[str] | None:
+    for value in values or ():
+        if value not in {ALL_EVENTS, *DEPLOYMENT_EVENT_TYPES}:
+            raise typer.BadParameter(f"{value} is not one of {', '.join(DEPLOYMENT_EVENT_TYPES)}")
+    return values or None
+
+
 def parse_time(value: str) -> datetime:
     """Parse a time or an age. Raises BadParameter."""
     age = AGE.fullmatch(value)
@@ -48,7 +57,8 @@ def parse_time(value: str) -> datetime:
         raise typer.BadParameter("use a time such as 2026-11-21T14:00Z, or an age such as 90m, 6h or 2d") from None
 
 
-def _parse_past_time(value: str) -> datetime:
+def parse_past_time(value: str) -> datetime:
+    """Parse a time that is not in the future, or an age. Raises BadParameter."""
     time = parse_time(value)
     if time > datetime.now(UTC):
         raise typer.BadParameter("the time is in the future")
@@ -77,7 +87,7 @@ AccountFilter = Annotated[
 Since = Annotated[
     datetime | None,
     typer.Option(
-        parser=_parse_past_time,
+        parser=parse_past_time,
         metavar="TIME",
         help="Start: a time such as 2026-11-21, or an age such as 90m, 6h or 2d. [default: 30d]",
     ),
@@ -90,4 +100,26 @@ TakeOver = Annotated[
 Email = Annotated[
     str | None,
     typer.Option("--email", callback=_check_email, metavar="EMAIL", help="Address for Stripe's receipts and invoices."),
+]
+EndpointId = Annotated[
+    str, typer.Argument(metavar="ENDPOINT", help="Id of the endpoint: whe_…, as in `billing webhooks list`.")
+]
+EventTypes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--event",
+        metavar="TYPE",
+        callback=_check_event_types,
+        autocompletion=lambda: [str(event_type) for event_type in DEPLOYMENT_EVENT_TYPES],
+        help="Event type to send, for example invoice.paid. Repeat it for several types. [default: all types]",
+    ),
+]
+WebhookAccount = Annotated[
+    str | None,
+    typer.Option(
+        "--account",
+        metavar="ACCOUNT",
+        callback=_check_optional_account_id,
+        help="Endpoints of this account. [default: those of the deployment]",
+    ),
 ]

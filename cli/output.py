@@ -17,8 +17,8 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
-from billing.domain.errors import StoreUnavailable
-from cli.errors import CommandFailed, map_aws_error, map_store_error
+from billing.domain.errors import ConfigurationMissing, QueueUnavailable, StoreUnavailable
+from cli.errors import CommandFailed, map_aws_error, map_service_error
 
 NEEDS_ATTENTION = 3
 """Exit code of a command that succeeded and found something that needs an operator."""
@@ -63,14 +63,18 @@ class Output:
 
 @contextmanager
 def command_output(*, as_json: bool) -> Iterator[Output]:
-    """Return the output of a command. An error of the command, of AWS or of the table is printed, with exit code 1."""
+    """Return the output of a command. An error of the command or of AWS is printed, with exit code 1."""
     output = Output(as_json, Console(stderr=True, quiet=as_json))
     try:
         yield output
     except CommandFailed as error:
         failure = error
-    except StoreUnavailable as error:
-        failure = map_store_error(error)
+    except (StoreUnavailable, QueueUnavailable) as error:
+        failure = map_service_error(error)
+    except ConfigurationMissing as error:
+        if not isinstance(error.__cause__, ClientError):
+            raise
+        failure = map_aws_error(error.__cause__)
     except (BotoCoreError, ClientError) as error:
         failure = map_aws_error(error)
     else:
@@ -96,6 +100,11 @@ def columns(rows: Sequence[Sequence[object]]) -> str:
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in texts)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def printable(text: str) -> str:
+    """Return a text of others without control characters, which would reach the terminal."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 def _text(value: object) -> str:

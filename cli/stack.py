@@ -12,10 +12,14 @@ from botocore.session import Session
 
 from billing.adapters.dynamodb import Table
 from billing.adapters.repository import Repository
+from billing.adapters.sqs import Queue
 from billing.adapters.usage_repository import UsageRepository
+from billing.adapters.webhook_repository import WebhookRepository
+from billing.adapters.webhook_sender import WebhookSender
 from billing.domain.accounts import Account
 from billing.domain.deployment import Deployment
 from billing.domain.subscriptions import AccessPolicy
+from billing.services.webhook_queue import DeliveryQueues
 from cli.errors import CommandFailed
 
 if TYPE_CHECKING:
@@ -47,12 +51,31 @@ class SessionClaims:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookQueueUrls:
+    """Queues of outbound events.
+
+    Attributes:
+        delivery: Deliveries that may start now.
+        retry: Deliveries that are due within 15 minutes.
+        delivery_dead_letters: Deliveries that could not be processed.
+        dispatch_dead_letters: Events whose deliveries could not be requested.
+    """
+
+    delivery: str
+    retry: str
+    delivery_dead_letters: str
+    dispatch_dead_letters: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
     """A deployed stack, by its outputs and parameters.
 
     Attributes:
         dead_letter_queue_url: Queue of failed events from EventBridge; None if the stack takes no events from there.
         stripe_api_base: Address of another Stripe; None for Stripe itself.
+        outbound_event_bus: EventBridge bus that also receives the outbound events; None for none.
+        allows_loopback_webhooks: True if webhook endpoints may have http URLs on the machine of the functions.
     """
 
     session: Session
@@ -66,6 +89,9 @@ class Stack:
     stripe_api_base: str | None
     access_policy: AccessPolicy
     session_claims: SessionClaims
+    webhook_queues: WebhookQueueUrls
+    outbound_event_bus: str | None
+    allows_loopback_webhooks: bool
 
     @property
     def livemode(self) -> bool:
@@ -74,18 +100,32 @@ class Stack:
 
     def repository(self) -> Repository:
         """Return the repository of accounts, keys and events."""
-        return Repository(self._table())
+        return Repository(self.table())
 
     def usage_repository(self) -> UsageRepository:
         """Return the repository of counters and gauges."""
-        return UsageRepository(self._table())
+        return UsageRepository(self.table())
+
+    def table(self) -> Table:
+        """Return the table."""
+        return Table(_client(self.session, "dynamodb"), self.table_name)
+
+    def webhook_repository(self) -> WebhookRepository:
+        """Return the repository of webhook endpoints and deliveries."""
+        return WebhookRepository(self.table())
+
+    def webhook_sender(self) -> WebhookSender:
+        """Return a sender with the functions' rules for URLs."""
+        return WebhookSender(allows_loopback=self.allows_loopback_webhooks)
+
+    def delivery_queues(self) -> DeliveryQueues:
+        """Return the queues of webhook deliveries."""
+        sqs = self.sqs_client()
+        return DeliveryQueues(Queue(sqs, self.webhook_queues.delivery), Queue(sqs, self.webhook_queues.retry))
 
     def sqs_client(self) -> "SQSClient":
         """Return a client for the stack's queues."""
         return _client(self.session, "sqs")
-
-    def _table(self) -> Table:
-        return Table(_client(self.session, "dynamodb"), self.table_name)
 
     def load_secret(self, arn: str) -> dict[str, Any]:
         """Return the JSON object that a secret holds; empty if nothing was stored yet. Raises CommandFailed."""
@@ -111,37 +151,50 @@ def find_stack(name: str, region: str | None) -> Stack:
     outputs = {each["OutputKey"]: each["OutputValue"] for each in description.get("Outputs", ())}
     parameters = {each["ParameterKey"]: each["ParameterValue"] for each in description.get("Parameters", ())}
     try:
-        return Stack(
-            session=session,
-            name=name,
-            table_name=outputs["TableName"],
-            stripe_secret_arn=outputs["StripeSecretArn"],
-            session_secret_arn=outputs["SessionSecretArn"],
-            webhook_url=outputs["WebhookUrl"],
-            dead_letter_queue_url=outputs.get("StripeEventDeadLettersUrl"),
-            deployment=Deployment(
-                id=parameters["DeploymentId"] or name,
-                livemode=parameters["StripeMode"] == "live",
-                links_by_client_reference=parameters["LinkByClientReference"] == "true",
-            ),
-            stripe_api_base=parameters["StripeApiBase"] or None,
-            access_policy=AccessPolicy(
-                past_due_grace=timedelta(days=int(parameters["PastDueGraceDays"])),
-                pause_collection_grants=parameters["PauseCollectionGrants"] == "true",
-            ),
-            session_claims=SessionClaims(
-                issuer=parameters["SessionIssuer"],
-                audience=parameters["SessionAudience"],
-                account=parameters["SessionAccountClaim"],
-                role=parameters["SessionRoleClaim"],
-            ),
-        )
+        return _create_stack(session, name, outputs, parameters)
     except KeyError as missing:
         raise CommandFailed(
             "stack_unfit",
             f"The stack {name} ({description['StackStatus']}) has no {missing.args[0]}: "
             "deploy this project's template with `sam deploy`, or choose another stack with --stack.",
         ) from None
+
+
+def _create_stack(session: Session, name: str, outputs: Mapping[str, str], parameters: Mapping[str, str]) -> Stack:
+    """Return the stack of outputs and parameters. Raises KeyError with the name of a missing one."""
+    return Stack(
+        session=session,
+        name=name,
+        table_name=outputs["TableName"],
+        stripe_secret_arn=outputs["StripeSecretArn"],
+        session_secret_arn=outputs["SessionSecretArn"],
+        webhook_url=outputs["WebhookUrl"],
+        dead_letter_queue_url=outputs.get("StripeEventDeadLettersUrl"),
+        deployment=Deployment(
+            id=parameters["DeploymentId"] or name,
+            livemode=parameters["StripeMode"] == "live",
+            links_by_client_reference=parameters["LinkByClientReference"] == "true",
+        ),
+        stripe_api_base=parameters["StripeApiBase"] or None,
+        access_policy=AccessPolicy(
+            past_due_grace=timedelta(days=int(parameters["PastDueGraceDays"])),
+            pause_collection_grants=parameters["PauseCollectionGrants"] == "true",
+        ),
+        session_claims=SessionClaims(
+            issuer=parameters["SessionIssuer"],
+            audience=parameters["SessionAudience"],
+            account=parameters["SessionAccountClaim"],
+            role=parameters["SessionRoleClaim"],
+        ),
+        webhook_queues=WebhookQueueUrls(
+            delivery=outputs["DeliveryQueueUrl"],
+            retry=outputs["RetryQueueUrl"],
+            delivery_dead_letters=outputs["DeliveryDeadLettersUrl"],
+            dispatch_dead_letters=outputs["DispatchDeadLettersUrl"],
+        ),
+        outbound_event_bus=parameters["OutboundEventBus"] or None,
+        allows_loopback_webhooks=parameters["AllowLoopbackWebhooks"] == "true",
+    )
 
 
 def load_existing_account(repository: Repository, account_id: str) -> Account:

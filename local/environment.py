@@ -226,6 +226,8 @@ def _deploy(startup: _Startup) -> None:
         "SessionIssuer": "http://localhost:3000",
         "SessionAudience": stack.STACK,
         "SessionRoleClaim": "role",
+        # For `billing webhooks listen`.
+        "AllowLoopbackWebhooks": "true",
     }
     limits = {"RateLimitPerMinute": config.rate_limit_per_minute, "RateLimitPerHour": config.rate_limit_per_hour}
     parameters |= {name: str(limit) for name, limit in limits.items() if limit is not None}

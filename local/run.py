@@ -91,6 +91,9 @@ Try:
   curl -s {environment.api_url}/v1/billing/checkout -H 'Authorization: Bearer {key}' \\
     -H 'Content-Type: application/json' -d '{{"tier": "pro"}}'
 
+See the outbound events in another terminal:
+  set -a; . {directory}/run.env; set +a; .venv/bin/billing webhooks listen
+
 Logs are in {directory}/logs. Ctrl-C stops everything."""
 
 

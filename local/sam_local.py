@@ -28,13 +28,29 @@ from local.invoke import logical_id
 from local.ports import free_port, is_listening
 from local.processes import StartFailed, finish, start, stop, wait_until
 from local.run import STATE_DIR
-from local.sample_events import read_sample
+from local.sample_events import EVENTS, operation_of, read_sample
 
-EVENTS = stack.ROOT / "events"
-# All others are 200. The account acme has never subscribed, so it has no portal.
-EXPECTED_STATUSES = {"portal": 400, "unknown_route": 404}
-# Responses of functions with an SQS trigger if all messages were processed.
-QUEUE_RESPONSES: dict[str, object] = {"reconcile": None, "stripe_eventbridge": {"batchItemFailures": []}}
+# All others are 200. The account acme has never subscribed, so it has no portal. It has no webhook endpoint either.
+EXPECTED_STATUSES = {
+    "portal": 400,
+    "unknown_route": 404,
+    "get_webhook_endpoint": 404,
+    "update_webhook_endpoint": 404,
+    "delete_webhook_endpoint": 404,
+    "rotate_webhook_secret": 404,
+    "send_test_event": 404,
+    "list_webhook_deliveries": 404,
+    "replay_events": 404,
+    "redeliver": 404,
+}
+# Successful responses of functions that a queue, a stream or a schedule invokes.
+EVENT_SOURCE_RESPONSES: dict[str, object] = {
+    "deliver_events": {"batchItemFailures": []},
+    "dispatch_events": None,
+    "reconcile": None,
+    "request_deliveries": None,
+    "stripe_eventbridge": {"batchItemFailures": []},
+}
 API_REQUESTS = {"/v1/billing": 200, "/v1/billing/nothing": 404}
 
 
@@ -153,7 +169,7 @@ def write_sample(environment: LocalEnvironment, event: Path) -> Path:
 def check_function(environment: LocalEnvironment, event: Path, options: list[str]) -> bool:
     """Invoke the function of a sample event in a container. Returns True if its status is as expected."""
     name = event.relative_to(EVENTS).with_suffix("")
-    operation = event.stem if event.parent == EVENTS else "stripe_webhook"
+    operation = operation_of(event)
     command = [
         str(stack.SAM),
         "local",
@@ -171,17 +187,17 @@ def check_function(environment: LocalEnvironment, event: Path, options: list[str
         output = finish(child)
     finally:
         stop([child])
-    status = _queue_status(operation, output) if operation in QUEUE_RESPONSES else _status(output)
+    status = _event_source_status(operation, output) if operation in EVENT_SOURCE_RESPONSES else _status(output)
     return _report_status(str(name), status, EXPECTED_STATUSES.get(operation, 200))
 
 
-def _queue_status(operation: str, output: str) -> int | None:
-    """Return 200 if the function processed its message, else None."""
+def _event_source_status(operation: str, output: str) -> int | None:
+    """Return 200 if the function succeeded, else None."""
     try:
         response = json.loads(output.strip().rpartition("\n")[2])
     except json.JSONDecodeError:
         return None
-    return 200 if response == QUEUE_RESPONSES[operation] else None
+    return 200 if response == EVENT_SOURCE_RESPONSES[operation] else None
 
 
 def _status(output: str) -> int | None:

@@ -1,7 +1,12 @@
 """Sample events of events/, prepared for one environment: with its secret key, a valid signature and a current time.
 
-A file contains either a Lambda event of API Gateway or SQS, or a Stripe Event object. A Stripe Event object is turned
-into a webhook delivery.
+A file contains a Lambda event or a Stripe Event object. A Stripe Event object is turned into a webhook delivery.
+
+| file | function |
+|---|---|
+| `events/<operation>.json` | the operation's |
+| `events/<operation>.<source>.json` | the same, invoked by another source |
+| `events/stripe/<type>.json` | `stripe_webhook` |
 """
 
 import hashlib
@@ -15,7 +20,13 @@ from typing import Any
 
 from local.stack import ROOT
 
-WEBHOOK_DELIVERY = ROOT / "events/stripe_webhook.json"
+EVENTS = ROOT / "events"
+WEBHOOK_DELIVERY = EVENTS / "stripe_webhook.json"
+
+
+def operation_of(path: Path) -> str:
+    """Return the operation whose function gets the event of a sample file: its folder in functions/."""
+    return path.name.partition(".")[0] if path.parent == EVENTS else "stripe_webhook"
 
 
 def read_sample(path: Path, *, secret_key: str, webhook_secret: str, now: datetime) -> dict[str, Any]:

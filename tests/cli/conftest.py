@@ -86,6 +86,24 @@ def run_billing(stack: DeployedStack, monkeypatch: pytest.MonkeyPatch) -> RunBil
 
 
 @pytest.fixture
+def loopback_stack(deploy: Callable[..., DeployedStack]) -> DeployedStack:
+    """Stack in test mode whose webhook endpoints may be on this machine."""
+    return deploy(AllowLoopbackWebhooks="true")
+
+
+@pytest.fixture
+def run_on_loopback(loopback_stack: DeployedStack, monkeypatch: pytest.MonkeyPatch) -> RunBilling:
+    """Function that runs `billing` on the stack whose webhook endpoints may be on this machine."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", loopback_stack.endpoint_url)
+    monkeypatch.setenv("BILLING_STACK", loopback_stack.name)
+
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(app, words)
+
+    return run
+
+
+@pytest.fixture
 def run_with_stripe(
     run_billing: RunBilling, stripe_account: StripeAccount, monkeypatch: pytest.MonkeyPatch
 ) -> RunBilling:

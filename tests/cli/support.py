@@ -39,7 +39,10 @@ PARAMETERS = (
     "SessionAccountClaim",
     "SessionRoleClaim",
     "StripeEventSource",
+    "OutboundEventBus",
+    "AllowLoopbackWebhooks",
 )
+WEBHOOK_QUEUES = ("DeliveryQueue", "DeliveryDeadLetters", "RetryQueue", "DispatchDeadLetters")
 
 type RunBilling = Callable[..., Result]
 
@@ -143,13 +146,32 @@ def stack_template() -> dict[str, Any]:
     return {
         "Parameters": {name: source["Parameters"][name] for name in PARAMETERS},
         "Conditions": {"HasStripeEventSource": {"Fn::Not": [{"Fn::Equals": [{"Ref": "StripeEventSource"}, ""]}]}},
-        "Resources": {"Table": table, "StripeEventDeadLetters": queue, **secrets},
+        "Resources": {"Table": table, "StripeEventDeadLetters": queue, **secrets, **_webhook_queues()},
         "Outputs": {
             "StripeEventDeadLettersUrl": source["Outputs"]["StripeEventDeadLettersUrl"],
             **{name: source["Outputs"][name] for name in ("TableName", "StripeSecretArn", "SessionSecretArn")},
+            **{f"{name}Url": source["Outputs"][f"{name}Url"] for name in WEBHOOK_QUEUES},
             "WebhookUrl": {"Value": WEBHOOK_URL},
         },
     }
+
+
+def _webhook_queues() -> dict[str, Any]:
+    """Return the queues of outbound events. The tests put messages into the dead-letter queues themselves."""
+    queues = {name: template()["Resources"][name] for name in WEBHOOK_QUEUES}
+    return {
+        name: {
+            **queue,
+            "Properties": {key: value for key, value in queue["Properties"].items() if key != "RedrivePolicy"},
+        }
+        for name, queue in queues.items()
+    }
+
+
+def stack_outputs(stack: DeployedStack) -> dict[str, str]:
+    """Return the outputs of the stack by name."""
+    [described] = aws("cloudformation", stack.endpoint_url).describe_stacks(StackName=stack.name)["Stacks"]
+    return {each["OutputKey"]: each["OutputValue"] for each in described["Outputs"]}
 
 
 def table_items(stack: DeployedStack) -> list[Any]:

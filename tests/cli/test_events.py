@@ -14,7 +14,7 @@ import pytest
 import stripe
 from typer.testing import Result
 
-import cli.event_replay
+import cli.dead_letters
 import cli.stack
 from billing.adapters.repository import Commit, ProcessedEvent
 from billing.adapters.stripe_gateway import connect
@@ -33,6 +33,7 @@ from tests.cli.support import (
     json_error,
     json_output,
     move_events_to_organization_account,
+    stack_outputs,
     table_items,
 )
 
@@ -407,7 +408,7 @@ def test_redrive_applies_events_and_keeps_other_messages(
     stripe_client: stripe.StripeClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cli.event_replay, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(cli.dead_letters, "WAIT_SECONDS", 0)
     stack = deploy(StripeEventSource=EVENT_SOURCE)
     create_price(stripe_client)
     run_with_stripe("accounts", "create", "acme", "--stack", stack.name)
@@ -449,7 +450,7 @@ def test_redrive_reads_on_after_receives_without_a_new_message(
         *(json.loads(letter)["detail"]["id"] for letter in letters),
     ]
     assert queue.deleted == letters
-    assert queue.waits == {cli.event_replay.WAIT_SECONDS}
+    assert queue.waits == {cli.dead_letters.WAIT_SECONDS}
 
 
 class PartialQueue:
@@ -468,8 +469,9 @@ class PartialQueue:
         message = self._answers.pop(0) if self._answers else None
         return {"Messages": [message]} if message else {}
 
-    def delete_message(self, **wanted: str) -> None:
-        self.deleted.append(wanted["ReceiptHandle"])
+    def delete_message_batch(self, **wanted: Any) -> dict[str, Any]:
+        self.deleted += [entry["ReceiptHandle"] for entry in wanted["Entries"]]
+        return {}
 
 
 def test_redrive_fails_without_eventbridge(run_with_stripe: RunBilling) -> None:
@@ -480,6 +482,4 @@ def test_redrive_fails_without_eventbridge(run_with_stripe: RunBilling) -> None:
 
 def dead_letters_url(stack: DeployedStack) -> str:
     """Return the URL of the stack's dead-letter queue."""
-    [described] = aws("cloudformation", stack.endpoint_url).describe_stacks(StackName=stack.name)["Stacks"]
-    outputs = {each["OutputKey"]: each["OutputValue"] for each in described["Outputs"]}
-    return str(outputs["StripeEventDeadLettersUrl"])
+    return stack_outputs(stack)["StripeEventDeadLettersUrl"]

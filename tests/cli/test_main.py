@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import entry_points, version
 from types import ModuleType
 from typing import Any
@@ -27,17 +28,19 @@ from tests.cli.support import DeployedStack, RunBilling, json_error, registered_
 
 
 def complete(words: tuple[str, ...], command: Any) -> tuple[str, ...]:
-    """Return a valid command line: "1" for each argument and for each required option."""
+    """Return a valid command line: "1" for each argument and "1h", a valid age, for each required option."""
     arguments = ["1" for each in command.params if each.param_type_name == "argument"]
     options = [
         part
         for each in command.params
         if each.opts[0].startswith("-") and each.required
-        for part in (each.opts[0], "1")
+        for part in (each.opts[0], "1h")
     ]
-    return (*words, *arguments, *options)
+    return (*words, *arguments, *options, *CHANGES.get(words, ()))
 
 
+CHANGES: Mapping[tuple[str, ...], tuple[str, ...]] = {("webhooks", "update"): ("--enable",)}
+"""Options of commands that need one of several options."""
 COMMANDS = registered_commands()
 COMMAND_LINES = [complete(words, command) for words, command in COMMANDS.items()]
 GROUPS = sorted({words[:-1] for words in COMMANDS})
