@@ -1,6 +1,6 @@
 /** The names that this client gives to what the OpenAPI document describes. */
 
-import type { components, operations, paths } from "./openapi.js";
+import type { components, operations, paths, webhooks } from "./openapi.js";
 
 type Json<Body> = { content: { "application/json": Body } };
 type Data<Operation> = Operation extends { responses: { 200: Json<{ data: infer Content }> } } ? Content : never;
@@ -34,3 +34,25 @@ export type ErrorCode = Code<Answers<operations[keyof operations]>>;
 
 /** One thing that is wrong with a request. */
 export type Problem = components["schemas"]["Problem"];
+
+type EventOf<Type extends keyof webhooks> = Body<webhooks[Type]["post"]> & { type: Type };
+
+/** Type of an event that this version of the client knows. */
+export type WebhookEventType = keyof webhooks;
+
+/** An event of a type that this version of the client knows. */
+export type KnownWebhookEvent = { [Type in WebhookEventType]: EventOf<Type> }[WebhookEventType];
+
+/** Any string that is not a known type. It exists only as a type: the type `string` would prevent narrowing. */
+declare enum UnknownType {
+  Any = "…",
+}
+
+/** An event of a type that was added to the API after this version of the client. Ignore it. */
+export interface UnknownWebhookEvent extends Omit<KnownWebhookEvent, "type" | "data"> {
+  type: UnknownType;
+  data: { object: Record<string, unknown>; previous: Record<string, unknown> | null };
+}
+
+/** An event as the API sends it to webhook endpoints. Compare its `type` to narrow `data`. */
+export type WebhookEvent = KnownWebhookEvent | UnknownWebhookEvent;

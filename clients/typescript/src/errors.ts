@@ -3,7 +3,7 @@ import type { ErrorCode, Problem } from "./contract.js";
 /** The API's error codes, and `UNEXPECTED_RESPONSE` for an answer that is not in the API's envelope, such as a proxy's. */
 export type BillingErrorCode = ErrorCode | "UNEXPECTED_RESPONSE";
 
-/** Whatever a call fails with, but for the reason of the caller's own `signal`. */
+/** Base class of the errors of this package. A call that the caller's own `signal` ends rejects with its reason. */
 export class BillingError extends Error {
   override readonly name: string = "BillingError";
 }
@@ -39,6 +39,28 @@ export class BillingApiError extends BillingError {
     this.details = error.details ?? [];
     this.requestId = response.headers.get("x-request-id");
     this.retryAfterSeconds = parseRetryAfter(response.headers.get("retry-after"), Date.now());
+  }
+}
+
+/** Reason why a webhook request is rejected. */
+export type WebhookVerificationReason =
+  | "missing_header"
+  | "malformed_header"
+  | "timestamp_too_old"
+  | "timestamp_too_new"
+  | "no_matching_signature"
+  | "malformed_payload"
+  | "invalid_secret";
+
+/** A request that is not a valid webhook request of the API. Respond to it with 400. */
+export class WebhookVerificationError extends BillingError {
+  override readonly name: string = "WebhookVerificationError";
+  /** `invalid_secret` is an error of the receiver's configuration; all others are errors of the request. */
+  readonly reason: WebhookVerificationReason;
+
+  constructor(reason: WebhookVerificationReason, message: string) {
+    super(message);
+    this.reason = reason;
   }
 }
 

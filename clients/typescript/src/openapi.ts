@@ -105,7 +105,421 @@ export interface paths {
         trace?: never;
     };
 }
-export type webhooks = Record<string, never>;
+export interface webhooks {
+    "subscription.created": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A subscription starts */
+        post: {
+            parameters: {
+                query?: never;
+                header: {
+                    /** @description Id of the event. Use it to ignore an event that was delivered before. */
+                    "webhook-id": string;
+                    /** @description Time of the attempt, in seconds since 1970. */
+                    "webhook-timestamp": string;
+                    /** @description Signatures of id, timestamp and body, separated by spaces: one for each valid secret of the endpoint. See https://www.standardwebhooks.com. */
+                    "webhook-signature": string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["WebhookSubscriptionEvent"];
+                };
+            };
+            responses: {
+                /** @description The endpoint wants no more events. It is disabled. */
+                410: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description The event is accepted. The body is not used. */
+                "2XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description The event is sent again, with ten attempts in about three days. Redirects are not followed. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "subscription.updated": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A subscription changes */
+        post: {
+            parameters: {
+                query?: never;
+                header: {
+                    /** @description Id of the event. Use it to ignore an event that was delivered before. */
+                    "webhook-id": string;
+                    /** @description Time of the attempt, in seconds since 1970. */
+                    "webhook-timestamp": string;
+                    /** @description Signatures of id, timestamp and body, separated by spaces: one for each valid secret of the endpoint. See https://www.standardwebhooks.com. */
+                    "webhook-signature": string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["WebhookSubscriptionEvent"];
+                };
+            };
+            responses: {
+                /** @description The endpoint wants no more events. It is disabled. */
+                410: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description The event is accepted. The body is not used. */
+                "2XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description The event is sent again, with ten attempts in about three days. Redirects are not followed. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "subscription.canceled": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A subscription ends */
+        post: {
+            parameters: {
+                query?: never;
+                header: {
+                    /** @description Id of the event. Use it to ignore an event that was delivered before. */
+                    "webhook-id": string;
+                    /** @description Time of the attempt, in seconds since 1970. */
+                    "webhook-timestamp": string;
+                    /** @description Signatures of id, timestamp and body, separated by spaces: one for each valid secret of the endpoint. See https://www.standardwebhooks.com. */
+                    "webhook-signature": string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["WebhookSubscriptionEvent"];
+                };
+            };
+            responses: {
+                /** @description The endpoint wants no more events. It is disabled. */
+                410: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description The event is accepted. The body is not used. */
+                "2XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description The event is sent again, with ten attempts in about three days. Redirects are not followed. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "invoice.paid": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** An invoice is paid */
+        post: {
+            parameters: {
+                query?: never;
+                header: {
+                    /** @description Id of the event. Use it to ignore an event that was delivered before. */
+                    "webhook-id": string;
+                    /** @description Time of the attempt, in seconds since 1970. */
+                    "webhook-timestamp": string;
+                    /** @description Signatures of id, timestamp and body, separated by spaces: one for each valid secret of the endpoint. See https://www.standardwebhooks.com. */
+                    "webhook-signature": string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["WebhookInvoiceEvent"];
+                };
+            };
+            responses: {
+                /** @description The endpoint wants no more events. It is disabled. */
+                410: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description The event is accepted. The body is not used. */
+                "2XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description The event is sent again, with ten attempts in about three days. Redirects are not followed. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "invoice.payment_failed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A payment attempt of an invoice fails */
+        post: {
+            parameters: {
+                query?: never;
+                header: {
+                    /** @description Id of the event. Use it to ignore an event that was delivered before. */
+                    "webhook-id": string;
+                    /** @description Time of the attempt, in seconds since 1970. */
+                    "webhook-timestamp": string;
+                    /** @description Signatures of id, timestamp and body, separated by spaces: one for each valid secret of the endpoint. See https://www.standardwebhooks.com. */
+                    "webhook-signature": string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["WebhookInvoiceEvent"];
+                };
+            };
+            responses: {
+                /** @description The endpoint wants no more events. It is disabled. */
+                410: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description The event is accepted. The body is not used. */
+                "2XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description The event is sent again, with ten attempts in about three days. Redirects are not followed. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "webhook_endpoint.disabled": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A webhook endpoint is disabled because it fails; only endpoints of the deployment receive the event */
+        post: {
+            parameters: {
+                query?: never;
+                header: {
+                    /** @description Id of the event. Use it to ignore an event that was delivered before. */
+                    "webhook-id": string;
+                    /** @description Time of the attempt, in seconds since 1970. */
+                    "webhook-timestamp": string;
+                    /** @description Signatures of id, timestamp and body, separated by spaces: one for each valid secret of the endpoint. See https://www.standardwebhooks.com. */
+                    "webhook-signature": string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["WebhookEndpointDisabledEvent"];
+                };
+            };
+            responses: {
+                /** @description The endpoint wants no more events. It is disabled. */
+                410: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description The event is accepted. The body is not used. */
+                "2XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description The event is sent again, with ten attempts in about three days. Redirects are not followed. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "webhook_endpoint.test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A test event is requested */
+        post: {
+            parameters: {
+                query?: never;
+                header: {
+                    /** @description Id of the event. Use it to ignore an event that was delivered before. */
+                    "webhook-id": string;
+                    /** @description Time of the attempt, in seconds since 1970. */
+                    "webhook-timestamp": string;
+                    /** @description Signatures of id, timestamp and body, separated by spaces: one for each valid secret of the endpoint. See https://www.standardwebhooks.com. */
+                    "webhook-signature": string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["WebhookEndpointTestEvent"];
+                };
+            };
+            responses: {
+                /** @description The endpoint wants no more events. It is disabled. */
+                410: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description The event is accepted. The body is not used. */
+                "2XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+                /** @description The event is sent again, with ten attempts in about three days. Redirects are not followed. */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+}
 export interface components {
     schemas: {
         Problem: {
@@ -210,6 +624,418 @@ export interface components {
         };
         /** @description OpenAPI document. */
         OpenapiResponse: Record<string, never>;
+        WebhookSubscriptionEvent: {
+            /** @description Id of the event, the same in every delivery. */
+            id: string;
+            /**
+             * @description Type of the event.
+             * @enum {string}
+             */
+            type: "subscription.created" | "subscription.updated" | "subscription.canceled";
+            /**
+             * Format: date-time
+             * @description Time at which the object was in this state.
+             */
+            timestamp: string;
+            /**
+             * @description Version of the event format.
+             * @constant
+             */
+            api_version: "v1";
+            /** @description Account of the object. */
+            account_id: string;
+            /** @description Number of the event among those of its object, without gaps. */
+            sequence: number;
+            /** @description State of the object, and what changed. */
+            data: {
+                /** @description State of the object after the change. */
+                object: {
+                    /** @description Stripe id of the subscription. */
+                    id: string;
+                    /** @description Plan of the subscription; null while its account is not certain. */
+                    plan: string | null;
+                    /**
+                     * @description Stripe's status of the subscription.
+                     * @example active
+                     * @example past_due
+                     * @example canceled
+                     */
+                    status: string;
+                    /** @description Stripe id of the price. */
+                    price_id: string | null;
+                    /** @description Amount per interval and unit in the currency's minor unit. */
+                    unit_amount: number | null;
+                    /** @description ISO 4217 currency code in lower case. */
+                    currency: string | null;
+                    /**
+                     * @description Billing interval.
+                     * @example month
+                     * @example year
+                     */
+                    interval: string | null;
+                    /** @description Number of intervals in a billing period. */
+                    interval_count: number | null;
+                    /** @description Number of seats. */
+                    quantity: number | null;
+                    /**
+                     * Format: date-time
+                     * @description Start of the current billing period.
+                     */
+                    current_period_start: string | null;
+                    /**
+                     * Format: date-time
+                     * @description End of the current billing period.
+                     */
+                    current_period_end: string | null;
+                    /** @description True if the subscription is set to end. */
+                    cancel_at_period_end: boolean;
+                    /**
+                     * Format: date-time
+                     * @description Time at which the subscription is set to end.
+                     */
+                    cancel_at: string | null;
+                    /**
+                     * Format: date-time
+                     * @description Time at which the subscription ended.
+                     */
+                    ended_at: string | null;
+                    /**
+                     * Format: date-time
+                     * @description End of the trial.
+                     */
+                    trial_end: string | null;
+                    /** @description Stripe's behavior of a paused payment collection; null if it is not paused. */
+                    pause_collection: string | null;
+                    /** @description Next scheduled change of price or quantity; null if there is none. */
+                    pending_change: {
+                        /** @description Plan after the change; null for a price that is not in the catalog. */
+                        plan: string | null;
+                        /** @description Stripe id of the price after the change. */
+                        price_id: string | null;
+                        /** @description Number of seats after the change. */
+                        quantity: number | null;
+                        /**
+                         * Format: date-time
+                         * @description Time of the change.
+                         */
+                        effective_at: string;
+                    } | null;
+                };
+                /** @description Former values of the fields that changed; null if the object is new. */
+                previous: {
+                    /** @description Stripe id of the subscription. */
+                    id?: string;
+                    /** @description Plan of the subscription; null while its account is not certain. */
+                    plan?: string | null;
+                    /**
+                     * @description Stripe's status of the subscription.
+                     * @example active
+                     * @example past_due
+                     * @example canceled
+                     */
+                    status?: string;
+                    /** @description Stripe id of the price. */
+                    price_id?: string | null;
+                    /** @description Amount per interval and unit in the currency's minor unit. */
+                    unit_amount?: number | null;
+                    /** @description ISO 4217 currency code in lower case. */
+                    currency?: string | null;
+                    /**
+                     * @description Billing interval.
+                     * @example month
+                     * @example year
+                     */
+                    interval?: string | null;
+                    /** @description Number of intervals in a billing period. */
+                    interval_count?: number | null;
+                    /** @description Number of seats. */
+                    quantity?: number | null;
+                    /**
+                     * Format: date-time
+                     * @description Start of the current billing period.
+                     */
+                    current_period_start?: string | null;
+                    /**
+                     * Format: date-time
+                     * @description End of the current billing period.
+                     */
+                    current_period_end?: string | null;
+                    /** @description True if the subscription is set to end. */
+                    cancel_at_period_end?: boolean;
+                    /**
+                     * Format: date-time
+                     * @description Time at which the subscription is set to end.
+                     */
+                    cancel_at?: string | null;
+                    /**
+                     * Format: date-time
+                     * @description Time at which the subscription ended.
+                     */
+                    ended_at?: string | null;
+                    /**
+                     * Format: date-time
+                     * @description End of the trial.
+                     */
+                    trial_end?: string | null;
+                    /** @description Stripe's behavior of a paused payment collection; null if it is not paused. */
+                    pause_collection?: string | null;
+                    /** @description Next scheduled change of price or quantity; null if there is none. */
+                    pending_change?: {
+                        /** @description Plan after the change; null for a price that is not in the catalog. */
+                        plan: string | null;
+                        /** @description Stripe id of the price after the change. */
+                        price_id: string | null;
+                        /** @description Number of seats after the change. */
+                        quantity: number | null;
+                        /**
+                         * Format: date-time
+                         * @description Time of the change.
+                         */
+                        effective_at: string;
+                    } | null;
+                } | null;
+            };
+        };
+        WebhookInvoiceEvent: {
+            /** @description Id of the event, the same in every delivery. */
+            id: string;
+            /**
+             * @description Type of the event.
+             * @enum {string}
+             */
+            type: "invoice.paid" | "invoice.payment_failed";
+            /**
+             * Format: date-time
+             * @description Time at which the object was in this state.
+             */
+            timestamp: string;
+            /**
+             * @description Version of the event format.
+             * @constant
+             */
+            api_version: "v1";
+            /** @description Account of the object. */
+            account_id: string;
+            /** @description Number of the event among those of its object, without gaps. */
+            sequence: number;
+            /** @description State of the object, and what changed. */
+            data: {
+                /** @description State of the object after the change. */
+                object: {
+                    /** @description Stripe id of the invoice. */
+                    id: string;
+                    /** @description Number printed on the invoice. */
+                    number: string | null;
+                    /**
+                     * @description Stripe's status of the invoice.
+                     * @example open
+                     * @example paid
+                     * @example void
+                     */
+                    status: string;
+                    /** @description ISO 4217 currency code in lower case. */
+                    currency: string;
+                    /** @description Total in the currency's minor unit; negative for a credit. */
+                    total: number;
+                    /** @description Amount due in the currency's minor unit. */
+                    amount_due: number;
+                    /** @description Amount paid in the currency's minor unit. */
+                    amount_paid: number;
+                    /** @description Amount still to be paid, in the currency's minor unit. */
+                    amount_remaining: number;
+                    /**
+                     * Format: date-time
+                     * @description Time of creation.
+                     */
+                    created: string;
+                    /**
+                     * Format: date-time
+                     * @description Start of the billing period.
+                     */
+                    period_start: string | null;
+                    /**
+                     * Format: date-time
+                     * @description End of the billing period.
+                     */
+                    period_end: string | null;
+                    /**
+                     * Format: uri
+                     * @description Stripe's page to view and pay the invoice.
+                     */
+                    hosted_invoice_url: string | null;
+                    /**
+                     * Format: uri
+                     * @description URL of the invoice as a PDF.
+                     */
+                    invoice_pdf: string | null;
+                    /** @description Stripe id of the subscription. */
+                    subscription_id: string | null;
+                    /** @description Number of payment attempts. */
+                    attempt_count: number;
+                };
+                /** @description Former values of the fields that changed; null if the object is new. */
+                previous: {
+                    /** @description Stripe id of the invoice. */
+                    id?: string;
+                    /** @description Number printed on the invoice. */
+                    number?: string | null;
+                    /**
+                     * @description Stripe's status of the invoice.
+                     * @example open
+                     * @example paid
+                     * @example void
+                     */
+                    status?: string;
+                    /** @description ISO 4217 currency code in lower case. */
+                    currency?: string;
+                    /** @description Total in the currency's minor unit; negative for a credit. */
+                    total?: number;
+                    /** @description Amount due in the currency's minor unit. */
+                    amount_due?: number;
+                    /** @description Amount paid in the currency's minor unit. */
+                    amount_paid?: number;
+                    /** @description Amount still to be paid, in the currency's minor unit. */
+                    amount_remaining?: number;
+                    /**
+                     * Format: date-time
+                     * @description Time of creation.
+                     */
+                    created?: string;
+                    /**
+                     * Format: date-time
+                     * @description Start of the billing period.
+                     */
+                    period_start?: string | null;
+                    /**
+                     * Format: date-time
+                     * @description End of the billing period.
+                     */
+                    period_end?: string | null;
+                    /**
+                     * Format: uri
+                     * @description Stripe's page to view and pay the invoice.
+                     */
+                    hosted_invoice_url?: string | null;
+                    /**
+                     * Format: uri
+                     * @description URL of the invoice as a PDF.
+                     */
+                    invoice_pdf?: string | null;
+                    /** @description Stripe id of the subscription. */
+                    subscription_id?: string | null;
+                    /** @description Number of payment attempts. */
+                    attempt_count?: number;
+                } | null;
+            };
+        };
+        WebhookEndpointDisabledEvent: {
+            /** @description Id of the event, the same in every delivery. */
+            id: string;
+            /**
+             * @description Type of the event.
+             * @enum {string}
+             */
+            type: "webhook_endpoint.disabled";
+            /**
+             * Format: date-time
+             * @description Time at which the object was in this state.
+             */
+            timestamp: string;
+            /**
+             * @description Version of the event format.
+             * @constant
+             */
+            api_version: "v1";
+            /** @description Account of the object. */
+            account_id: string | null;
+            /** @description Number of the event among those of its object, without gaps. */
+            sequence: number;
+            /** @description State of the object, and what changed. */
+            data: {
+                /** @description State of the object after the change. */
+                object: {
+                    /** @description Id of the webhook endpoint. */
+                    id: string;
+                    /**
+                     * Format: uri
+                     * @description URL of the webhook endpoint.
+                     */
+                    url: string;
+                    /** @description False: no more events are sent. */
+                    enabled: boolean;
+                    /**
+                     * @description Reason: a response of 410 (`gone`), or five days without success (`failing`).
+                     * @enum {string|null}
+                     */
+                    disabled_reason: "request" | "gone" | "failing" | null;
+                    /**
+                     * Format: date-time
+                     * @description Time at which the endpoint was disabled.
+                     */
+                    disabled_at: string | null;
+                };
+                /** @description Former values of the fields that changed; null if the object is new. */
+                previous: {
+                    /** @description Id of the webhook endpoint. */
+                    id?: string;
+                    /**
+                     * Format: uri
+                     * @description URL of the webhook endpoint.
+                     */
+                    url?: string;
+                    /** @description False: no more events are sent. */
+                    enabled?: boolean;
+                    /**
+                     * @description Reason: a response of 410 (`gone`), or five days without success (`failing`).
+                     * @enum {string|null}
+                     */
+                    disabled_reason?: "request" | "gone" | "failing" | null;
+                    /**
+                     * Format: date-time
+                     * @description Time at which the endpoint was disabled.
+                     */
+                    disabled_at?: string | null;
+                } | null;
+            };
+        };
+        WebhookEndpointTestEvent: {
+            /** @description Id of the event, the same in every delivery. */
+            id: string;
+            /**
+             * @description Type of the event.
+             * @enum {string}
+             */
+            type: "webhook_endpoint.test";
+            /**
+             * Format: date-time
+             * @description Time at which the object was in this state.
+             */
+            timestamp: string;
+            /**
+             * @description Version of the event format.
+             * @constant
+             */
+            api_version: "v1";
+            /** @description Account of the object. */
+            account_id: string | null;
+            /** @description Number of the event among those of its object, without gaps. */
+            sequence: number;
+            /** @description State of the object, and what changed. */
+            data: {
+                /** @description State of the object after the change. */
+                object: {
+                    /** @description Id of the webhook endpoint. */
+                    id: string;
+                    /**
+                     * Format: uri
+                     * @description URL of the webhook endpoint.
+                     */
+                    url: string;
+                };
+                /** @description Always null: the event is not about a change. */
+                previous: null;
+            };
+        };
     };
     responses: never;
     parameters: {
