@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Iterator, Mapping
 
-from bench import cold_start, cost, memory, streams, throughput, warm
+from bench import cold_start, cost, memory, streams, throughput, warm, webhooks
 from bench.engine import Deployment, deployment
 from bench.report import FULL, HEADER, QUICK, Row, SampleSizes, lines
 
@@ -14,6 +14,7 @@ PARTS: Mapping[str, Callable[[Deployment, SampleSizes], Iterator[Row]]] = {
     "streams": streams.rows,
     "cost": cost.rows,
     "memory": memory.rows,
+    "webhooks": webhooks.rows,
 }
 
 

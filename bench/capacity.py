@@ -63,6 +63,8 @@ def _value_bytes(value: Item) -> int:
             return -(-len(inner.strip("-").rstrip("0") or "0") // 2) + 1
         case "M":
             return 3 + len(inner) + item_bytes(inner)
+        case "L":
+            return 3 + len(inner) + sum(map(_value_bytes, inner))
         case _:
             return 1
 
@@ -144,7 +146,7 @@ def _as_list(value: Any) -> list[Any]:  # noqa: ANN401 - one value, or a list of
 def _written_keys(params: Item) -> Iterator[tuple[str, Item]]:
     """Return the table and key of each row that a request writes."""
     writes = [write for each in params.get("TransactItems", ()) for write in each.values()]
-    if "UpdateExpression" in params:
+    if "UpdateExpression" in params or "Item" in params:
         writes.append(params)
     for write in writes:
         named = write.get("Key") or write["Item"]

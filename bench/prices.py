@@ -20,6 +20,7 @@ class Prices:
     http_api_requests_million: float = 1.00  # https://aws.amazon.com/api-gateway/pricing/
     dynamodb_read_units_million: float = 0.125  # https://aws.amazon.com/dynamodb/pricing/on-demand/
     dynamodb_write_units_million: float = 0.625  # the same
+    sqs_fifo_requests_million: float = 0.50  # https://aws.amazon.com/sqs/pricing/
     logs_gigabyte: float = 0.50  # https://aws.amazon.com/cloudwatch/pricing/, ingestion
     traces_million: float = 5.00  # https://aws.amazon.com/xray/pricing/, recorded
 
