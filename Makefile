@@ -81,7 +81,7 @@ client-types: $(CLIENT)/openapi.json $(CLIENT)/node_modules/.installed ## Genera
 
 .PHONY: $(CLIENT)/openapi.json
 $(CLIENT)/openapi.json: install
-	$(BIN)/python -m local.openapi organization > $@
+	$(BIN)/python -m local.openapi organization --webhooks > $@
 
 .PHONY: e2e
 e2e: install $(CLIENT)/node_modules/.installed ## Run the tests on the deployed stack

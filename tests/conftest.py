@@ -6,7 +6,6 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -144,7 +143,12 @@ def table_properties() -> dict[str, Any]:
 
 @cache
 def template() -> dict[str, Any]:
-    """Return template.yaml. CloudFormation's tags become {tag: value}."""
+    """Return template.yaml as `parse_template` does."""
+    return parse_template((ROOT / "template.yaml").read_text())
+
+
+def parse_template(text: str) -> dict[str, Any]:
+    """Return a CloudFormation template. CloudFormation's tags become {tag: value}."""
 
     class Loader(yaml.SafeLoader):
         """YAML loader that accepts CloudFormation's tags."""
@@ -157,4 +161,4 @@ def template() -> dict[str, Any]:
         return {suffix: loader.construct_mapping(node, deep=True)}  # type: ignore[arg-type]
 
     Loader.add_multi_constructor("!", construct)
-    return yaml.load(Path(ROOT / "template.yaml").read_text(), Loader)  # type: ignore[no-any-return]  # noqa: S506
+    return yaml.load(text, Loader)  # type: ignore[no-any-return]  # noqa: S506

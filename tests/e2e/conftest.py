@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,7 +12,7 @@ from playwright.sync_api import Browser, Page, Route, sync_playwright
 from billing.settings import RATE_LIMIT_MAX
 from local.environment import EnvironmentConfig, LocalEnvironment, running_environment
 from local.ports import free_port
-from tests.e2e.support import DEADLINE_SECONDS, AccountClient, StripeClient, billing
+from tests.e2e.support import CLIENT, DEADLINE_SECONDS, AccountClient, StripeClient, billing, run_command
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 
@@ -65,6 +66,16 @@ def stripe_client(environment: LocalEnvironment) -> Iterator[StripeClient]:
         base_url=environment.stripe_url, headers=headers, timeout=DEADLINE_SECONDS, trust_env=False
     ) as http:
         yield StripeClient(http)
+
+
+@pytest.fixture(scope="session")
+def client_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which npm installed the TypeScript client's package."""
+    folder = tmp_path_factory.mktemp("front-end")
+    run_command(CLIENT, "npm", "pack", "--silent", "--pack-destination", str(folder))
+    (package,) = folder.glob("*.tgz")
+    run_command(folder, "npm", "install", "--silent", "--offline", "--no-save", str(package))
+    return folder
 
 
 @pytest.fixture(scope="module")

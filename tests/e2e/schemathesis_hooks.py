@@ -13,6 +13,14 @@ ALLOWED_RESPONSES = {
         r"quantity: must be 1: \w+ is not priced per seat|priceId: is not a price of the catalog"
     ),
     "recordUsage": re.compile(r"measurements\.\d+\.id: is the id of another measurement of this request"),
+    "createWebhookEndpoint": re.compile(r"url: .+|There are 16 webhook endpoints already\. Delete one first\."),
+    "updateWebhookEndpoint": re.compile(r"url: .+"),
+    "listWebhookDeliveries": re.compile(r"cursor: must be the next_cursor of an earlier response"),
+    "replayEvents": re.compile(
+        r"since: must (be a time in UTC, for example .+|not be in the future)"
+        r"|cursor: must be the next_cursor of an earlier response"
+        r"|The webhook endpoint is disabled\. Enable it first\."
+    ),
     "listInvoices": re.compile(r"cursor: must be the next_cursor of an earlier response"),
     "receiveStripeEvent": re.compile(r"The timestamp of the Stripe-Signature header is too far from the current time"),
 }

@@ -1,7 +1,7 @@
 """Comparison of an account with Stripe: rows, profile, markers, outbox and the API's responses."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -130,12 +130,23 @@ def _marker_differences(repository: Repository, events: Iterable[str]) -> Iterat
             yield f"{event_id} is recorded as {outcome}"
 
 
+def _sequence_gaps(rows: Iterable[Json]) -> Iterator[str]:
+    """Check that the outbound events of each object are numbered from 1 without gaps."""
+    sequences = defaultdict(list)
+    for row in rows:
+        sequences[row["object"]["id"]].append(row["sequence"])
+    for object_id, numbers in sequences.items():
+        if sorted(numbers) != [*range(1, len(numbers) + 1)]:
+            yield f"{object_id}: the outbound events have the sequences {sorted(numbers)}"
+
+
 def _outbox_differences(
     table: Table, account_id: str, subscriptions: Iterable[Json], invoices: Iterable[Json], events: Iterable[Json]
 ) -> Iterator[str]:
     """Check that each change was emitted once. For updates and failed payments, check the maximum."""
     rows = table.query(f"ACCOUNT#{account_id}", "OUT#", "OUT#~")
-    emitted = Counter((row["type"], row["data"].get("invoice") or row["data"]["subscription"]) for row in rows)
+    emitted = Counter((row["type"], row["object"]["id"]) for row in rows)
+    yield from _sequence_gaps(rows)
     changed = Counter(_subscription_id(event) for event in events)
     for each in subscriptions:
         created, updated, canceled = (

@@ -1,6 +1,8 @@
 """Helpers of the end-to-end tests: API client, Stripe client, `billing` command and processes."""
 
 import json
+import os
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +14,20 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from local.environment import LocalEnvironment
+from local.stack import ROOT
 
 DEADLINE_SECONDS = 40.0
+CLIENT = ROOT / "clients/typescript"
 _POLL_SECONDS = 0.1
+
+
+def run_command(cwd: Path, *command: str, **env: str) -> str:
+    """Run a command with additional environment variables. Returns its output."""
+    done = subprocess.run(  # noqa: S603 - our own command
+        command, cwd=cwd, env=os.environ | env, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def eventually[T](read: Callable[[], T], condition: Callable[[T], bool]) -> T:

@@ -36,9 +36,20 @@ def test_api_generated_requests_conform_to_openapi_document(
     run = CliRunner().invoke(
         schemathesis,
         ["--config-file", str(CONFIG), "run", str(document), "--url", environment.api_url, *OPTIONS],
-        env={"ACCOUNT_ID": account.account_id, "AUTHORIZATION": account.http.headers["Authorization"], "NO_PROXY": "*"},
+        env={
+            "ACCOUNT_ID": account.account_id,
+            "ENDPOINT_ID": create_webhook_endpoint(account),
+            "AUTHORIZATION": account.http.headers["Authorization"],
+            "NO_PROXY": "*",
+        },
     )
     assert run.exit_code == 0, run.output
+
+
+def create_webhook_endpoint(account: AccountClient) -> str:
+    """Create an endpoint at which nothing listens. Returns its id."""
+    created = account.http.post("/v1/billing/webhook-endpoints", json={"url": "http://127.0.0.1:4242/"})
+    return str(created.raise_for_status().json()["id"])
 
 
 def subscribe_and_end(account: AccountClient, stripe_client: StripeClient) -> None:

@@ -1,9 +1,7 @@
 """TypeScript client as an npm package, in Node and in a browser, with the running API."""
 
 import json
-import os
 import re
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +11,10 @@ import pytest
 from playwright.sync_api import Page, Route
 
 from local.environment import LocalEnvironment
-from local.stack import ROOT
-from tests.e2e.support import DEADLINE_SECONDS, AccountClient, StripeClient, billing, eventually
+from tests.e2e.support import CLIENT, AccountClient, StripeClient, billing, eventually, run_command
 
 pytestmark = pytest.mark.stack
 
-CLIENT = ROOT / "clients/typescript"
 FREE = {"plan": "free", "status": None, "currentPeriodEnd": None, "cancelAtPeriodEnd": None}
 FRONT_END = "http://localhost:3000"
 
@@ -40,14 +36,6 @@ IN_THE_BROWSER = """async ([options, method, ...args]) => {
 }"""
 
 
-def _run(cwd: Path, *command: str, **env: str) -> str:
-    done = subprocess.run(  # noqa: S603 - our own command
-        command, cwd=cwd, env=os.environ | env, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @dataclass(frozen=True, slots=True)
 class NodeProject:
     """A Node project with the client installed, which acts for one account."""
@@ -58,22 +46,12 @@ class NodeProject:
     def run(self, name: str, script: str, *words: str) -> Any:
         """Run a script. Returns its JSON output."""
         (self.folder / name).write_text(script)
-        return json.loads(_run(self.folder, "node", name, *words, **self.env))
+        return json.loads(run_command(self.folder, "node", name, *words, **self.env))
 
     def call(self, method: str, *arguments: object) -> dict[str, Any]:
         """Call a client method. Returns its `answer` or `error`."""
         outcome: dict[str, Any] = self.run("call.mjs", CALL, json.dumps([method, *arguments]))
         return outcome
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which npm installed the client's package."""
-    folder = tmp_path_factory.mktemp("front-end")
-    _run(CLIENT, "npm", "pack", "--silent", "--pack-destination", str(folder))
-    (package,) = folder.glob("*.tgz")
-    _run(folder, "npm", "install", "--silent", "--offline", "--no-save", str(package))
-    return folder
 
 
 @pytest.fixture
@@ -86,15 +64,15 @@ def session_token(environment: LocalEnvironment, account: AccountClient) -> str:
 
 
 @pytest.fixture
-def project(environment: LocalEnvironment, folder: Path, session_token: str) -> NodeProject:
+def project(environment: LocalEnvironment, client_folder: Path, session_token: str) -> NodeProject:
     """Node project of a new account."""
-    return NodeProject(folder, {"BILLING_API_URL": environment.api_url, "BILLING_SESSION_TOKEN": session_token})
+    return NodeProject(client_folder, {"BILLING_API_URL": environment.api_url, "BILLING_SESSION_TOKEN": session_token})
 
 
 @pytest.fixture
-def browser_call(page: Page, folder: Path) -> Callable[..., dict[str, Any]]:
+def browser_call(page: Page, client_folder: Path) -> Callable[..., dict[str, Any]]:
     """Call a client method in the browser, as `(options, method, *arguments)`."""
-    modules = folder / "node_modules/serverless-billing-client/dist"
+    modules = client_folder / "node_modules/serverless-billing-client/dist"
 
     def module(route: Route) -> None:
         route.fulfill(path=modules / route.request.url.rsplit("/", 1)[1], content_type="text/javascript")
