@@ -65,8 +65,7 @@ engine: install ## Run the tests on a DynamoDB engine
 check: install ## Run linters, type checker, template validation and architecture tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy layers/billing/billing cli stripe_simulator local tests bench
-	for app in functions/*/app.py; do $(BIN)/mypy $$app || exit 1; done
+	$(BIN)/mypy layers/billing/billing cli stripe_simulator local tests bench functions/*/app.py
 	$(BIN)/cfn-lint template.yaml
 	.tools/sam/bin/sam validate --lint --region us-east-1
 	$(BIN)/pytest -q tests/test_architecture.py tests/test_vocabulary.py tests/test_template.py tests/test_version.py

@@ -14,7 +14,7 @@ from typing import Any, cast
 from billing.adapters.dynamodb import Table
 from billing.adapters.outbox import put_outbound
 from billing.adapters.sqs import Message, Queue
-from billing.adapters.webhook_repository import DUE_SHARDS, WebhookRepository
+from billing.adapters.webhook_repository import WebhookRepository
 from billing.domain.outbound_events import OutboundEvent, event_id
 from billing.domain.webhook_deliveries import AttemptResult, Delivery
 from billing.domain.webhook_endpoints import EndpointList, SigningSecret, WebhookEndpoint
@@ -97,6 +97,20 @@ class MemoryQueue:
         return [Message(each.id, json.loads(each.body), each.id, each.received) for each in batch]
 
 
+class RecordedRepository(WebhookRepository):
+    """Repository that remembers the time of each delivery's next attempt."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__(table)
+        self.upcoming: dict[str, datetime | None] = {}
+
+    def save_delivery(self, delivery: Delivery) -> Delivery:
+        """Write a delivery."""
+        saved = super().save_delivery(delivery)
+        self.upcoming[saved.id] = saved.next_attempt_at
+        return saved
+
+
 @dataclass
 class Clock:
     """Current time of the world."""
@@ -127,7 +141,7 @@ class WebhookWorld:
 
     def __post_init__(self) -> None:
         self.delivery_queue, self.retry_queue, self.dead_letters = (MemoryQueue(self.clock) for _ in range(3))
-        self.repository = WebhookRepository(self.table)
+        self.repository = RecordedRepository(self.table)
         self.queues = DeliveryQueues(
             Queue(cast(Any, self.delivery_queue), "delivery"), Queue(cast(Any, self.retry_queue), "retry")
         )
@@ -211,7 +225,8 @@ class WebhookWorld:
             if upcoming is None or upcoming > end:
                 break
             self.clock.now = upcoming
-            DeliverySchedule(self.repository, self.queues).request_due(upcoming)
+            if any(each and each <= upcoming for each in self.repository.upcoming.values()):
+                DeliverySchedule(self.repository, self.queues).request_due(upcoming)
         self.clock.now = end
 
     def _forward(self) -> int:
@@ -228,8 +243,7 @@ class WebhookWorld:
         """Return the next time at which a message appears or the schedule finds a due attempt."""
         now = self.clock.now
         queued = [each.visible_at for queue in (self.delivery_queue, self.retry_queue) for each in queue.messages]
-        until = now + timedelta(days=60)
-        due = [each.next_attempt_at for shard in range(DUE_SHARDS) for each in self.repository.list_due(until, shard)]
+        due = list(self.repository.upcoming.values())
         # The schedule runs every minute, and repeats what is still due.
         minutes = [_next_minute(max(each, now)) for each in due if each]
         return min([*(each for each in queued if each > now), *minutes], default=None)

@@ -219,7 +219,6 @@ REDELIVERED: dict[str, Callable[[Delivery], Delivery]] = {
     "pending": lambda new: attempted(new, FAILURE),
     "delivered": lambda new: attempted(new, SUCCESS),
     "failed": lambda new: attempted(new, TIMEOUT).fail("the endpoint was disabled"),
-    "running": lambda new: new.start(datetime.now(UTC), "claim"),
 }
 
 
@@ -235,11 +234,22 @@ def test_redelivery_requests_an_attempt_and_keeps_the_log(
     expected = before | {"status": "pending", "reason": None, "next_attempt_at": next_attempt_at}
     assert answer(response) == (200, expected)
     assert list_page(deployment, endpoint_id).body["deliveries"] == [expected]
-    due = int(datetime.fromisoformat(next_attempt_at).timestamp())
-    assert abs(due - datetime.now(UTC).timestamp()) < 10
-    assert delivery_queue.take() == [
-        {"owner": "acme", "endpoint": endpoint_id, "account": "acme", "event": stored.event_id, "due": due}
-    ]
+    assert abs(datetime.fromisoformat(next_attempt_at) - datetime.now(UTC)).total_seconds() < 10
+    requested = {"owner": "acme", "endpoint": endpoint_id, "account": "acme", "event": stored.event_id}
+    assert delivery_queue.take() == [requested | {"version": stored.version + 1}]
+
+
+def test_redelivery_while_an_attempt_is_running_leaves_it_alone(
+    deployment: FunctionHarness, delivery_queue: QueueReader
+) -> None:
+    """The attempt continues by itself, and its result must not be lost."""
+    endpoint_id = create(deployment)["id"]
+    running = new_delivery(deployment, endpoint_id).start(datetime.now(UTC), "claim")
+    stored = store_delivery(deployment, running)
+    before = list_page(deployment, endpoint_id).body["deliveries"][0]
+    assert answer(redeliver(deployment, stored.id)) == (200, before)
+    assert list_page(deployment, endpoint_id).body["deliveries"] == [before]
+    assert delivery_queue.take() == []
 
 
 def test_redelivery_starts_the_schedule_of_attempts_again(deployment: FunctionHarness) -> None:
