@@ -314,6 +314,13 @@ def put(item: Item, condition: str | None = None, values: Item | None = None) ->
     return lambda table: {"Put": {"TableName": table, "Item": encode(item)} | _condition(condition, values)}
 
 
+def put_version(item: Item, expected_version: int) -> Write:
+    """Return a write that replaces an item of this version; 0 if the item must not exist."""
+    if expected_version == 0:
+        return put(item, "attribute_not_exists(pk)")
+    return put(item, "version = :expected", {":expected": expected_version})
+
+
 def update(item_key: Item, expression: str, values: Item, condition: str | None = None) -> Write:
     """Return a write that changes or creates an item.
 

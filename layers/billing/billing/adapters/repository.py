@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import batched
 
-from billing.adapters.dynamodb import Item, Table, Write, WriteRejected, check, delete, key, put, update
+from billing.adapters.dynamodb import Item, Table, Write, WriteRejected, check, delete, key, put, put_version, update
 from billing.adapters.item_codec import ItemCodec, from_seconds, to_seconds
 from billing.adapters.outbox import put_outbound
 from billing.domain.accounts import GAUGE_DEFAULTS, Account, OpenCheckout, Profile
@@ -416,14 +416,8 @@ class Repository:
 # --- Writes -----------------------------------------------------------------------------------------------------------
 
 
-def _put_versioned(item: Item, expected_version: int) -> Write:
-    if expected_version == 0:
-        return put(item, "attribute_not_exists(pk)")
-    return put(item, "version = :expected", {":expected": expected_version})
-
-
 def _put_profile(profile: Profile, *, expected_version: int) -> Write:
-    return _put_versioned(key(f"ACCOUNT#{profile.account_id}", "PROFILE") | PROFILE.encode(profile), expected_version)
+    return put_version(key(f"ACCOUNT#{profile.account_id}", "PROFILE") | PROFILE.encode(profile), expected_version)
 
 
 def _put_customer(customer_id: str, account_id: str) -> Write:
@@ -457,7 +451,7 @@ def _put_row(pk: str, row: StoredObject[Snapshot]) -> Write:
     if row.sequence:
         interval["sequence"] = row.sequence
     item = key(pk, _row_sk(_ref(row))) | attributes | interval
-    return _put_versioned(item, row.version - 1)
+    return put_version(item, row.version - 1)
 
 
 def _put_marker(marker: ProcessedEvent) -> Write:

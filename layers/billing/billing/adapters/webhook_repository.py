@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from heapq import merge
 from itertools import batched
 
-from billing.adapters.dynamodb import Item, Table, Write, WriteRejected, delete, key, put
+from billing.adapters.dynamodb import Item, Table, Write, WriteRejected, delete, key, put_version
 from billing.adapters.item_codec import ItemCodec, to_seconds
 from billing.adapters.outbox import (
     INDEX_SHARDS,
@@ -111,7 +111,7 @@ class WebhookRepository:
         """
         saved = replace(endpoints, version=endpoints.version + 1)
         item = key(owner_key(endpoints.account_id), "HOOKS") | ENDPOINT_LIST.encode(saved)
-        writes: dict[str, Write] = {"endpoints": _put_version(item, endpoints.version)}
+        writes: dict[str, Write] = {"endpoints": put_version(item, endpoints.version)}
         if outbound is not None and now is not None:
             writes["outbound"] = put_outbound(outbound, now)
         try:
@@ -174,7 +174,7 @@ class WebhookRepository:
             item["listed_under"] = _due_partition(_shard(delivery.endpoint_id))
             item["processed"] = to_seconds(saved.next_attempt_at)
         try:
-            self._table.write(_put_version(item, delivery.version))
+            self._table.write(put_version(item, delivery.version))
         except WriteRejected as error:
             raise VersionConflict from error
         return saved
@@ -198,7 +198,7 @@ class WebhookRepository:
         item = item_key | HEALTH.encode(replace(health, version=health.version + 1))
         item["expires_at"] = to_seconds(latest + DELIVERY_RETENTION)
         with suppress(WriteRejected):
-            self._table.write(_put_version(item, health.version))
+            self._table.write(put_version(item, health.version))
 
     def list_deliveries(self, endpoint_id: str, limit: int, after: str | None = None) -> DeliveryPage:
         """Return at most `limit` deliveries of an endpoint, the latest event first, in one Query.
@@ -261,12 +261,6 @@ class WebhookRepository:
             shards = [self._table.query_index(EVENTS_INDEX, each, bounds, oldest_first=True) for each in partitions]
             yield from merge(*shards, key=lambda item: item["processed"])
             day += timedelta(days=1)
-
-
-def _put_version(item: Item, expected_version: int) -> Write:
-    if expected_version == 0:
-        return put(item, "attribute_not_exists(pk)")
-    return put(item, "version = :expected", {":expected": expected_version})
 
 
 def _delivery_key(endpoint_id: str, event_id: str) -> Item:
